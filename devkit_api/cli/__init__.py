@@ -1,0 +1,47 @@
+"""The command line. `serve` is what happens without a command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from devkit_api import __version__
+from devkit_api.cli.client import DevkitUnreachable, RequestFailed
+from devkit_api.cli.local import doctor, env
+from devkit_api.cli.remote import register, reset, run
+from devkit_api.cli.serve import serve
+from devkit_api.cli.show import print_problems, print_refusal
+from devkit_api.settings import SettingsError
+from devkit_api.state import StoreLocked
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hla-compass-devkit")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """The HLA-Compass platform on your own machine."""
+    if context.invoked_subcommand is None:
+        context.invoke(serve)
+
+
+for command in (serve, env, doctor, register, run, reset):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Entry point: errors become advice and an exit code, never a traceback."""
+    try:
+        cli(prog_name="devkit")
+    except SettingsError as exc:
+        print_problems(exc.problems)
+        sys.exit(1)
+    except StoreLocked as exc:
+        click.echo(f"Error: {exc}. Stop the other devkit, or set DEVKIT_STATE_DIR to another directory.", err=True)
+        sys.exit(1)
+    except DevkitUnreachable as exc:
+        click.echo(f"Error: no devkit answers at {exc.endpoint}. Start one: python -m devkit_api", err=True)
+        sys.exit(1)
+    except RequestFailed as exc:
+        print_refusal(exc)
+        sys.exit(1)

@@ -1,0 +1,122 @@
+"""Commands that look at this machine: `env` and `doctor`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+
+import attrs
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from devkit_api.cli.client import local_endpoint
+from devkit_api.cli.serve import export_lines
+from devkit_api.cli.show import out, print_json, print_problems
+from devkit_api.settings import Settings, SettingsError, load_settings, setting_infos, unknown_variables
+
+_MIN_FREE = 512 * 1024 * 1024
+
+
+@click.command()
+def env() -> None:
+    """Print the two export lines for the SDK, for `eval "$(…)"`."""
+    settings = load_settings(os.environ)
+    try:
+        lines = export_lines(settings, local_endpoint(settings))
+    except FileNotFoundError:
+        raise click.ClickException(f"no credentials in {settings.state_dir}; start the devkit there first") from None
+    click.echo("\n".join(lines))
+
+
+@attrs.frozen
+class Finding:
+    """One line of `doctor`: `state` is ok, warn or missing."""
+
+    name: str
+    state: str
+    text: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def doctor(as_json: bool) -> None:
+    """Show every setting, where its value came from, and what is missing."""
+    try:
+        settings = load_settings(os.environ)
+    except SettingsError as exc:
+        if as_json:
+            print_json({"ok": False, "problems": [attrs.asdict(problem) for problem in exc.problems]})
+        else:
+            print_problems(exc.problems)
+        sys.exit(1)
+    findings = list(_findings(settings))
+    ok = all(finding.state != "missing" for finding in findings)
+    if as_json:
+        print_json({"ok": ok, "settings": _rows(settings), "checks": [attrs.asdict(f) for f in findings]})
+    else:
+        _print_report(settings, findings)
+    sys.exit(0 if ok else 1)
+
+
+def _rows(settings: Settings) -> list[dict[str, str]]:
+    rows = []
+    for name, info in setting_infos().items():
+        value = getattr(settings, name)
+        rows.append(
+            {
+                "variable": info.env,
+                "value": _shown(value, info.is_secret),
+                "source": settings.sources.get(name, "default"),
+                "help": info.help,
+            }
+        )
+    return rows
+
+
+def _shown(value: object, is_secret: bool) -> str:
+    if value is None:
+        return "(unset)"
+    if is_secret:
+        return "********"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "(none)"
+    return str(value)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    version = platform.python_version()
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    yield Finding("Python", "ok" if supported else "warn", f"{version}; 3.11 to 3.13 are tested")
+    try:
+        yield Finding("hla-compass", "ok", importlib.metadata.version("hla-compass"))
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("hla-compass", "missing", "pip install hla-compass==6.0.2")
+    existing = next(p for p in (settings.state_dir, *settings.state_dir.resolve().parents) if p.exists())
+    writable = os.access(existing, os.W_OK)
+    yield Finding("state directory", "ok" if writable else "missing", f"{settings.state_dir} (writable: {writable})")
+    free = shutil.disk_usage(existing).free
+    yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
+    credentials = settings.api_key is not None or (settings.state_dir / "credentials.env").is_file()
+    yield Finding("API key", "ok", "present" if credentials else "will be generated at the first start")
+    if settings.modules_dir is None:
+        yield Finding("modules", "ok", "no directory is watched; start with --modules DIR to watch one")
+    for name in unknown_variables(os.environ):
+        yield Finding(name, "warn", "is not a setting; is it misspelt?")
+
+
+def _print_report(settings: Settings, findings: list[Finding]) -> None:
+    table = Table(title="Settings", title_justify="left")
+    for heading in ("Variable", "Value", "From", "What it is"):
+        table.add_column(heading, overflow="fold")
+    for row in _rows(settings):
+        table.add_row(row["variable"], escape(row["value"]), row["source"], escape(row["help"]))
+    out.print(table)
+    colours = {"ok": "green", "warn": "yellow", "missing": "red"}
+    for finding in findings:
+        state = f"[{colours[finding.state]}]{finding.state:>7}[/{colours[finding.state]}]"
+        out.print(f"{state}  {escape(finding.name)}: {escape(finding.text)}", soft_wrap=True)

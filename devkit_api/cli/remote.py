@@ -1,0 +1,145 @@
+"""Commands that talk to a running devkit: `register`, `run` and `reset`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from devkit_api.cli.client import Connection, module_files
+from devkit_api.cli.show import err, out, print_json
+
+# Exit codes of `run`, by how the run ended.
+EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 3, "timed_out": 4}
+_POLL_SECONDS = 0.15
+_TERMINAL = frozenset(EXIT_CODES)
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def register(path: Path, as_json: bool) -> None:
+    """Register the module in the folder PATH with the running devkit."""
+    if not (path / "manifest.json").is_file():
+        raise click.ClickException(f"{path} has no manifest.json; name the folder of a module")
+    files = {"source": ("source.zip", _zip(path), "application/zip")}
+    answer = Connection.find().request("POST", "/v1/devkit/modules", files=files)
+    if as_json:
+        print_json(answer)
+        return
+    module = answer["module"]
+    out.print(f"[green]Registered[/green] {module['id']} {module['version']} ({module['source']['files']} files)")
+    out.print(f"Run it: python -m devkit_api run {module['id']} --input INPUT.json --follow", soft_wrap=True)
+
+
+@click.command()
+@click.argument("module")
+@click.option("--input", "input_file", type=click.File("r"), help="JSON file with the parameters; '-' reads stdin.")
+@click.option("--version", help="Version of the module; default: the current one.")
+@click.option("--follow", is_flag=True, help="Show progress and logs while it runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON alone.")
+def run(module: str, input_file: Any, version: str | None, follow: bool, as_json: bool) -> None:
+    """Run MODULE and print its result.
+
+    The exit code says how it ended: 0 completed, 1 failed, 3 cancelled, 4 timed out.
+    """
+    try:
+        parameters = json.load(input_file) if input_file else {}
+    except ValueError as exc:
+        raise click.ClickException(f"the input is not JSON: {exc}") from None
+    devkit = Connection.find()
+    request = {"moduleId": module, "parameters": parameters, "mode": "async"}
+    if version:
+        request["version"] = version
+    run_id = devkit.request("POST", "/v1/api/module-runs", json=request)["runId"]
+    try:
+        final = _watch(devkit, run_id, show_progress=not as_json, show_logs=follow and not as_json)
+    except KeyboardInterrupt:
+        devkit.request("POST", f"/v1/api/module-runs/{run_id}/cancel")
+        final = _watch(devkit, run_id, show_progress=False, show_logs=False)
+    result = devkit.request("GET", f"/v1/api/module-runs/{run_id}/result")
+    if as_json:
+        print_json(result)
+    else:
+        _print_result(final, result)
+    sys.exit(EXIT_CODES.get(final["status"], 1))
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def reset(yes: bool) -> None:
+    """Empty the running devkit: every module, run and file goes; settings stay."""
+    devkit = Connection.find()
+    if not yes:
+        click.confirm(f"Delete every module, run and file of the devkit at {devkit.endpoint}?", abort=True)
+    devkit.request("POST", "/v1/devkit/reset")
+    out.print("[green]The devkit is empty.[/green]")
+
+
+def _zip(folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in module_files(folder):
+            archive.write(path, path.relative_to(folder).as_posix())
+    return buffer.getvalue()
+
+
+def _watch(devkit: Connection, run_id: str, *, show_progress: bool, show_logs: bool) -> dict[str, Any]:
+    """Follow a run to its end; a progress bar where there is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=not (show_progress and err.is_terminal), transient=True) as bar:
+        task = bar.add_task("queued", total=100)
+        for state in _states(devkit, run_id, show_logs=show_logs):
+            progress = state.get("progress") or {}
+            words = f"{state['status']}  {progress.get('message') or ''}"
+            bar.update(task, completed=progress.get("percent", 0), description=escape(words[:60]))
+    return state
+
+
+def _states(devkit: Connection, run_id: str, *, show_logs: bool) -> Iterator[dict[str, Any]]:
+    token: str | None = None
+    while True:
+        # The state first: lines written before the end are then never missed.
+        state = devkit.request("GET", f"/v1/api/module-runs/{run_id}")
+        if show_logs:
+            token = _print_logs(devkit, run_id, token)
+        yield state
+        if state["status"] in _TERMINAL:
+            return
+        time.sleep(_POLL_SECONDS)
+
+
+def _print_logs(devkit: Connection, run_id: str, token: str | None) -> str:
+    while True:
+        events, token = devkit.log_events(run_id, token)
+        for event in events:
+            style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(event.get("level", ""), "dim")
+            err.print(escape(event["message"]), style=style, soft_wrap=True)
+        if not events:
+            return token
+
+
+def _print_result(run: dict[str, Any], result: dict[str, Any]) -> None:
+    colour = "green" if run["status"] == "completed" else "red"
+    out.print(f"[{colour}]{run['status']}[/{colour}]  {run['runId']}")
+    if run["error"]:
+        out.print(f"[red]{escape(run['error']['code'])}[/red] {escape(run['error']['message'])}", soft_wrap=True)
+        return
+    table = Table(show_header=False, title="Summary", title_justify="left")
+    for name, value in (result.get("summary") or {}).items():
+        table.add_row(escape(name), escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    if table.row_count:
+        out.print(table)
+    out.print(
+        f"Result: python -m devkit_api run … --json, or GET /v1/module-runs/{run['runId']}/result", soft_wrap=True
+    )

@@ -1,0 +1,1 @@
+"""Executing runs: the executor protocol and its adapters."""

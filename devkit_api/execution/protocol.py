@@ -1,0 +1,100 @@
+"""The executor protocol: what it takes to run a module, wherever that happens.
+
+A `RunSpec` names nothing of this machine, so a warm pool here and a cluster elsewhere take the same one.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Protocol
+
+import attrs
+
+
+class StopReason(enum.StrEnum):
+    """Why an execution was ended from outside."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+
+
+@attrs.frozen
+class Limits:
+    """Bounds on one run, enforced from outside the module's code."""
+
+    runtime_seconds: float
+    output_bytes: int
+    memory_mb: int | None = None
+
+
+@attrs.frozen
+class RunSpec:
+    """Everything one execution needs. `payload` and `context` are what the SDK's runner reads (wire-contract E)."""
+
+    run_id: str
+    module_id: str
+    module_version: str
+    source_digest: str
+    entrypoint: str
+    mode: str
+    payload: dict[str, Any]
+    context: dict[str, Any] = attrs.field(repr=False)
+    environment: dict[str, str]
+    limits: Limits
+
+
+@attrs.frozen
+class Metrics:
+    """What an execution cost. Seconds and bytes; None where it could not be measured."""
+
+    launch_seconds: float | None = None
+    execute_seconds: float | None = None
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+@attrs.frozen
+class Outcome:
+    """How an execution ended. `output` is the runner's output file as it was written, or None when there is none.
+
+    `problem` is set when the platform failed before or around the module; it is text for the module's author.
+    """
+
+    exit_code: int | None = None
+    signal: int | None = None
+    output: bytes | None = attrs.field(default=None, repr=False)
+    output_too_large: bool = False
+    stopped: StopReason | None = None
+    problem: str | None = None
+    metrics: Metrics = Metrics()
+
+
+class Observer(Protocol):
+    """Who listens while a run executes."""
+
+    def on_output(self, data: bytes) -> None:
+        """Bytes the process wrote to stdout or stderr, in arrival order."""
+
+
+class Execution(Protocol):
+    """A run in flight."""
+
+    async def wait(self) -> Outcome:
+        """The outcome, once every process of the run is gone. Never raises for what the module did."""
+
+    def stop(self, reason: StopReason) -> None:
+        """End it: SIGTERM, grace, SIGKILL, the whole process group. Idempotent; the first reason stays."""
+
+
+class Executor(Protocol):
+    """Runs specs. `open` and `close` bracket its life; `close` ends what still runs."""
+
+    async def open(self) -> None:
+        """Get ready."""
+
+    async def close(self) -> None:
+        """End every execution and free everything."""
+
+    async def launch(self, spec: RunSpec, observer: Observer) -> Execution:
+        """Start one run. Platform problems surface as `Outcome.problem`, not as exceptions."""

@@ -1,0 +1,116 @@
+"""Helpers every route uses: read a body under a schema, read query parameters, answer JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import attrs
+from aiohttp import web
+from marshmallow import Schema
+
+from devkit_api import jsonio
+from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
+from devkit_api.schemas import load
+
+T = TypeVar("T")
+
+_THREAD_ABOVE = 256 * 1024
+
+
+@attrs.frozen
+class BodyLimits:
+    """Bytes a request body may have, by what the address takes."""
+
+    json_bytes: int
+    source_bytes: int
+    object_bytes: int
+
+    def for_request(self, request: web.Request) -> int:
+        """Module sources come as multipart, objects as PUT on a signed address, everything else is JSON."""
+        if request.method == "PUT" and request.path.startswith("/v1/objects/"):
+            return self.object_bytes
+        if request.content_type == "multipart/form-data":
+            return self.source_bytes + 1024 * 1024
+        return self.json_bytes
+
+
+BODY_LIMITS: web.AppKey[BodyLimits] = web.AppKey("body_limits", BodyLimits)
+
+
+def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as JSON."""
+    return web.Response(body=jsonio.dumps(value), status=status, content_type="application/json", headers=headers)
+
+
+async def read_json(request: web.Request, *, optional: bool = False) -> Any:
+    """The body as strictly parsed JSON. An empty body is `{}` when `optional`, because the SDK posts empty bodies
+    labelled application/json (wire-contract 1.2).
+    """
+    data = await _read_bounded(request)
+    if not data and optional:
+        return {}
+    if request.content_type != "application/json":
+        raise MediaTypeUnsupported(content_type=request.content_type[:100], expected="application/json")
+    try:
+        if len(data) > _THREAD_ABOVE:
+            return await asyncio.to_thread(jsonio.loads_strict, data)
+        return jsonio.loads_strict(data)
+    except jsonio.JsonRefused as exc:
+        raise BodyInvalid(reason=str(exc)) from None
+
+
+async def read_body(request: web.Request, schema: Schema, *, optional: bool = False) -> dict[str, Any]:
+    """The body checked by `schema`. Raises `BodyInvalid` or `RequestInvalid`."""
+    return load(schema, await read_json(request, optional=optional))
+
+
+async def _read_bounded(request: web.Request) -> bytes:
+    limit = request.app[BODY_LIMITS].json_bytes
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.content.iter_chunked(64 * 1024):
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLarge(limit=limit, headers={"Connection": "close"})
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def int_query(request: web.Request, name: str, default: int, *, low: int, high: int) -> int:
+    """An integer query parameter in `low..high`. Out of range is an error, as a silent cap would hide data."""
+    raw = request.query.get(name)
+    if raw is None:
+        return default
+    if not raw.isascii() or not raw.isdigit() or len(raw) > 10 or not low <= int(raw) <= high:
+        expected = f"a whole number from {low} to {high}"
+        raise ParameterInvalid(name=name, reason=f"it must be {expected}", details={"expected": expected})
+    return int(raw)
+
+
+def choice_query(request: web.Request, name: str, default: T, allowed: Mapping[str, T]) -> T:
+    """A query parameter that is one of the keys of `allowed`."""
+    raw = request.query.get(name)
+    if raw is None:
+        return default
+    if raw not in allowed:
+        expected = "one of " + ", ".join(allowed)
+        raise ParameterInvalid(name=name, reason=f"it must be {expected}", details={"expected": expected})
+    return allowed[raw]
+
+
+def text_query(request: web.Request, name: str, *, max_length: int = 200) -> str | None:
+    """A printable text query parameter, or None."""
+    raw = request.query.get(name)
+    if raw is None or raw == "":
+        return None
+    if len(raw) > max_length or not raw.isprintable():
+        expected = f"printable text of at most {max_length} characters"
+        raise ParameterInvalid(name=name, reason=f"it must be {expected}", details={"expected": expected})
+    return raw
+
+
+def page_answer(items: list[Any], *, page: int, limit: int, total: int) -> dict[str, Any]:
+    """The pagination block of wire-contract B.1."""
+    return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}

@@ -1,0 +1,93 @@
+"""Logging: JSON lines for machines, short lines for people, and the correlation id on both.
+
+User text cannot forge a line or a field: JSON encoding escapes control characters, and the console format replaces
+them. Values that look like credentials are masked in every record.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from contextvars import ContextVar
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
+from rich.console import Console
+from rich.logging import RichHandler
+
+correlation_id: ContextVar[str] = ContextVar("correlation_id", default="-")
+
+_SECRETS = re.compile(
+    r"(hla_runtoken_)[A-Za-z0-9._~-]+"
+    r"|((?:X-Amz-)?(?:Signature|Security-Token)=)[^&\s\"']+"
+    r"|((?:X-API-Key|Authorization)[\"']?\s*[:=]\s*(?:Bearer\s+)?)[^\s,;\"']+",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "correlation_id", "taskName"}
+
+
+def mask_secrets(text: str) -> str:
+    """`text` with run tokens, URL signatures and credential headers replaced by `***`."""
+    return _SECRETS.sub(lambda match: next(g for g in match.groups() if g is not None) + "***", text)
+
+
+class _Context(logging.Filter):
+    """Puts the correlation id on each record and masks credentials in its text and fields."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.correlation_id = correlation_id.get()
+        record.msg, record.args = mask_secrets(record.getMessage()), None
+        for name, value in record.__dict__.items():
+            if name not in _STANDARD and isinstance(value, str):
+                setattr(record, name, mask_secrets(value))
+        return True
+
+
+class _ConsoleFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        extras = {k: v for k, v in record.__dict__.items() if k not in _STANDARD and not k.startswith("_")}
+        fields = " ".join(f"{name}={value}" for name, value in extras.items())
+        line = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", f"{record.getMessage()}  {fields}".rstrip())
+        if record.exc_info:
+            line += "\n" + mask_secrets(self.formatException(record.exc_info))
+        return line
+
+
+class _PlainFormatter(_ConsoleFormatter):
+    """The console form without colours and folding, for files and pipes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record)} {record.levelname:<7} {super().format(record)}"
+
+
+class _JsonLines(JsonFormatter):
+    def formatException(self, ei: Any) -> str:
+        return mask_secrets(str(super().formatException(ei)))
+
+
+def configure_logging(level: str, fmt: str) -> None:
+    """Set up the root logger once; `fmt` is `json` or `console`. Lines go to stderr, answers of commands to stdout."""
+    handler: logging.Handler
+    if fmt == "json":
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(
+            _JsonLines(
+                "{asctime}{levelname}{name}{message}{correlation_id}",
+                style="{",
+                rename_fields={"asctime": "timestamp", "levelname": "level", "name": "logger"},
+            )
+        )
+    elif sys.stderr.isatty():
+        handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, rich_tracebacks=False)
+        handler.setFormatter(_ConsoleFormatter())
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_PlainFormatter())
+    handler.addFilter(_Context())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)

@@ -1,0 +1,43 @@
+"""What happens around every handler, outermost first.
+
+1. correlation  a well-formed id in, or a new one; on the answer and every log line
+2. access log   one line per answer
+3. headers      security headers on every answer, streams and errors included (`headers.py`, at prepare time)
+4. errors       every exception becomes the one error body
+5. body size    413 from Content-Length, before anything is read
+6. authentication  header -> principal
+7. policy       principal x route -> pass or 401/403
+
+The order is the order of the lines in `chain`: correlation must exist before anything can be logged, errors must be
+inside the access log so that refusals are logged too, and nothing is read from a caller who is not let in.
+One aiohttp middleware calls one small function per concern: aiohttp's own nesting costs a coroutine per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+
+from aiohttp import web
+
+from devkit_api.middleware import access_log, authentication, body_size, correlation, errors, headers, policy
+
+__all__ = ["chain", "headers"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The whole chain, as the module's docstring tells it."""
+    started = perf_counter()
+    correlation.begin(request)
+    try:
+        body_size.check(request)
+        authentication.identify(request)
+        policy.authorise(request)
+        response = await handler(request)
+    except Exception as exc:
+        response = errors.render(request, exc)
+    access_log.record(request, response, perf_counter() - started)
+    return response

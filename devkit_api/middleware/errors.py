@@ -1,0 +1,82 @@
+"""Error body: guarantees that every failure has the one shape, a catalogue code, and nothing of our insides."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from devkit_api import jsonio
+from devkit_api.errors import (
+    BadRequest,
+    BodyTooLarge,
+    DevkitError,
+    InternalError,
+    MediaTypeUnsupported,
+    MethodNotAllowed,
+    RouteNotFound,
+    StateWriteFailed,
+)
+from devkit_api.logs import correlation_id
+from devkit_api.state import StateError
+
+log = logging.getLogger(__name__)
+
+_TYPES = {401: "authentication", 403: "permission", 404: "not_found", 409: "conflict", 422: "validation", 429: "limit"}
+
+
+def render(request: web.Request, exc: Exception) -> web.Response:
+    """The answer for an exception. Unexpected ones are logged with their traceback and answered without it."""
+    error = _translate(request, exc)
+    if error.status >= 500:
+        log.error("request failed: %s", error.code, exc_info=exc, extra={"route": _route(request)})
+    return answer(error)
+
+
+def answer(error: DevkitError) -> web.Response:
+    """The error body of `design.md`. Never 200; the correlation id is the one of the log line."""
+    body = {
+        "success": False,
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "details": error.details,
+            "hint": error.advice,
+            "docs": error.docs,
+        },
+        "type": _TYPES.get(error.status, "server" if error.status >= 500 else "request"),
+        "correlation_id": correlation_id.get(),
+    }
+    return web.Response(
+        body=jsonio.dumps(body), status=error.status, content_type="application/json", headers=error.headers
+    )
+
+
+def _translate(request: web.Request, exc: Exception) -> DevkitError:
+    if isinstance(exc, DevkitError):
+        return exc
+    if isinstance(exc, StateError):
+        return StateWriteFailed(headers={"Retry-After": "1"})
+    if isinstance(exc, web.HTTPException):
+        return _from_http(request, exc)
+    return InternalError()
+
+
+def _from_http(request: web.Request, exc: web.HTTPException) -> DevkitError:
+    if isinstance(exc, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(exc.allowed_methods))
+        return MethodNotAllowed(method=request.method[:16], path=request.path[:200], headers={"Allow": allowed})
+    if exc.status == 404:
+        return RouteNotFound(method=request.method[:16], path=request.path[:200])
+    if isinstance(exc, web.HTTPRequestEntityTooLarge):
+        return BodyTooLarge(limit=request.client_max_size)
+    if exc.status == 415:
+        return MediaTypeUnsupported(content_type=request.content_type, expected="application/json")
+    if 400 <= exc.status < 500:
+        return BadRequest(reason=exc.reason or "it cannot be understood")
+    return InternalError()
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "(no route)"

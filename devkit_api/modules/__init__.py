@@ -1,0 +1,1 @@
+"""Modules: registration, manifest rules, source bundles."""

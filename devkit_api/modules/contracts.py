@@ -1,0 +1,99 @@
+"""A module's input contract: a Draft 7 JSON Schema, checked once and then applied to each run's parameters.
+
+Source: `hla_compass.manifest.validate_contract_schema`. The SDK's older dialect, a plain map of field -> schema, is
+read as the `properties` of an object, as the SDK does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError
+from referencing import Registry
+
+MAX_FINDINGS = 20
+_KEYWORDS = frozenset(Draft7Validator.META_SCHEMA["properties"])
+# An empty registry: a `$ref` never makes the server read a file or an address.
+_NO_REMOTE: Registry[Any] = Registry()
+
+
+def normalise(contract: dict[str, Any]) -> dict[str, Any]:
+    """The contract as an object schema."""
+    is_field_map = bool(contract) and all(isinstance(v, dict | bool) for v in contract.values())
+    if is_field_map and _KEYWORDS.isdisjoint(contract):
+        return {"type": "object", "properties": contract}
+    return contract
+
+
+def contract_problem(contract: dict[str, Any] | None) -> str | None:
+    """Why `contract` cannot be used, or None."""
+    if not contract:
+        return None
+    schema = normalise(contract)
+    try:
+        Draft7Validator.check_schema(schema)
+    except SchemaError as exc:
+        return f"is not a valid Draft 7 JSON Schema at {_pointer(exc.path) or '/'}"
+    if any(not ref.startswith("#") for ref in _references(schema)):
+        return "holds a $ref that leaves the document"
+    if schema.get("type", "object") != "object":
+        return "must describe an object"
+    return None
+
+
+def find_violations(contract: dict[str, Any] | None, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """What in `parameters` breaks the contract: `{path, message, expected}`, path a JSON pointer, at most 20."""
+    if not contract:
+        return []
+    validator = Draft7Validator(normalise(contract), registry=_NO_REMOTE, format_checker=_FORMATS)
+    found = []
+    for error in validator.iter_errors(parameters):
+        found.append(_finding(error))
+        if len(found) >= MAX_FINDINGS:
+            break
+    return sorted(found, key=lambda finding: finding["path"])
+
+
+_FORMATS = FormatChecker(formats=("uuid", "date", "email"))
+
+
+def _finding(error: ValidationError) -> dict[str, Any]:
+    path = list(error.path)
+    if error.validator == "required" and isinstance(error.instance, dict):
+        required: Any = error.validator_value
+        missing = [name for name in required if name not in error.instance]
+        path += missing[:1]
+        message = "is missing"
+    elif error.validator == "additionalProperties":
+        message = "has a field the module does not know"
+    else:
+        message = _short(error.message)
+    return {"path": _pointer(path), "message": message, "expected": _expected(error)}
+
+
+def _expected(error: ValidationError) -> str:
+    if error.validator == "additionalProperties" and isinstance(error.schema, dict):
+        return "one of " + ", ".join(sorted(error.schema.get("properties", {}))[:30])
+    return _short(f"{error.validator}: {error.validator_value}")
+
+
+def _short(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _pointer(path: Any) -> str:
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in {"$ref", "$id", "$schema"} and isinstance(value, str):
+                if key == "$ref":
+                    yield value
+            else:
+                yield from _references(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _references(item)

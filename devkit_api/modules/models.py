@@ -1,0 +1,134 @@
+"""What the devkit knows of a module."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from devkit_api.state import Document
+
+
+class Origin(enum.StrEnum):
+    """How a module version came to be registered."""
+
+    DIRECTORY = "directory"  # watched folder
+    PATH = "path"  # `source.path` of a request
+    UPLOAD = "upload"  # zip in a request
+    EXTERNAL = "external"  # no source: a backend attaches to its runs
+
+
+@attrs.frozen
+class Bundle:
+    """An immutable copy of a module's source. `digest` is sha256 over names and contents, in hex."""
+
+    digest: str
+    file_count: int
+    size_bytes: int
+
+
+@attrs.frozen
+class Module:
+    """One registered version of a module. `manifest` is kept as it came, unknown keys included."""
+
+    module_id: str
+    version: str
+    manifest: dict[str, Any]
+    origin: Origin
+    registered_at: str
+    bundle: Bundle | None = None
+    source_path: str | None = None
+    source_problem: str | None = None
+    state: str = "active"
+
+    @property
+    def is_external(self) -> bool:
+        """Whether runs wait for a backend to attach instead of being executed."""
+        return self.bundle is None
+
+    @property
+    def key(self) -> str:
+        """The document key: one document per version."""
+        return f"{self.module_id}@{self.version}"
+
+    @property
+    def entrypoint(self) -> str:
+        """`package.module:Class` of the manifest."""
+        return str(self.manifest["execution"]["entrypoint"])
+
+    @property
+    def inputs(self) -> dict[str, Any] | None:
+        """JSON Schema of the parameters, or None when everything is accepted."""
+        return self.manifest.get("inputs") or None
+
+    @property
+    def max_runtime_seconds(self) -> int:
+        """The manifest's wall-clock limit; the SDK's default is an hour."""
+        resources = self.manifest.get("resources") or {}
+        return int(resources.get("maxRuntimeSeconds") or resources.get("timeout") or 3600)
+
+    @property
+    def memory_mb(self) -> int | None:
+        """The manifest's memory in MiB, if it names one."""
+        resources = self.manifest.get("resources") or {}
+        value = resources.get("memoryMb") or resources.get("memory")
+        return int(value) if value else None
+
+    @property
+    def default_mode(self) -> str:
+        """Mode of a run that does not name one."""
+        return str(self.manifest["execution"].get("defaultMode") or "interactive")
+
+    @property
+    def environment_variables(self) -> dict[str, str]:
+        """Variables the manifest gives its process."""
+        return {str(k): _as_text(v) for k, v in (self.manifest.get("environment_variables") or {}).items()}
+
+    def summary(self) -> dict[str, Any]:
+        """The module as lists show it (wire-contract B.1: what the CLI prints must be strings)."""
+        manifest = self.manifest
+        return {
+            "id": self.module_id,
+            "name": manifest["name"],
+            "display_name": str(manifest.get("displayName") or manifest["name"]),
+            "version": self.version,
+            "state": self.state,
+            "deploymentStatus": "external" if self.is_external else "ready",
+            "description": str(manifest.get("description") or ""),
+            "type": manifest["type"],
+            "computeType": str(manifest.get("computeType") or "fargate"),
+            "category": str(manifest.get("category") or ""),
+            "tags": manifest.get("tags") or [],
+            "visibility": str(manifest.get("scope") or "org"),
+            "permissions": manifest.get("permissions") or {},
+            "pricing": manifest.get("pricing") or {},
+            "external": self.is_external,
+            "registeredAt": self.registered_at,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """The module as `GET /v1/modules/{id}` shows it."""
+        source: dict[str, Any] = {"origin": self.origin.value}
+        if self.bundle is not None:
+            source |= {"digest": self.bundle.digest, "files": self.bundle.file_count, "bytes": self.bundle.size_bytes}
+        status = {"ok": self.source_problem is None, "problem": self.source_problem}
+        return {**self.summary(), "manifest": self.manifest, "source": source, "sourceStatus": status}
+
+    def to_document(self) -> Document:
+        """The stored form."""
+        return attrs.asdict(self, value_serializer=lambda _i, _a, v: v.value if isinstance(v, Origin) else v)
+
+    @classmethod
+    def from_document(cls, document: Document) -> Module:
+        """Read the stored form; raises `KeyError`, `TypeError` or `ValueError` when it is not one."""
+        bundle = document["bundle"]
+        known = {field.name for field in attrs.fields(cls)}
+        values = {name: value for name, value in document.items() if name in known}
+        return cls(**{**values, "origin": Origin(document["origin"]), "bundle": Bundle(**bundle) if bundle else None})
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)

@@ -1,0 +1,238 @@
+"""The module registry: what is registered, kept in memory, durable in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+from devkit_api import jsonio
+from devkit_api.errors import ManifestInvalid, ModuleInUse, ModuleNotFound, SourceInvalid, SourcePathRefused
+from devkit_api.ids import utc_now
+from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.models import Bundle, Module, Origin
+from devkit_api.modules.schemas import check_manifest
+from devkit_api.schemas import field_error
+from devkit_api.state import DocumentStore, StateError
+
+log = logging.getLogger(__name__)
+
+COLLECTION = "modules"
+
+
+class ModuleRuns(Protocol):
+    """What deleting a module needs of its runs."""
+
+    def unfinished(self, module_id: str) -> list[str]:
+        """Ids of the module's unfinished runs."""
+
+    async def cancel_all(self, module_id: str) -> None:
+        """Cancel every unfinished run of the module."""
+
+
+@attrs.frozen
+class Registration:
+    """The outcome of a registration: the module, and whether anything changed."""
+
+    module: Module
+    created: bool
+
+
+class ModuleRegistry:
+    """Registered modules by id and version. The version registered last is the current one."""
+
+    def __init__(self, store: DocumentStore, bundles: BundleStore, source_roots: tuple[Path, ...]) -> None:
+        self._store = store
+        self._bundles = bundles
+        self._source_roots = source_roots
+        self._versions: dict[str, dict[str, Module]] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._views: dict[tuple[Any, ...], bytes] = {}
+
+    async def load(self) -> None:
+        """Read what is stored; a document that is not a module is skipped and logged."""
+        loaded = []
+        async for key, document in self._store.scan(COLLECTION):
+            try:
+                loaded.append(Module.from_document(document))
+            except (KeyError, TypeError, ValueError):
+                log.error("a stored module cannot be read and is left out", extra={"document": key})
+        for module in sorted(loaded, key=lambda module: module.registered_at):
+            self._remember(module)
+
+    @property
+    def count(self) -> int:
+        """How many modules are registered."""
+        return len(self._versions)
+
+    @property
+    def bundle_digests(self) -> set[str]:
+        """Digests of the bundles that registered modules use."""
+        every = (module for versions in self._versions.values() for module in versions.values())
+        return {module.bundle.digest for module in every if module.bundle}
+
+    def find(self, module_id: str, version: str | None = None) -> Module | None:
+        """The module, or None."""
+        versions = self._versions.get(module_id)
+        if not versions:
+            return None
+        return versions.get(version) if version else versions[next(reversed(versions))]
+
+    def get(self, module_id: str, version: str | None = None) -> Module:
+        """The module in `version`, or its current one. Raises `ModuleNotFound`."""
+        module = self.find(module_id, version)
+        if module is None:
+            suffix = f" in version {version[:40]!r}" if version and module_id in self._versions else ""
+            raise ModuleNotFound(module_id=module_id[:100], version=suffix)
+        return module
+
+    def versions(self, module_id: str) -> list[str]:
+        """Registered versions of a module, the current one last."""
+        return list(self._versions.get(module_id, ()))
+
+    def page(self, *, page: int, limit: int, category: str | None = None, search: str | None = None) -> bytes:
+        """`{"items", "pagination"}` as JSON, made once per registry change and question."""
+        question = (page, limit, category, search)
+        view = self._views.get(question)
+        if view is None:
+            if len(self._views) > 64:
+                self._views.clear()
+            view = self._views[question] = self._render(page, limit, category, search)
+        return view
+
+    def _render(self, page: int, limit: int, category: str | None, search: str | None) -> bytes:
+        modules = [self.get(module_id) for module_id in sorted(self._versions)]
+        items = [module.summary() for module in modules]
+        if category:
+            items = [item for item in items if item["category"] == category]
+        if search:
+            needle = search.casefold()
+            items = [i for i in items if needle in f"{i['id']} {i['display_name']} {i['description']}".casefold()]
+        shown = items[(page - 1) * limit : page * limit]
+        pagination = {"page": page, "limit": limit, "total": len(items), "pages": -(-len(items) // limit)}
+        return jsonio.dumps({"items": shown, "pagination": pagination})
+
+    async def register_external(self, manifest: Any) -> Registration:
+        """A module without source: its runs wait for a backend to attach."""
+        return await self._register(check_manifest(manifest), None, Origin.EXTERNAL, None)
+
+    async def register_path(self, path: str, manifest: Any | None) -> Registration:
+        """A module from a folder named by a request; it must lie under an allowed root."""
+        folder = self._allowed_folder(path)
+        return await self.register_folder(folder, Origin.PATH, manifest)
+
+    async def register_folder(self, folder: Path, origin: Origin, manifest: Any | None = None) -> Registration:
+        """A module from a folder the caller vouches for."""
+        bundle = await self._bundles.add_folder(folder)
+        return await self._register(await self._manifest(bundle, manifest), bundle, origin, str(folder))
+
+    async def register_zip(self, archive: Path, manifest: Any | None) -> Registration:
+        """A module from an uploaded zip."""
+        bundle = await self._bundles.add_zip(archive)
+        return await self._register(await self._manifest(bundle, manifest), bundle, Origin.UPLOAD, None)
+
+    async def note_problem(self, source_path: str, problem: str) -> None:
+        """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
+        for versions in self._versions.values():
+            for module in list(versions.values()):
+                if module.source_path == source_path and module.source_problem != problem:
+                    await self._save(attrs.evolve(module, source_problem=problem))
+
+    async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
+        """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""
+        self.get(module_id, version)
+        async with self._lock(module_id):
+            unfinished = runs.unfinished(module_id)
+            if unfinished and not force:
+                raise ModuleInUse(module_id=module_id, count=len(unfinished), details={"runs": unfinished[:20]})
+            doomed = [self.get(module_id, version)] if version else list(self._versions[module_id].values())
+            # Out of the registry first, so that no run is admitted while the others are being cancelled.
+            for module in doomed:
+                self._forget(module)
+            try:
+                await runs.cancel_all(module_id)
+                for module in doomed:
+                    await self._store.delete(COLLECTION, module.key)
+            except StateError:
+                for module in doomed:
+                    self._remember(module)
+                raise
+
+    async def clear(self) -> None:
+        """Remove every module."""
+        self._versions.clear()
+        self._views.clear()
+        await self._store.clear(COLLECTION)
+
+    async def _register(
+        self, manifest: dict[str, Any], bundle: Bundle | None, origin: Origin, source_path: str | None
+    ) -> Registration:
+        module_id = str(manifest.get("id") or manifest["name"])
+        async with self._lock(module_id):
+            known = self.find(module_id, str(manifest["version"]))
+            module = Module(
+                module_id=module_id,
+                version=str(manifest["version"]),
+                manifest=manifest,
+                origin=origin,
+                registered_at=utc_now(),
+                bundle=bundle,
+                source_path=source_path,
+            )
+            current = self.find(module_id)
+            if known is not None and known is current and _same(known, module):
+                return Registration(known, created=False)
+            await self._save(module)
+        log.info("module registered", extra={"module_id": module_id, "version": module.version, "origin": origin.value})
+        return Registration(module, created=known is None)
+
+    async def _save(self, module: Module) -> None:
+        await self._store.put(COLLECTION, module.key, module.to_document())
+        self._remember(module)
+
+    def _remember(self, module: Module) -> None:
+        versions = self._versions.setdefault(module.module_id, {})
+        if module.source_problem is None:
+            versions.pop(module.version, None)  # registered last, listed last: the current version
+        versions[module.version] = module
+        self._views.clear()
+
+    def _forget(self, module: Module) -> None:
+        versions = self._versions.get(module.module_id, {})
+        versions.pop(module.version, None)
+        if not versions:
+            self._versions.pop(module.module_id, None)
+        self._views.clear()
+
+    def _lock(self, module_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(module_id, asyncio.Lock())
+
+    async def _manifest(self, bundle: Bundle, sent: Any | None) -> dict[str, Any]:
+        """The bundle's own manifest, which is what the SDK's runner reads; a sent one must be the same."""
+        try:
+            own = jsonio.loads_strict(await self._bundles.read_manifest(bundle.digest))
+        except jsonio.JsonRefused as exc:
+            raise SourceInvalid(reason=f"manifest.json: {exc}") from None
+        manifest = check_manifest(own)
+        if sent is not None and sent != own:
+            finding = {"path": "/manifest", "message": "differs from the manifest.json of the source"}
+            raise field_error(ManifestInvalid, [finding])
+        return manifest
+
+    def _allowed_folder(self, path: str) -> Path:
+        if "\0" in path or not Path(path).is_absolute():
+            raise SourcePathRefused
+        folder = Path(path).resolve()
+        if not any(folder.is_relative_to(root.resolve()) for root in self._source_roots):
+            raise SourcePathRefused
+        if not folder.is_dir():
+            raise SourceInvalid(reason="it is not a folder")
+        return folder
+
+
+def _same(one: Module, other: Module) -> bool:
+    ignored = {"registered_at"}
+    return all(getattr(one, f.name) == getattr(other, f.name) for f in attrs.fields(Module) if f.name not in ignored)

@@ -1,0 +1,1 @@
+"""Objects: the files runs save and read, behind signed addresses."""

@@ -1,0 +1,71 @@
+"""Addresses of objects: the run's broker, and the signed addresses it hands out."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from devkit_api.errors import ObjectNotFound, SignatureInvalid
+from devkit_api.httpio import json_answer, read_body
+from devkit_api.ids import RUN_ID
+from devkit_api.objects.protocol import ObjectStore
+from devkit_api.objects.run_storage import RunStorage, StorageSchema
+from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.routing import Route
+from devkit_api.runs.routes import RUNS
+
+OBJECTS: web.AppKey[ObjectStore] = web.AppKey("objects", ObjectStore)
+URL_SIGNER: web.AppKey[UrlSigner] = web.AppKey("url_signer", UrlSigner)
+RUN_STORAGE: web.AppKey[RunStorage] = web.AppKey("run_storage", RunStorage)
+
+_STORAGE = StorageSchema()
+_CHUNK = 256 * 1024
+
+
+async def run_storage(request: web.Request) -> web.Response:
+    """`POST /v1/module-runs/{run_id}/storage` (wire-contract D)."""
+    run = await request.app[RUNS].attach(request.match_info["run_id"])
+    body = await read_body(request, _STORAGE)
+    return json_answer(await request.app[RUN_STORAGE].answer(run, body))
+
+
+async def put_object(request: web.Request) -> web.Response:
+    """`PUT /v1/objects/{run_id}/{name}` with a signed address."""
+    run_id, name = request.match_info["run_id"], request.match_info["name"]
+    grant = request.app[URL_SIGNER].check_put(run_id, name, request.query)
+    if request.app[RUNS].repository.live(run_id) is None:
+        raise SignatureInvalid(reason="its run has ended")
+    chunks = request.content.iter_chunked(_CHUNK)
+    info = await request.app[OBJECTS].put(run_id, name, chunks, grant.expected, grant.info)
+    return web.Response(headers={"ETag": f'"{info.version}"', "x-amz-version-id": info.version})
+
+
+async def get_object(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/objects/{run_id}/{name}` with a signed address: ranges and conditional requests included."""
+    run_id, name = request.match_info["run_id"], request.match_info["name"]
+    request.app[URL_SIGNER].check_get(run_id, name, request.query)
+    store = request.app[OBJECTS]
+    info = await store.stat(run_id, name) if RUN_ID.fullmatch(run_id) else None
+    path = await store.local_path(run_id, name) if info else None
+    if info is None or path is None:
+        raise ObjectNotFound(key=name)
+    answer = web.FileResponse(path, chunk_size=_CHUNK)
+    answer.content_type = info.content_type.split(";")[0].strip() or "application/octet-stream"
+    # A file of a module is data: no browser may run it as a page of this origin.
+    answer.headers["Content-Disposition"] = _attachment(name)
+    answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    return answer
+
+
+def _attachment(name: str) -> str:
+    from urllib.parse import quote
+
+    filename = name.rsplit("/", 1)[-1]
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+ROUTES = [
+    Route("POST", "/v1/module-runs/{run_id}/storage", run_storage, "runs:callback"),
+    Route("PUT", "/v1/objects/{run_id}/{name:.+}", put_object, "objects:signed"),
+    Route("GET", "/v1/objects/{run_id}/{name:.+}", get_object, "objects:signed"),
+]

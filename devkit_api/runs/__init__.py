@@ -1,0 +1,1 @@
+"""Module runs: the model, its states, the service, logs and results."""

@@ -1,0 +1,68 @@
+"""What the SDK's runner is told of a run (wire-contract E.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from devkit_api.execution.protocol import Limits, RunSpec
+from devkit_api.runs.models import Run
+
+
+@attrs.define
+class PublicAddress:
+    """Where clients and module processes reach the devkit; known for certain once the port is bound."""
+
+    base_url: str
+
+
+def run_context(run: Run, token: str, base_url: str) -> dict[str, Any]:
+    """The context file. Every field is present and not empty: the SDK refuses null where it expects an id."""
+    context: dict[str, Any] = {
+        "run_id": run.run_id,
+        "job_id": run.run_id,
+        "module_id": run.module_id,
+        "module_version": run.module_version,
+        "organization_id": run.organization_id,
+        "organization_name": "Local devkit",
+        "user_id": run.user_id,
+        "environment": "local",
+        "correlation_id": run.correlation_id,
+        "requested_at": run.created_at,
+        "mode": run.mode,
+        "tier": "developer",
+        "roles": ["developer"],
+        "runtime_profile": run.compute_profile or "local",
+        # The devkit charges nothing; the field is there because modules read it.
+        "credit": {"reservation_id": f"local-{run.run_id}", "estimated_act": 0.0},
+        "module_run_api_key": token,
+        "platform_api_base_url": base_url,
+    }
+    if run.data_context:
+        context["data_context"] = run.data_context
+    return context
+
+
+def public_context(run: Run) -> dict[str, Any]:
+    """The context as the result shows it: without the token."""
+    context = run_context(run, token="", base_url="")
+    for private in ("module_run_api_key", "platform_api_base_url"):
+        del context[private]
+    return context
+
+
+def run_spec(run: Run, token: str, base_url: str, output_bytes: int) -> RunSpec:
+    """The order for the executor, from what the run pinned: its module may have changed since."""
+    return RunSpec(
+        run_id=run.run_id,
+        module_id=run.module_id,
+        module_version=run.module_version,
+        source_digest=run.source_digest or "",
+        entrypoint=run.entrypoint,
+        mode=run.mode,
+        payload=run.parameters,
+        context=run_context(run, token, base_url),
+        environment={**run.environment_variables, "HLA_COMPASS_CORRELATION_ID": run.correlation_id},
+        limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb),
+    )

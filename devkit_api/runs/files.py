@@ -1,0 +1,55 @@
+"""What a run leaves besides its document: output and log, in one folder per run."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from aiofiles.os import wrap
+
+from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
+
+
+class RunFiles:
+    """`<root>/<two hex digits>/<run id>/` for each run. Run ids come from us or passed `RUN_ID`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def folder(self, run_id: str) -> Path:
+        """The run's folder; it may not exist yet."""
+        return self._root / hashlib.blake2b(run_id.encode(), digest_size=1).hexdigest() / run_id
+
+    def log(self, run_id: str) -> Path:
+        """The run's log, one JSON event per line."""
+        return self.folder(run_id) / "log.jsonl"
+
+    @wrap
+    def write_output(self, run_id: str, data: bytes) -> None:
+        """Store the output durably. Raises `OSError`."""
+        folder = self.folder(run_id)
+        make_folder_durable(folder)
+        write_atomic(folder / "output.json", data)
+        fsync_folder(folder)
+
+    @wrap
+    def read_output(self, run_id: str) -> bytes | None:
+        """The stored output, or None."""
+        try:
+            return (self.folder(run_id) / "output.json").read_bytes()
+        except FileNotFoundError:
+            return None
+
+    @wrap
+    def remove(self, run_id: str) -> None:
+        """Delete everything the run left."""
+        shutil.rmtree(self.folder(run_id), ignore_errors=True)
+
+    @wrap
+    def sweep(self, known: set[str]) -> int:
+        """Delete what belongs to no known run; how many folders went."""
+        orphans = [path for path in self._root.glob("*/*") if path.name not in known]
+        for path in orphans:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(orphans)

@@ -1,0 +1,80 @@
+"""From the bytes of a module's process to log events."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from devkit_api.ids import utc_now
+from devkit_api.logs import mask_secrets
+
+MAX_LINE = 16 * 1024
+# Terminal control sequences could rewrite what a reader of the log sees.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
+
+
+class LineSplitter:
+    """Cuts a byte stream into lines of at most `MAX_LINE` bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Complete lines so far."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            yield from _pieces(line)
+        while len(rest) >= MAX_LINE:
+            yield rest[:MAX_LINE]
+            rest = rest[MAX_LINE:]
+        self._rest = rest
+
+    def finish(self) -> Iterator[bytes]:
+        """What is left when the stream ends."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            yield rest
+
+
+def _pieces(line: bytes) -> Iterator[bytes]:
+    for start in range(0, max(len(line), 1), MAX_LINE):
+        yield line[start : start + MAX_LINE]
+
+
+def to_event(line: bytes) -> dict[str, Any]:
+    """One event `{timestamp, message, level?, logger?}`.
+
+    The SDK's logger writes JSON lines (wire-contract E.6); everything else is taken as text. `message` is always a
+    text: anything else crashes the official CLI.
+    """
+    text = line.decode("utf-8", "replace").rstrip("\r")
+    record = _sdk_record(text)
+    if record is None:
+        return {"timestamp": utc_now(), "message": clean(text)}
+    message = str(record["message"])
+    if record.get("exception"):
+        message += "\n" + str(record["exception"])
+    event = {"timestamp": utc_now(), "message": clean(message)}
+    if record.get("level") in _LEVELS:
+        event["level"] = record["level"]
+    if isinstance(record.get("logger"), str):
+        event["logger"] = clean(record["logger"])[:200]
+    return event
+
+
+def clean(text: str) -> str:
+    """Text without control characters (tabs and line breaks stay) and without credentials."""
+    return mask_secrets(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def _sdk_record(text: str) -> dict[str, Any] | None:
+    if not text.startswith('{"timestamp"'):
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("message"), str) else None

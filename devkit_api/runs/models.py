@@ -1,0 +1,147 @@
+"""A run and its states."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from devkit_api.state import Document
+
+
+class RunStatus(enum.StrEnum):
+    """Where a run stands. The words are the SDK's (wire-contract C.3)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCEL_REQUESTED = "cancel_requested"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+TERMINAL = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.TIMED_OUT})
+
+# The one table of legal moves. A terminal state never changes.
+MOVES: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.CANCELLED, RunStatus.FAILED}),
+    RunStatus.RUNNING: TERMINAL | {RunStatus.CANCEL_REQUESTED},
+    # Once asked to cancel, a run is cancelled, whatever its process still managed to do.
+    RunStatus.CANCEL_REQUESTED: frozenset({RunStatus.CANCELLED}),
+    **{status: frozenset() for status in TERMINAL},
+}
+
+
+class IllegalMove(Exception):
+    """A move the table does not have."""
+
+
+@attrs.frozen
+class Progress:
+    """What a module last said of its progress: percent 0-100 and a short text."""
+
+    percent: int
+    message: str = ""
+    estimated_completion: str | None = None
+    at: str = ""
+
+
+@attrs.frozen
+class RunError:
+    """Why a run did not complete. `code` is a row of `runs/failures.py`; `details` are safe to show."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = attrs.Factory(dict)
+
+
+@attrs.frozen
+class Run:
+    """One run. Changes go through `move` and `RunRepository`, never by hand. Times are ISO 8601 UTC."""
+
+    run_id: str
+    module_id: str
+    module_version: str
+    module_name: str
+    mode: str
+    status: RunStatus
+    parameters: dict[str, Any]
+    created_at: str
+    user_id: str
+    organization_id: str
+    correlation_id: str
+    max_runtime_seconds: int
+    token_serial: str = attrs.field(repr=False)
+    source_digest: str | None = None
+    entrypoint: str = ""
+    environment_variables: dict[str, str] = attrs.Factory(dict)
+    memory_mb: int | None = None
+    compute_profile: str | None = None
+    data_context: dict[str, Any] | None = None
+    navigation_data: dict[str, Any] | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    heartbeat_at: str | None = None
+    progress: Progress | None = None
+    error: RunError | None = None
+    summary: dict[str, Any] | None = None
+    metrics: dict[str, Any] = attrs.Factory(dict)
+    has_output: bool = False
+
+    @property
+    def is_external(self) -> bool:
+        """Whether a backend elsewhere executes it."""
+        return self.source_digest is None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether it has ended."""
+        return self.status in TERMINAL
+
+    def to_document(self) -> Document:
+        """The stored form."""
+        return attrs.asdict(self, value_serializer=lambda _i, _a, v: v.value if isinstance(v, enum.Enum) else v)
+
+    @classmethod
+    def from_document(cls, document: Document) -> Run:
+        """Read the stored form; raises `KeyError`, `TypeError` or `ValueError` when it is not one."""
+        known = {field.name for field in attrs.fields(cls)}
+        values = {name: value for name, value in document.items() if name in known}
+        values["status"] = RunStatus(document["status"])
+        values["progress"] = Progress(**document["progress"]) if document.get("progress") else None
+        values["error"] = RunError(**document["error"]) if document.get("error") else None
+        return cls(**values)
+
+    def view(self) -> dict[str, Any]:
+        """The run as the API shows it (wire-contract C.2): never its token."""
+        return {
+            "id": self.run_id,
+            "runId": self.run_id,
+            "moduleId": self.module_id,
+            "module": {"id": self.module_id, "name": self.module_name, "version": self.module_version},
+            "version": self.module_version,
+            "sourceDigest": self.source_digest,
+            "status": self.status.value,
+            "executionMode": self.mode,
+            "runtimeProfile": self.compute_profile,
+            "external": self.is_external,
+            "parameters": self.parameters,
+            "progress": attrs.asdict(self.progress) if self.progress else None,
+            "error": attrs.asdict(self.error) if self.error else None,
+            "summary": self.summary,
+            "metrics": self.metrics,
+            "correlationId": self.correlation_id,
+            "createdAt": self.created_at,
+            "startedAt": self.started_at,
+            "finishedAt": self.finished_at,
+            "heartbeatAt": self.heartbeat_at,
+        }
+
+
+def move(run: Run, to: RunStatus, **changes: Any) -> Run:
+    """`run` in its next state. Raises `IllegalMove` for a move the table does not have."""
+    if to not in MOVES[run.status]:
+        raise IllegalMove(f"{run.run_id}: {run.status} -> {to}")
+    return attrs.evolve(run, status=to, **changes)

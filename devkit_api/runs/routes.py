@@ -1,0 +1,142 @@
+"""Addresses of runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from rich.markup import escape
+
+from devkit_api.errors import ParameterInvalid
+from devkit_api.httpio import choice_query, int_query, json_answer, page_answer, read_body, text_query
+from devkit_api.middleware.authentication import PRINCIPAL
+from devkit_api.routing import Route
+from devkit_api.runs.models import Run, RunStatus
+from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
+from devkit_api.runs.service import RunService
+
+RUNS: web.AppKey[RunService] = web.AppKey("runs", RunService)
+INTERACTIVE_TIMEOUT: web.AppKey[float] = web.AppKey("interactive_timeout", float)
+
+_START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), HeartbeatSchema(), CompleteSchema()
+_NEWEST_FIRST = {"desc": True, "asc": False}
+_LOG_LIMIT = 10_000
+
+
+async def start_run(request: web.Request) -> web.Response:
+    """`POST /v1/module-runs` (wire-contract C.2). Without `mode` the answer is the run document."""
+    runs = request.app[RUNS]
+    body = await read_body(request, _START)
+    started = await runs.start(body, request[PRINCIPAL])
+    run, mode = started.run, body.get("mode")
+    if run.is_external:
+        token = {"token": started.token, "endpoint": runs.address.base_url} if started.token else {}
+        return json_answer({**run.view(), **token}, status=202)
+    if mode in {"async", "workflow"}:
+        return json_answer(run.view(), status=202)
+    run = await runs.watch.until_finished(run.run_id, request.app[INTERACTIVE_TIMEOUT]) or run
+    if not run.is_terminal:
+        return json_answer(run.view(), status=202)
+    output = await runs.output(run)
+    if mode is None:
+        return json_answer({**run.view(), "result": output})
+    return json_answer({**(output or {}), "_run": {"runId": run.run_id, "status": run.status.value}})
+
+
+async def prepare_run(request: web.Request) -> web.Response:
+    """`POST /v1/modules/{module_id}/quote` (wire-contract B.2)."""
+    body = await read_body(request, _PREPARE)
+    return json_answer(await request.app[RUNS].prepare(request.match_info["module_id"], body))
+
+
+async def list_runs(request: web.Request) -> web.Response:
+    """`GET /v1/module-runs?page&limit&order&moduleId&status`."""
+    page = int_query(request, "page", 1, low=1, high=10_000_000)
+    limit = int_query(request, "limit", 20, low=1, high=1000)
+    runs, total = await request.app[RUNS].page(
+        page=page,
+        limit=limit,
+        newest_first=choice_query(request, "order", True, _NEWEST_FIRST),
+        module_id=text_query(request, "moduleId") or text_query(request, "module_id"),
+        status=choice_query(request, "status", None, {status.value: status for status in RunStatus}),
+    )
+    items = [run.view() for run in runs]
+    return json_answer({"runs": items, "pagination": page_answer(items, page=page, limit=limit, total=total)})
+
+
+async def get_run(request: web.Request) -> web.Response:
+    """`GET /v1/module-runs/{run_id}`."""
+    return json_answer((await _run(request)).view())
+
+
+async def cancel_run(request: web.Request) -> web.Response:
+    """`POST /v1/module-runs/{run_id}/cancel`: idempotent; an ended run is answered as it is."""
+    return json_answer((await request.app[RUNS].cancel(request.match_info["run_id"])).view())
+
+
+async def get_result(request: web.Request) -> web.Response:
+    """`GET /v1/module-runs/{run_id}/result` (wire-contract C.4)."""
+    return json_answer(await request.app[RUNS].result(request.match_info["run_id"]))
+
+
+async def get_logs(request: web.Request) -> web.Response:
+    """`GET /v1/module-runs/{run_id}/logs?limit&nextToken&order` (wire-contract C.6)."""
+    run_id = request.match_info["run_id"]
+    token = request.query.get("nextToken") or None
+    if token is not None and len(token) > 40:
+        raise ParameterInvalid(name="nextToken", reason="it is not one of ours")
+    page = await request.app[RUNS].read_logs(
+        run_id,
+        token=token,
+        limit=int_query(request, "limit", 1000, low=1, high=_LOG_LIMIT),
+        newest_first=choice_query(request, "order", False, _NEWEST_FIRST),
+    )
+    events = _softened(page.events) if _is_sdk(request) else page.events
+    return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token})
+
+
+async def heartbeat(request: web.Request) -> web.Response:
+    """`POST /v1/module-runs/{run_id}/heartbeat` (wire-contract C.7)."""
+    body = await read_body(request, _HEARTBEAT, optional=True)
+    run = await request.app[RUNS].heartbeat(request.match_info["run_id"], body)
+    return json_answer({"runId": run.run_id, "status": run.status.value, "heartbeat": run.heartbeat_at})
+
+
+async def complete(request: web.Request) -> web.Response:
+    """`POST /v1/module-runs/{run_id}/complete` (wire-contract C.7), for external modules."""
+    body = await read_body(request, _COMPLETE)
+    return json_answer((await request.app[RUNS].complete(request.match_info["run_id"], body)).view())
+
+
+async def _run(request: web.Request) -> Run:
+    return await request.app[RUNS].get(request.match_info["run_id"])
+
+
+def _is_sdk(request: web.Request) -> bool:
+    return request.headers.get("User-Agent", "").startswith("hla-compass-sdk/")
+
+
+def _softened(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The official CLI prints messages as Rich markup and stops at an unknown closing tag: escape what looks like one.
+
+    The text as it was stays in `rawMessage`.
+    """
+    softened = []
+    for event in events:
+        message = event.get("message", "")
+        escaped = escape(message)
+        softened.append(event if escaped == message else {**event, "message": escaped, "rawMessage": message})
+    return softened
+
+
+ROUTES = [
+    Route("POST", "/v1/modules/{module_id}/quote", prepare_run, "runs:start"),
+    Route("POST", "/v1/module-runs", start_run, "runs:start"),
+    Route("GET", "/v1/module-runs", list_runs, "runs:list"),
+    Route("GET", "/v1/module-runs/{run_id}", get_run, "runs:read"),
+    Route("GET", "/v1/module-runs/{run_id}/result", get_result, "runs:read"),
+    Route("GET", "/v1/module-runs/{run_id}/logs", get_logs, "runs:read"),
+    Route("POST", "/v1/module-runs/{run_id}/cancel", cancel_run, "runs:cancel"),
+    Route("POST", "/v1/module-runs/{run_id}/heartbeat", heartbeat, "runs:callback"),
+    Route("POST", "/v1/module-runs/{run_id}/complete", complete, "runs:callback"),
+]

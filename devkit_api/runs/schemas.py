@@ -1,0 +1,106 @@
+"""Bodies of the run addresses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import ValidationError, fields, pre_load, validate, validates_schema
+
+from devkit_api.ids import MODULE_ID, VERSION
+from devkit_api.schemas import StrictSchema
+
+MODES = ("interactive", "async", "workflow")
+
+
+def _id(value: str) -> None:
+    if not MODULE_ID.fullmatch(value):
+        raise ValidationError("is not a module id")
+
+
+def _version(value: str) -> None:
+    if not VERSION.fullmatch(value):
+        raise ValidationError("is not three numbers")
+
+
+class PrepareSchema(StrictSchema):
+    """`POST /v1/modules/{id}/quote` (wire-contract B.2)."""
+
+    parameters = fields.Dict(
+        load_default=dict, metadata={"expected": "an object that fits the module's inputs", "example": {}}
+    )
+    mode = fields.String(validate=validate.OneOf(MODES), metadata={"expected": "one of " + ", ".join(MODES)})
+    computeProfile = fields.String(validate=validate.Length(1, 100), allow_none=True)
+    version = fields.String(
+        validate=_version, allow_none=True, metadata={"expected": "three numbers", "example": "1.0.0"}
+    )
+    dataContext = fields.Dict(allow_none=True)
+    maxRuntimeSeconds = fields.Integer(
+        strict=True, validate=validate.Range(1, 7 * 86_400), metadata={"expected": "seconds, at least 1"}
+    )
+
+
+class StartSchema(PrepareSchema):
+    """`POST /v1/module-runs` (wire-contract C.2). `module_id` and the like are taken as well."""
+
+    moduleId = fields.String(
+        required=True,
+        validate=_id,
+        metadata={"expected": "the id of a registered module", "example": "peptide-counter"},
+    )
+    navigationData = fields.Dict(allow_none=True)
+    admissionId = fields.String(validate=validate.Length(1, 100))
+    requestFingerprint = fields.String(validate=validate.Length(1, 200))
+
+    @pre_load
+    def _take_snake_case(self, data: Any, **_: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        names = {"module_id": "moduleId", "compute_profile": "computeProfile", "data_context": "dataContext",
+                 "max_runtime_seconds": "maxRuntimeSeconds"}  # fmt: skip
+        return {names.get(key, key) if names.get(key) not in data else key: value for key, value in data.items()}
+
+    @validates_schema
+    def _check_plan(self, data: dict[str, Any], **_: Any) -> None:
+        if ("admissionId" in data) != ("requestFingerprint" in data):
+            raise ValidationError("admissionId and requestFingerprint belong together", "admissionId")
+
+
+class ProgressSchema(StrictSchema):
+    """The structured progress of a heartbeat."""
+
+    percent = fields.Float(required=True, allow_nan=False, validate=validate.Range(0, 100))
+    estimated_completion = fields.String(validate=validate.Length(max=64))
+    milestone = fields.String(validate=validate.Length(max=1000), allow_none=True)
+
+
+class HeartbeatSchema(StrictSchema):
+    """`POST /v1/module-runs/{id}/heartbeat` (wire-contract C.7)."""
+
+    refreshUrls = fields.Boolean()
+    progress = fields.Raw(metadata={"expected": "a number from 0 to 100, or an object with percent", "example": 40})
+    progressMessage = fields.String(validate=validate.Length(max=1000), allow_none=True)
+
+    @validates_schema
+    def _check_progress(self, data: dict[str, Any], **_: Any) -> None:
+        progress = data.get("progress")
+        if isinstance(progress, dict):
+            problems = ProgressSchema().validate(progress)
+            if problems:
+                raise ValidationError({"progress": problems})
+        elif progress is not None and (
+            isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100
+        ):
+            raise ValidationError("is not a number from 0 to 100", "progress")
+
+
+class CompleteSchema(StrictSchema):
+    """`POST /v1/module-runs/{id}/complete` (wire-contract C.7); `result` is the devkit's addition."""
+
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf(["completed", "failed"]),
+        metadata={"expected": "completed or failed", "example": "completed"},
+    )
+    summary = fields.Dict(allow_none=True)
+    result = fields.Dict(allow_none=True)
+    error = fields.Raw(allow_none=True, metadata={"expected": "a text or an object with code and message"})

@@ -1,0 +1,372 @@
+"""The rules of runs: who may be started with what, and what each call does to a run."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from devkit_api import jsonio
+from devkit_api.errors import (
+    InputInvalid,
+    ModuleUnsupported,
+    PlanInvalid,
+    RequestInvalid,
+    RunConflict,
+    RunNotFinished,
+    RunNotFound,
+)
+from devkit_api.execution.protocol import RunSpec
+from devkit_api.ids import RUN_ID, new_run_id, utc_now
+from devkit_api.logs import correlation_id
+from devkit_api.modules.contracts import find_violations
+from devkit_api.modules.models import Module
+from devkit_api.modules.service import ModuleRegistry
+from devkit_api.runs.context import PublicAddress, public_context, run_spec
+from devkit_api.runs.failures import failure
+from devkit_api.runs.files import RunFiles
+from devkit_api.runs.logs import LogPage, RunLogs
+from devkit_api.runs.models import IllegalMove, Progress, Run, RunError, RunStatus
+from devkit_api.runs.plans import PlanBook
+from devkit_api.runs.repository import RunRepository
+from devkit_api.runs.supervisor import Supervisor
+from devkit_api.runs.watch import RunWatch
+from devkit_api.schemas import field_error
+from devkit_api.security.principals import Kind, Principal
+from devkit_api.security.tokens import Signer
+from devkit_api.state import StateError
+
+log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Started:
+    """A started run. `token` is set only when the run is external and was created by this very call."""
+
+    run: Run
+    token: str | None = None
+
+
+@attrs.define
+class RunService:
+    """Everything a caller can do with runs."""
+
+    modules: ModuleRegistry
+    repository: RunRepository
+    plans: PlanBook
+    logs: RunLogs
+    files: RunFiles
+    watch: RunWatch
+    signer: Signer
+    address: PublicAddress
+    longest_runtime: int
+    output_bytes: int
+    on_removed: Callable[[str], Awaitable[None]]
+    supervisor: Supervisor = attrs.field(init=False)
+
+    async def prepare(self, module_id: str, request: dict[str, Any]) -> dict[str, Any]:
+        """A priced, frozen plan (wire-contract B.2); nothing is started."""
+        module = self._admit(module_id, request)
+        prepared = {
+            "moduleId": module.module_id,
+            "version": module.version,
+            "parameters": request["parameters"],
+            "mode": request.get("mode") or module.default_mode,
+            **{k: request[k] for k in ("computeProfile", "dataContext", "maxRuntimeSeconds") if request.get(k)},
+        }
+        plan = await self.plans.add(prepared, module.bundle.digest if module.bundle else None)
+        return {
+            "preparedRequest": prepared,
+            "admissionId": plan.admission_id,
+            "requestFingerprint": plan.fingerprint,
+            "expiresAt": plan.expires_at,
+            "quote": {"estimatedAct": 0.0, "note": "The devkit charges nothing."},
+            "module": {"id": module.module_id, "name": module.manifest["name"], "version": module.version},
+            "dataContext": request.get("dataContext"),
+        }
+
+    async def start(self, request: dict[str, Any], principal: Principal) -> Started:
+        """Store a new run and queue it. Raises a catalogue error with nothing stored, or `StateError`."""
+        if "admissionId" in request:
+            return await self._start_plan(request, principal)
+        module = self._admit(request["moduleId"], request)
+        return await self._create(new_run_id(), module, request, principal)
+
+    async def _start_plan(self, request: dict[str, Any], principal: Principal) -> Started:
+        prepared = {k: v for k, v in request.items() if k not in {"admissionId", "requestFingerprint"}}
+        plan = await self.plans.find(request["admissionId"], request["requestFingerprint"], prepared)
+        known = await self.repository.get(plan.run_id)
+        if known is not None:
+            return Started(known)
+        if plan.is_expired:
+            raise PlanInvalid(reason="it has expired")
+        module = self._admit(plan.module_id, prepared)
+        if (module.bundle.digest if module.bundle else None) != plan.source_digest:
+            raise PlanInvalid(reason="the module's source has changed since")
+        return await self._create(plan.run_id, module, prepared, principal)
+
+    async def _create(self, run_id: str, module: Module, request: dict[str, Any], principal: Principal) -> Started:
+        if not module.is_external:
+            self.supervisor.check_room()
+        serial = secrets.token_hex(8)
+        run = Run(
+            run_id=run_id,
+            module_id=module.module_id,
+            module_version=module.version,
+            module_name=str(module.manifest["name"]),
+            mode=request.get("mode") or module.default_mode,
+            status=RunStatus.QUEUED,
+            parameters=request["parameters"],
+            created_at=utc_now(),
+            user_id=principal.user_id,
+            organization_id=principal.organization_id,
+            correlation_id=correlation_id.get(),
+            max_runtime_seconds=self._runtime(module, request.get("maxRuntimeSeconds")),
+            token_serial=serial,
+            source_digest=module.bundle.digest if module.bundle else None,
+            entrypoint=module.entrypoint,
+            environment_variables=module.environment_variables,
+            memory_mb=module.memory_mb,
+            compute_profile=request.get("computeProfile"),
+            data_context=request.get("dataContext"),
+            navigation_data=request.get("navigationData"),
+        )
+        run, created = await self.repository.create(run)
+        if not created:
+            return Started(run)
+        log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
+        if run.is_external:
+            return Started(run, self.signer.run_token(run.run_id, serial))
+        self.supervisor.submit(run)
+        return Started(run)
+
+    def _admit(self, module_id: str, request: dict[str, Any]) -> Module:
+        """The module, when it can run with these parameters. Raises a catalogue error."""
+        module = self.modules.get(module_id, request.get("version"))
+        if not module.is_external:
+            if module.manifest.get("computeType") == "pipeline":
+                raise ModuleUnsupported(module_id=module_id, reason="pipeline modules need Nextflow, which is not here")
+            if "_mcp_capability" in request["parameters"]:
+                raise ModuleUnsupported(
+                    module_id=module_id, reason="native MCP tools need a source attested by a build"
+                )
+        findings = find_violations(module.inputs, request["parameters"])
+        if findings:
+            raise field_error(InputInvalid, findings, module_id=module.module_id)
+        mode = request.get("mode")
+        supported = module.manifest["execution"].get("supports")
+        if mode and supported and mode not in supported and not _is_plain(mode, supported):
+            finding = {"path": "/mode", "message": "is not supported by the module", "expected": ", ".join(supported)}
+            raise field_error(RequestInvalid, [finding])
+        return module
+
+    def _runtime(self, module: Module, asked: int | None) -> int:
+        return min(asked or module.max_runtime_seconds, self.longest_runtime)
+
+    async def get(self, run_id: str) -> Run:
+        """A run. Raises `RunNotFound`."""
+        run = await self.repository.get(run_id) if RUN_ID.fullmatch(run_id) else None
+        if run is None:
+            raise RunNotFound(run_id=run_id[:130])
+        return run
+
+    async def page(
+        self, *, page: int, limit: int, newest_first: bool, module_id: str | None, status: RunStatus | None
+    ) -> tuple[list[Run], int]:
+        """One page of runs and how many match."""
+        heads = [
+            head.run_id
+            for head in self.repository.heads(newest_first=newest_first)
+            if (module_id is None or head.module_id == module_id) and (status is None or head.status is status)
+        ]
+        shown = heads[(page - 1) * limit : page * limit]
+        runs = [await self.repository.get(run_id) for run_id in shown]
+        return [run for run in runs if run is not None], len(heads)
+
+    async def cancel(self, run_id: str) -> Run:
+        """Cancel; an ended run is answered as it is, so the call can be repeated."""
+        run = await self.get(run_id)
+        if run.is_terminal or run.status is RunStatus.CANCEL_REQUESTED:
+            return run
+        if not run.is_external:
+            return await self.supervisor.cancel(run)
+        try:
+            if run.status is RunStatus.RUNNING:
+                await self.repository.transition(run_id, RunStatus.CANCEL_REQUESTED)
+            # Nobody here can stop a backend elsewhere; its next callback is refused.
+            run = await self.repository.transition(
+                run_id, RunStatus.CANCELLED, finished_at=utc_now(), error=failure("RUN_CANCELLED")
+            )
+        except IllegalMove:
+            return await self.get(run_id)
+        await self.retain()
+        return run
+
+    async def result(self, run_id: str) -> dict[str, Any]:
+        """The result envelope: all seven marker keys, so that the SDK hands it on whole (wire-contract C.4)."""
+        run = await self.get(run_id)
+        if not run.is_terminal:
+            raise RunNotFinished(run_id=run_id, status=run.status.value)
+        output = await self.output(run)
+        return {
+            "runId": run.run_id,
+            "module": {"id": run.module_id, "name": run.module_name, "version": run.module_version},
+            "status": run.status.value,
+            "payload": run.parameters,
+            "context": public_context(run),
+            "summary": run.summary or {},
+            "timestamps": {"createdAt": run.created_at, "startedAt": run.started_at, "finishedAt": run.finished_at},
+            "success": run.status is RunStatus.COMPLETED,
+            "data": output,
+            "error": attrs.asdict(run.error) if run.error else None,
+            "metrics": run.metrics,
+        }
+
+    async def output(self, run: Run) -> dict[str, Any] | None:
+        """What the module wrote; for a run that ended without output, an error in the same envelope."""
+        data = await self.files.read_output(run.run_id) if run.has_output else None
+        if data is not None:
+            output: dict[str, Any] = jsonio.loads_trusted(data)
+            return output
+        if run.error is None:
+            return None
+        error = {"type": run.error.code, "message": run.error.message, "details": run.error.details}
+        return {"status": "error", "error": error, "metadata": {"module": run.module_id, "version": run.module_version}}
+
+    async def read_logs(self, run_id: str, *, token: str | None, limit: int, newest_first: bool) -> LogPage:
+        """A page of the run's log."""
+        run = await self.get(run_id)
+        return await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
+
+    async def heartbeat(self, run_id: str, request: dict[str, Any]) -> Run:
+        """Note a sign of life and progress; the first one of an external run means it is running."""
+        run = await self._attach(run_id)
+        changes: dict[str, Any] = {"heartbeat_at": utc_now()}
+        progress = _progress(request)
+        if progress is not None:
+            changes["progress"] = progress
+        return self.repository.touch(run_id, **changes) or run
+
+    async def complete(self, run_id: str, request: dict[str, Any]) -> Run:
+        """End an external run as its backend says. A repeated call with the same end is answered like the first."""
+        status = RunStatus(request["status"])
+        run = await self.get(run_id)
+        if not run.is_external:
+            raise RunConflict(
+                run_id=run_id, status=run.status.value, reason="the devkit executes it and ends it itself"
+            )
+        if run.is_terminal:
+            return self._completed_again(run, status)
+        await self._attach(run_id)
+        output = request.get("result")
+        if output is not None:
+            await self._store_output(run_id, output)
+        error = _external_error(request.get("error")) if status is RunStatus.FAILED else None
+        try:
+            run = await self.repository.transition(
+                run_id, status, finished_at=utc_now(), summary=request.get("summary"), error=error,
+                has_output=output is not None,
+            )  # fmt: skip
+        except IllegalMove:
+            return self._completed_again(await self.get(run_id), status)
+        await self.retain()
+        return run
+
+    async def _store_output(self, run_id: str, output: dict[str, Any]) -> None:
+        try:
+            await self.files.write_output(run_id, jsonio.dumps(output))
+        except OSError as exc:
+            raise StateError("the output could not be stored") from exc
+
+    def _completed_again(self, run: Run, status: RunStatus) -> Run:
+        if run.status is not status:
+            raise RunConflict(run_id=run.run_id, status=run.status.value, reason="it has ended already")
+        return run
+
+    async def _attach(self, run_id: str) -> Run:
+        """The unfinished run a callback is for; an external one starts running with its first callback."""
+        run = await self.get(run_id)
+        if run.is_terminal or run.status is RunStatus.CANCEL_REQUESTED:
+            raise RunConflict(run_id=run_id, status=run.status.value, reason="callbacks are no longer taken")
+        if run.is_external and run.status is RunStatus.QUEUED:
+            try:
+                return await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
+            except IllegalMove:
+                return await self.get(run_id)
+        return run
+
+    async def attach(self, run_id: str) -> Run:
+        """A callback that needs the run to be working (storage). Raises `RunConflict` when it is not."""
+        return await self._attach(run_id)
+
+    def make_spec(self, run: Run) -> tuple[RunSpec, str]:
+        """The executor's order for a run, and its token."""
+        token = self.signer.run_token(run.run_id, run.token_serial)
+        return run_spec(run, token, self.address.base_url, self.output_bytes), token
+
+    def token_principal(self, run_id: str, serial: str) -> Principal | None:
+        """See `RunTokenBook`: a token dies with its run."""
+        run = self.repository.live(run_id)
+        if run is None or not secrets.compare_digest(run.token_serial, serial):
+            return None
+        scopes = frozenset({"runs:callback", "data:read"})
+        return Principal(Kind.RUN_TOKEN, run.user_id, run.organization_id, "developer", scopes, run_id)
+
+    def unfinished(self, module_id: str) -> list[str]:
+        """See `ModuleRuns`."""
+        return [run.run_id for run in self.repository.unfinished(module_id)]
+
+    async def cancel_all(self, module_id: str | None = None) -> None:
+        """Cancel every unfinished run, of one module or of all, and wait until none executes."""
+        for run in self.repository.unfinished(module_id):
+            await self.cancel(run.run_id)
+        for run in self.repository.unfinished(module_id):
+            await self.watch.until_finished(run.run_id, 30)
+
+    async def retain(self) -> None:
+        """Let the oldest finished runs go, with everything they left."""
+        for run_id in self.repository.overdue():
+            try:
+                await self.repository.remove(run_id)
+            except StateError:
+                return  # logged by the store; the next end of a run tries again
+            await self.discard(run_id)
+
+    async def discard(self, run_id: str) -> None:
+        """Delete the files of a run whose document is gone."""
+        await self.files.remove(run_id)
+        await self.on_removed(run_id)
+
+    async def clear(self) -> None:
+        """Forget every run and plan; what executes is cancelled first."""
+        await self.cancel_all()
+        ids = self.repository.ids
+        await self.repository.clear()
+        await self.plans.clear()
+        for run_id in ids:
+            await self.discard(run_id)
+
+
+def _is_plain(mode: str, supported: list[str]) -> bool:
+    """`async` is how an interactive module is run without waiting; the SDK's own CLI does so."""
+    return mode == "async" and "interactive" in supported
+
+
+def _progress(request: dict[str, Any]) -> Progress | None:
+    sent = request.get("progress")
+    if sent is None:
+        return None
+    if isinstance(sent, dict):
+        message = sent.get("milestone") or request.get("progressMessage") or ""
+        return Progress(round(sent["percent"]), message, sent.get("estimated_completion"), utc_now())
+    return Progress(round(sent), request.get("progressMessage") or "", None, utc_now())
+
+
+def _external_error(sent: Any) -> RunError:
+    if isinstance(sent, dict):
+        message = str(sent.get("message") or "") or None
+        return failure("EXTERNAL_FAILED", message, **({"code": str(sent["code"])[:100]} if sent.get("code") else {}))
+    return failure("EXTERNAL_FAILED", str(sent) if sent else None)

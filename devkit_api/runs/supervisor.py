@@ -1,0 +1,250 @@
+"""Takes queued runs to their end: at most `workers` at a time, each accounted for whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+import attrs
+from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
+
+from devkit_api import jsonio
+from devkit_api.errors import QueueFull
+from devkit_api.execution.protocol import Execution, Executor, Outcome, RunSpec, StopReason
+from devkit_api.ids import utc_now
+from devkit_api.logs import correlation_id
+from devkit_api.runs.failures import Verdict, conclude, failure
+from devkit_api.runs.files import RunFiles
+from devkit_api.runs.logs import RunLogs, RunLogWriter
+from devkit_api.runs.models import IllegalMove, Run, RunStatus
+from devkit_api.runs.queue import FairQueue
+from devkit_api.runs.repository import RunRepository
+from devkit_api.state import StateError
+
+log = logging.getLogger(__name__)
+
+
+@attrs.define
+class Supervisor:
+    """`make_spec(run)` gives the executor's order and the run's token; `on_finished` follows each end."""
+
+    repository: RunRepository
+    executor: Executor
+    logs: RunLogs
+    files: RunFiles
+    workers: int
+    queue_limit: int
+    make_spec: Callable[[Run], tuple[RunSpec, str]]
+    on_finished: Callable[[], Awaitable[None]]
+    _queue: FairQueue = attrs.field(factory=FairQueue, init=False)
+    _conducting: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
+    _executions: dict[str, Execution] = attrs.field(factory=dict, init=False)
+    _closing: bool = attrs.field(default=False, init=False)
+
+    async def recover(self) -> None:
+        """Settle what the previous server left: executing runs were interrupted, queued ones execute now.
+
+        External runs are left as they are: their backends did not stop with the server.
+        """
+        for run in self.repository.unfinished():
+            if run.is_external:
+                continue
+            if run.status is RunStatus.QUEUED:
+                self._queue.push(run.module_id, run.run_id)
+            else:
+                await self._settle_interrupted(run)
+        self._fill()
+
+    async def close(self) -> None:
+        """Stop what executes, wait until it is accounted for; what is queued stays queued for the next start."""
+        self._closing = True
+        for execution in list(self._executions.values()):
+            execution.stop(StopReason.SHUTDOWN)
+        await asyncio.gather(*self._conducting.values(), return_exceptions=True)
+
+    @property
+    def queued(self) -> int:
+        """Runs that wait for a worker."""
+        return len(self._queue)
+
+    @property
+    def executing(self) -> int:
+        """Runs that have a worker."""
+        return len(self._conducting)
+
+    def check_room(self) -> None:
+        """Raise `QueueFull` when no more runs may wait."""
+        if len(self._queue) >= self.queue_limit:
+            raise QueueFull(count=len(self._queue), headers={"Retry-After": "5"})
+
+    def submit(self, run: Run) -> None:
+        """Queue a stored run."""
+        self._queue.push(run.module_id, run.run_id)
+        self._fill()
+
+    async def cancel(self, run: Run) -> Run:
+        """Cancel a queued or executing run; an ended one stays as it is. Raises `StateError`."""
+        self._queue.remove(run.module_id, run.run_id)
+        try:
+            if run.status is RunStatus.QUEUED:
+                error = failure("RUN_CANCELLED")
+                run = await self.repository.transition(
+                    run.run_id, RunStatus.CANCELLED, finished_at=utc_now(), error=error
+                )
+                await self.on_finished()
+                return run
+            if run.status is RunStatus.RUNNING:
+                run = await self.repository.transition(run.run_id, RunStatus.CANCEL_REQUESTED)
+        except IllegalMove:
+            return await self._cancel_again(run)
+        except StateError:
+            if run.status is RunStatus.QUEUED:
+                self._queue.push(run.module_id, run.run_id)
+                self._fill()
+            raise
+        self._stop(run.run_id, StopReason.CANCEL)
+        return run
+
+    async def until_idle(self) -> None:
+        """Wait until nothing executes."""
+        while self._conducting:
+            await asyncio.wait(self._conducting.values())
+
+    async def _cancel_again(self, run: Run) -> Run:
+        """The run moved on while it was being cancelled: act on the state it has now."""
+        current = await self.repository.get(run.run_id)
+        if current is None or current.is_terminal or current.status is run.status:
+            return current or run
+        return await self.cancel(current)
+
+    def _stop(self, run_id: str, reason: StopReason) -> None:
+        execution = self._executions.get(run_id)
+        if execution is not None:
+            execution.stop(reason)
+
+    def _fill(self) -> None:
+        while not self._closing and len(self._conducting) < self.workers:
+            run_id = self._queue.pop()
+            if run_id is None:
+                return
+            task = asyncio.create_task(self._conduct(run_id), name=f"conduct-{run_id}")
+            self._conducting[run_id] = task
+            task.add_done_callback(partial(self._done, run_id))
+
+    def _done(self, run_id: str, _task: asyncio.Task[None]) -> None:
+        self._conducting.pop(run_id, None)
+        self._fill()
+
+    async def _conduct(self, run_id: str) -> None:
+        try:
+            await self._run_to_end(run_id)
+        except Exception:
+            log.exception("a run could not be conducted", extra={"run": run_id})
+            await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_STARTED")), {})
+
+    async def _run_to_end(self, run_id: str) -> None:
+        try:
+            run = await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
+        except IllegalMove:
+            return  # cancelled in the meantime
+        correlation_id.set(run.correlation_id)
+        spec, token = self.make_spec(run)
+        writer = self.logs.open(run_id, token)
+        outcome = await self._execute(spec, writer)
+        verdict = conclude(outcome)
+        if verdict.error is not None:
+            writer.note(f"Run {verdict.status.value}: {verdict.error.code}: {verdict.error.message}", "ERROR")
+        await self.logs.close(run_id)
+        metrics = _metrics(run, outcome) | {"logBytes": writer.bytes_seen, "logBytesDropped": writer.bytes_dropped}
+        await self._finish(run_id, verdict, metrics)
+
+    async def _execute(self, spec: RunSpec, writer: RunLogWriter) -> Outcome:
+        execution = await self.executor.launch(spec, writer)
+        self._executions[spec.run_id] = execution
+        try:
+            # Cancelled or closed between the transition and the launch: nobody else will stop it.
+            current = self.repository.live(spec.run_id)
+            if current is not None and current.status is RunStatus.CANCEL_REQUESTED:
+                execution.stop(StopReason.CANCEL)
+            elif self._closing:
+                execution.stop(StopReason.SHUTDOWN)
+            return await execution.wait()
+        finally:
+            del self._executions[spec.run_id]
+
+    async def _finish(self, run_id: str, verdict: Verdict, metrics: dict[str, Any]) -> None:
+        """Store the end of a run. A disk that is full now may not be in a moment, and a run must never be left open."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type((StateError, OSError)),
+            wait=wait_exponential(multiplier=0.1, max=5),
+            stop=lambda state: self._closing and state.attempt_number >= 3,
+            before_sleep=before_sleep_log(log, logging.ERROR),
+            reraise=True,
+        )
+        try:
+            async for attempt in retrying:
+                with attempt:
+                    await self._store_end(run_id, verdict, metrics)
+        except (StateError, OSError):
+            # The next start finds the run unfinished and settles it as interrupted.
+            log.critical("the end of a run could not be stored", extra={"run": run_id})
+            return
+        await self.on_finished()
+
+    async def _store_end(self, run_id: str, verdict: Verdict, metrics: dict[str, Any]) -> None:
+        if verdict.output is not None:
+            await self.files.write_output(run_id, jsonio.dumps(verdict.output))
+        summary = (verdict.output or {}).get("summary")
+        changes: dict[str, Any] = {
+            "finished_at": utc_now(),
+            "error": verdict.error,
+            "summary": summary if isinstance(summary, dict) else None,
+            "metrics": metrics,
+            "has_output": verdict.output is not None,
+        }
+        run = self.repository.live(run_id)
+        if run is None:
+            return
+        status = verdict.status
+        if run.status is RunStatus.CANCEL_REQUESTED:
+            status, changes["error"] = RunStatus.CANCELLED, failure("RUN_CANCELLED")
+        try:
+            await self.repository.transition(run_id, status, **changes)
+        except IllegalMove:
+            # A cancel request was stored in between: the same end again, under the new state.
+            await self._store_end(run_id, verdict, metrics)
+
+    async def _settle_interrupted(self, run: Run) -> None:
+        cancelled = run.status is RunStatus.CANCEL_REQUESTED
+        status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
+        error = failure("RUN_CANCELLED" if cancelled else "RUN_INTERRUPTED")
+        await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
+        log.warning("run settled after an unclean stop", extra={"run": run.run_id, "status": status.value})
+
+
+def _metrics(run: Run, outcome: Outcome) -> dict[str, Any]:
+    """Times in seconds, memory in bytes."""
+    measured = {
+        "queueSeconds": _between(run.created_at, run.started_at),
+        "launchSeconds": outcome.metrics.launch_seconds,
+        "executeSeconds": outcome.metrics.execute_seconds,
+        "cpuSeconds": outcome.metrics.cpu_seconds,
+        "peakMemoryBytes": outcome.metrics.peak_memory_bytes,
+        "exitCode": outcome.exit_code,
+        "signal": outcome.signal,
+    }
+    return {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in measured.items()
+        if value is not None
+    }
+
+
+def _between(start: str, end: str | None) -> float | None:
+    if end is None:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

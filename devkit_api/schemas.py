@@ -1,0 +1,79 @@
+"""The base of every marshmallow schema, and how its findings become an error that teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError
+
+from devkit_api.errors import DevkitError, RequestInvalid
+
+MAX_REPORTED = 20
+
+
+class StrictSchema(Schema):
+    """For the devkit's own bodies: an unknown field is an error, most often a typing mistake."""
+
+    class Meta:
+        """Refuse what is not declared."""
+
+        unknown = RAISE
+
+
+class OpenSchema(Schema):
+    """For documents of others: unknown fields pass."""
+
+    class Meta:
+        """Ignore what is not declared; the caller keeps the original document."""
+
+        unknown = EXCLUDE
+
+
+def load(schema: Schema, data: Any, error: type[DevkitError] = RequestInvalid) -> dict[str, Any]:
+    """`data` loaded by `schema`, or `error` with one entry per field: path, message, expected, example."""
+    try:
+        loaded: dict[str, Any] = schema.load(data)
+    except ValidationError as exc:
+        raise field_error(error, list(_flatten(schema, exc.messages_dict, ""))) from None
+    return loaded
+
+
+def field_error(error: type[DevkitError], findings: list[dict[str, Any]], **fields: Any) -> DevkitError:
+    """An error from findings `{path, message, expected?, example?}`."""
+    shown = findings[:MAX_REPORTED]
+    first = shown[0]
+    summary = f"{first['path'] or '/'} {first['message']}"
+    if len(findings) > 1:
+        summary += f", and {len(findings) - 1} more"
+    return error(count=len(findings), summary=summary, details={"errors": shown}, **fields)
+
+
+def _flatten(schema: Schema | None, messages: Any, path: str) -> Iterator[dict[str, Any]]:
+    if isinstance(messages, list):
+        for message in messages:
+            yield {"path": path, "message": _sentence(message), **_metadata(schema, path)}
+    elif isinstance(messages, dict):
+        for name, below in messages.items():
+            step = "" if name == "_schema" else "/" + str(name)[:100].replace("~", "~0").replace("/", "~1")
+            yield from _flatten(schema, below, path + step)
+
+
+def _sentence(message: Any) -> str:
+    text = str(message).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _metadata(schema: Schema | None, path: str) -> dict[str, Any]:
+    """`expected` and `example` of the field at `path`, as far as its schema tells."""
+    current: Any = schema
+    field: Any = None
+    for step in path.split("/")[1:]:
+        fields_ = getattr(current, "fields", None)
+        if not fields_:
+            return {}
+        field = fields_.get(step) or next((f for f in fields_.values() if f.data_key == step), None)
+        if field is None:
+            return {}
+        current = getattr(field, "schema", None)
+    return {k: v for k, v in (field.metadata if field is not None else {}).items() if k in {"expected", "example"}}

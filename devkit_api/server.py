@@ -1,0 +1,69 @@
+"""Run the application as a process: bind, say when it is ready, stop in order on SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from aiohttp import web
+
+from devkit_api.app import ADDRESS, create_app
+from devkit_api.settings import Problem, Settings, SettingsError
+
+log = logging.getLogger(__name__)
+
+OnReady = Callable[[str], None]
+
+
+def serve(settings: Settings, on_ready: OnReady) -> None:
+    """Serve until a signal. `on_ready` is called with the base address once requests are answered."""
+    try:
+        import uvloop
+    except ImportError:  # pragma: no cover  not on every platform
+        asyncio.run(_serve(settings, on_ready))
+        return
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, on_ready))
+
+
+async def _serve(settings: Settings, on_ready: OnReady) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = create_app(settings)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=settings.shutdown_grace, keepalive_timeout=75, handle_signals=False
+    )
+    with _listen(settings) as sock:
+        _announce(app, settings, sock.getsockname()[1])
+        try:
+            await runner.setup()
+            await web.SockSite(runner, sock).start()
+            if not stop.is_set():
+                on_ready(app[ADDRESS].base_url)
+            await stop.wait()
+            log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
+        finally:
+            await runner.cleanup()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Listen before anything starts: recovered runs call back at once, and wait in the backlog until we accept."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    except OSError as exc:
+        reason = f"port {settings.port} of {settings.host} cannot be used ({os.strerror(exc.errno or 0)})"
+        raise SettingsError([Problem("DEVKIT_PORT", reason, "export DEVKIT_PORT=0, or stop what uses it")]) from exc
+
+
+def _announce(app: web.Application, settings: Settings, port: int) -> None:
+    """Port 0 became a real one."""
+    if settings.public_url is None:
+        address = app[ADDRESS]
+        address.base_url = address.base_url.rsplit(":", 1)[0] + f":{port}"

@@ -1,0 +1,166 @@
+"""Parsers for setting values. Each raises `ValueError` with the reason, in words a newcomer understands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+T = TypeVar("T")
+
+MIN_SECRET_LENGTH = 16
+_KNOWN_BAD_SECRETS = frozenset(
+    {"postgres", "minioadmin", "password", "admin", "secret", "changeme", "test", "devkit", "example", "root"}
+)
+_PERIODS = {"second": 1, "minute": 60, "hour": 3600}
+
+
+@attrs.frozen
+class RateLimit:
+    """A token bucket: `count` requests per `period` seconds, and at most `burst` at once."""
+
+    count: int
+    period: int
+    burst: int
+
+    def __str__(self) -> str:
+        unit = next(name for name, seconds in _PERIODS.items() if seconds == self.period)
+        return f"{self.count}/{unit}:{self.burst}"
+
+
+def _expects(expected: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    def mark(parse: Callable[[str], T]) -> Callable[[str], T]:
+        parse.expected = expected  # type: ignore[attr-defined]
+        return parse
+
+    return mark
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A parser for integers in `low..high`."""
+
+    @_expects(f"a whole number from {low} to {high}")
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,15}", value) or not low <= int(value) <= high:
+            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def positive_seconds(high: float) -> Callable[[str], float]:
+    """A parser for seconds, more than 0 and at most `high`."""
+
+    @_expects(f"seconds, more than 0 and at most {high:g}")
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value) or not 0 < float(value) <= high:
+            raise ValueError(f"{value!r} is not a number of seconds from 0 to {high:g}")
+        return float(value)
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """A parser for one of `allowed`, whatever the case."""
+
+    @_expects("one of " + ", ".join(allowed))
+    def parse(value: str) -> str:
+        for candidate in allowed:
+            if value.strip().lower() == candidate.lower():
+                return candidate
+        raise ValueError(f"{value!r} is not one of {', '.join(allowed)}")
+
+    return parse
+
+
+def text(max_length: int) -> Callable[[str], str]:
+    """A parser for printable text without line breaks."""
+
+    @_expects(f"text of at most {max_length} characters")
+    def parse(value: str) -> str:
+        if len(value) > max_length or not value.isprintable():
+            raise ValueError(f"it must be printable and at most {max_length} characters")
+        return value
+
+    return parse
+
+
+@_expects("true or false")
+def boolean(value: str) -> Any:
+    """`true`/`1`/`yes`/`on` or `false`/`0`/`no`/`off`."""
+    word = value.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+@_expects("a host name or address")
+def host_name(value: str) -> str:
+    """A host name, an IPv4 or an IPv6 address, without port."""
+    if not re.fullmatch(r"[A-Za-z0-9._:-]{1,253}", value):
+        raise ValueError(f"{value!r} is not a host name or address")
+    return value
+
+
+@_expects("letters, digits, '_' and '-'")
+def identifier(value: str) -> str:
+    """An id of letters, digits, `_`, `-` and `.`, at most 100 characters."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", value):
+        raise ValueError(f"{value!r} is not an identifier")
+    return value
+
+
+@_expects("an http or https address")
+def url(value: str) -> str:
+    """An http(s) address without path, user or query; a trailing slash is dropped."""
+    parts = urlsplit(value)
+    bare = not (parts.username or parts.query or parts.fragment or parts.path.strip("/"))
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not bare:
+        raise ValueError(f"{value!r} is not an address such as http://127.0.0.1:9000")
+    return value.rstrip("/")
+
+
+@_expects("origins such as http://localhost:5173, separated by commas")
+def origins(value: str) -> tuple[str, ...]:
+    """Browser origins; `*` is refused because answers carry private data."""
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    for origin in found:
+        if origin == "*":
+            raise ValueError("'*' would let every web page read your data; name the origins")
+        url(origin)
+    return tuple(origin.rstrip("/") for origin in found)
+
+
+@_expects(f"a secret of at least {MIN_SECRET_LENGTH} characters")
+def secret(value: str) -> str:
+    """A secret that is not empty, short, a placeholder or a well-known default."""
+    if not value.strip():
+        raise ValueError("it is empty")
+    lowered = value.strip().lower()
+    placeholder = re.match(r"(change[-_ ]?me|<.*>|your[-_ ]|xxx|todo|placeholder)", lowered)
+    if lowered in _KNOWN_BAD_SECRETS or placeholder:
+        raise ValueError("it is a placeholder or a well-known default")
+    if len(value) < MIN_SECRET_LENGTH:
+        raise ValueError(f"it is shorter than {MIN_SECRET_LENGTH} characters")
+    if len(set(value)) < 5:
+        raise ValueError("it repeats a few characters")
+    if not value.isprintable() or any(c.isspace() for c in value):
+        raise ValueError("it holds white space or control characters")
+    return value
+
+
+@_expects("<count>/<second|minute|hour>[:<burst>] or off")
+def rate_limit(value: str) -> Any:
+    """`600/minute`, `600/minute:50` or `off` (None)."""
+    if value.strip().lower() == "off":
+        return None
+    match = re.fullmatch(r"([1-9][0-9]{0,8})/(second|minute|hour)(?::([1-9][0-9]{0,8}))?", value.strip())
+    if not match:
+        raise ValueError(f"{value!r} is not like 600/minute:50")
+    count = int(match[1])
+    return RateLimit(count, _PERIODS[match[2]], int(match[3] or count))

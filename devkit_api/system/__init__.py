@@ -1,0 +1,1 @@
+"""What the devkit says of itself: version, readiness, health."""

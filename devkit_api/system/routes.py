@@ -1,0 +1,110 @@
+"""Addresses of the devkit itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from aiohttp import web
+
+from devkit_api import __version__
+from devkit_api.httpio import json_answer
+from devkit_api.ids import utc_now
+from devkit_api.middleware.authentication import PRINCIPAL
+from devkit_api.modules.routes import REGISTRY
+from devkit_api.routing import Route
+from devkit_api.runs.routes import RUNS
+from devkit_api.security.principals import Kind
+from devkit_api.system.health import Health, ready_body
+
+HEALTH: web.AppKey[Health] = web.AppKey("health", Health)
+RESET: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("reset")
+_STARTED = monotonic()
+
+
+async def index(request: web.Request) -> web.Response:
+    """`GET /`: what this is and where things are."""
+    return json_answer(
+        {
+            "service": "hla-compass-devkit",
+            "version": __version__,
+            "links": {
+                "ready": "/v1/system/ready",
+                "health": "/v1/system/health",
+                "version": "/v1/system/version",
+                "modules": "/v1/modules",
+                "runs": "/v1/module-runs",
+            },
+        }
+    )
+
+
+async def version(_request: web.Request) -> web.Response:
+    """`GET /v1/system/version` (wire-contract A.1)."""
+    return json_answer(
+        {"api_version": "6.0.2", "devkit_version": __version__, "features": {"scientific_typed_post": False}}
+    )
+
+
+async def ready(request: web.Request) -> web.Response:
+    """`GET /v1/system/ready`: 200, or 503 with what is missing."""
+    missing = await request.app[HEALTH].missing()
+    headers = {"Retry-After": "1"} if missing else None
+    return json_answer(ready_body(missing, utc_now()), status=503 if missing else 200, headers=headers)
+
+
+async def health(request: web.Request) -> web.Response:
+    """`GET /v1/system/health`: always 200 while the server answers, with what each part says and counts from memory."""
+    runs = request.app[RUNS]
+    services = await request.app[HEALTH].services()
+    return json_answer(
+        {
+            "status": "ok" if all(state == "ok" for state in services.values()) else "degraded",
+            "version": __version__,
+            "uptimeSeconds": round(monotonic() - _STARTED, 1),
+            "services": services,
+            "modules": request.app[REGISTRY].count,
+            "runs": runs.repository.counts(),
+            "queue": {"waiting": runs.supervisor.queued, "executing": runs.supervisor.executing},
+            "process": {"pid": os.getpid()},
+            "timestamp": utc_now(),
+        }
+    )
+
+
+async def whoami(request: web.Request) -> web.Response:
+    """`GET /v1/auth/me` (wire-contract A.2)."""
+    principal = request[PRINCIPAL]
+    kinds = {Kind.API_KEY: "developer_api_key", Kind.RUN_TOKEN: "run_token"}
+    organization = {"id": principal.organization_id, "name": "Local devkit", "is_primary": True}
+    data = {
+        "credentialType": kinds.get(principal.kind, principal.kind.value),
+        "role": principal.role,
+        "scopes": sorted(principal.scopes),
+        "organizationId": principal.organization_id,
+        "runId": principal.run_id,
+        "user": {
+            "id": principal.user_id,
+            "email": "developer@devkit.local",
+            "organization_id": principal.organization_id,
+            "organizations": [organization],
+        },
+    }
+    return json_answer({"success": True, "data": data})
+
+
+async def reset(request: web.Request) -> web.Response:
+    """`POST /v1/devkit/reset`: state back to empty; settings, and what the watched directory holds, stay."""
+    await request.app[RESET]()
+    return json_answer({"status": "reset"})
+
+
+ROUTES = [
+    Route("GET", "/", index, "system:read"),
+    Route("GET", "/v1/system/version", version, "system:read"),
+    Route("GET", "/v1/system/ready", ready, "system:read"),
+    Route("GET", "/v1/system/health", health, "system:read"),
+    Route("GET", "/v1/auth/me", whoami, "identity:read"),
+    Route("POST", "/v1/devkit/reset", reset, "system:reset"),
+]

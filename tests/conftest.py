@@ -1,0 +1,48 @@
+"""Fixtures every test can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from devkit_api.app import create_app
+from devkit_api.settings import load_settings
+from tests.support.process import TEST_KEY, DevkitProcess
+
+
+@pytest.fixture
+def make_devkit(tmp_path: Path) -> Iterator[Callable[..., DevkitProcess]]:
+    """Real devkit processes; whatever a test leaves running is stopped."""
+    made: list[DevkitProcess] = []
+
+    def make(name: str = "devkit", modules: Path | None = None, **settings: Any) -> DevkitProcess:
+        devkit = DevkitProcess(tmp_path / name, modules, **settings)
+        made.append(devkit)
+        return devkit
+
+    yield make
+    for devkit in made:
+        devkit.__exit__()
+
+
+@pytest.fixture
+async def make_client(tmp_path: Path) -> Any:
+    """In-process clients of the application, with the API key on every request."""
+    clients = []
+
+    async def make(**settings: Any) -> TestClient[Any, Any]:
+        environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "state")}
+        environ |= {f"DEVKIT_{name.upper()}": str(value) for name, value in settings.items()}
+        app = create_app(load_settings(environ))
+        client = TestClient(TestServer(app), headers={"X-API-Key": TEST_KEY})
+        await client.start_server()
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        await client.close()

@@ -1,0 +1,126 @@
+"""The devkit as a real process on a free port, with its own state directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+REPO = Path(__file__).resolve().parents[2]
+TEST_KEY = "test-key-0123456789abcdef"
+START_SECONDS = 30
+
+
+class DevkitProcess:
+    """`start`, `stop`, `kill`; requests with the key. Use as a context manager."""
+
+    def __init__(self, root: Path, modules: Path | None = None, **settings: Any) -> None:
+        self.root = root
+        self.state = root / "state"
+        self.modules = modules
+        self.settings = settings
+        self.process: subprocess.Popen[str] | None = None
+        self.endpoint = ""
+
+    def environment(self) -> dict[str, str]:
+        """The server's own environment: nothing of the caller's settings leaks in."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
+        return {
+            **env,
+            "PYTHONPATH": str(REPO),
+            "DEVKIT_STATE_DIR": str(self.state),
+            "DEVKIT_API_KEY": TEST_KEY,
+            "DEVKIT_PORT": "0",
+            "DEVKIT_LOG_FORMAT": "json",
+            **({"DEVKIT_MODULES_DIR": str(self.modules)} if self.modules else {}),
+            **{f"DEVKIT_{name.upper()}": str(value) for name, value in self.settings.items()},
+        }
+
+    def sdk_environment(self) -> dict[str, str]:
+        """What `devkit env` exports, and a private configuration directory for the SDK."""
+        config = self.root / "sdk-config"
+        config.mkdir(exist_ok=True)
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
+        return {
+            **env,
+            "HLA_API_ENDPOINT": self.endpoint,
+            "HLA_API_KEY": TEST_KEY,
+            "HLA_COMPASS_CONFIG_DIR": str(config),
+            "HLA_COMPASS_SKIP_VERSION_CHECK": "1",
+            "HLA_RATE_LIMIT_MAX_REQUESTS": "10000",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            "COLUMNS": "200",
+        }
+
+    def start(self) -> DevkitProcess:
+        """Start and wait until the ready line names the address."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.log = (self.root / "server.log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "devkit_api", "serve"],
+            env=self.environment(), cwd=self.root, stdout=subprocess.PIPE, stderr=self.log, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if "ready at" not in line:
+            self.process.wait(timeout=START_SECONDS)
+            self.process.stdout.close()
+            self.log.close()
+            raise AssertionError(f"no ready line, but {line!r}; log:\n{self.log_text()[-4000:]}")
+        self.endpoint = line.split("ready at", 1)[1].strip()
+        return self
+
+    def log_text(self) -> str:
+        """The server's log so far."""
+        return (self.root / "server.log").read_text()
+
+    def stop(self, number: int = signal.SIGTERM, within: float = 30) -> int:
+        """Stop with a signal; the exit code."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout=within)
+        self.process.stdout.close()
+        self.log.close()
+        return code
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.stop(signal.SIGKILL)
+
+    def request(self, method: str, path: str, *, key: str | None = TEST_KEY, **options: Any) -> requests.Response:
+        """One request with the API key (or another, or none)."""
+        headers = {**({"X-API-Key": key} if key else {}), **options.pop("headers", {})}
+        options.setdefault("timeout", 60)
+        return requests.request(method, self.endpoint + path, headers=headers, **options)
+
+    def run(self, module_id: str, parameters: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+        """Start a run in async mode; the run document."""
+        body = {"moduleId": module_id, "parameters": parameters or {}, "mode": "async", **fields}
+        answer = self.request("POST", "/v1/module-runs", json=body)
+        assert answer.status_code == 202, answer.text
+        return answer.json()
+
+    def wait(self, run_id: str, within: float = 60) -> dict[str, Any]:
+        """The run once it has ended."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            run = self.request("GET", f"/v1/module-runs/{run_id}").json()
+            if run["status"] in {"completed", "failed", "cancelled", "timed_out"}:
+                return run
+            time.sleep(0.05)  # a poll interval, not a synchronisation: the loop ends on the state
+        raise AssertionError(f"{run_id} did not end within {within} s: {run}")
+
+    def __enter__(self) -> DevkitProcess:
+        return self.start() if self.process is None else self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
