@@ -12,8 +12,9 @@ from aiohttp import web
 
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
-from devkit_api.middleware import chain, headers
+from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
+from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
@@ -38,8 +39,11 @@ from devkit_api.runs.watch import RunWatch
 from devkit_api.security.authentication import Authenticator, owner_principal
 from devkit_api.security.credentials import Credentials, load_credentials
 from devkit_api.security.policy import check_routes
+from devkit_api.security.rate_limit import RateLimiter
+from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
+from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
@@ -52,6 +56,8 @@ STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
+# Guessing a key must be slow; a misconfigured client may still try a few times a second.
+WRONG_CREDENTIALS = RateLimit(20, 1, 100)
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -69,6 +75,7 @@ def create_app(settings: Settings) -> web.Application:
     app[HEALTH] = Health()
     _build_domains(app, settings, credentials)
     _add_routes(app)
+    cors.setup(app, settings.cors_origins)
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (_state_lock, _object_store, _module_registry, _executor, _run_supervisor, _watcher)
@@ -117,7 +124,24 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     app[RUN_STORAGE] = RunStorage(objects, app[URL_SIGNER], app[ADDRESS], settings.s3_bucket, settings.max_object_bytes)
     owner = owner_principal(settings.user_id, settings.org_id)
-    app[AUTHENTICATOR] = Authenticator(credentials.api_key, owner, signer, runs)
+    app[RATE_LIMITER] = _rate_limiter(settings)
+    app[AUTHENTICATOR] = Authenticator(credentials.api_key, owner, signer, sessions_of(settings, credentials), runs)
+
+
+def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
+    """The bearer tokens these settings accept."""
+    return Sessions(credentials.signing_secret, settings.jwt_issuer, settings.jwt_audience, settings.org_id)
+
+
+def _rate_limiter(settings: Settings) -> RateLimiter:
+    return RateLimiter(
+        {
+            "read": settings.rate_limit_read,
+            "write": settings.rate_limit_write,
+            "run": settings.rate_limit_run,
+            "login": WRONG_CREDENTIALS,
+        }
+    )
 
 
 def _add_routes(app: web.Application) -> None:

@@ -120,6 +120,15 @@ class SignatureInvalid(DevkitError):
     hint = "Ask for a fresh address; signed addresses are short-lived and for one purpose."
 
 
+class OriginRefused(DevkitError):
+    """A web page of an origin that is not listed asks for access."""
+
+    code = "ORIGIN_REFUSED"
+    status = 403
+    template = "Pages of this origin may not call the devkit."
+    hint = "Name the origin in DEVKIT_CORS_ORIGINS, for example http://localhost:5173."
+
+
 class RouteNotFound(DevkitError):
     """There is no such address."""
 

@@ -15,7 +15,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 API = "/v1"
 MACHINE_PLANE = "/v1/api"
-POLICY_ATTRIBUTE = "devkit_policy"
 
 
 @attrs.frozen
@@ -38,10 +37,13 @@ class Route:
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
     """Register each route on its planes and remember which policy guards the handler's resource."""
     policies = app[ROUTE_POLICIES]
+    # One resource per path, whatever the order of the routes: a preflight must see all methods of its path.
+    resources: dict[str, web.Resource] = {}
     for route in routes:
         for path in route.paths:
-            added = app.router.add_route(route.method, path, route.handler)
-            policies[id(added)] = route.policy
+            resource = resources.get(path) or app.router.add_resource(path)
+            resources[path] = resource
+            policies[id(resource.add_route(route.method, route.handler))] = route.policy
 
 
 ROUTE_POLICIES: web.AppKey[dict[int, str]] = web.AppKey("route_policies", dict[int, str])

@@ -164,13 +164,13 @@ class Settings:
         example="5368709120",
     )
     rate_limit_read: RateLimit | None = _setting(
-        "RATE_LIMIT_READ", RateLimit(600, 1, 1200), rate_limit, "Reads per caller.", example="600/second:1200"
+        "RATE_LIMIT_READ", RateLimit(6000, 1, 12000), rate_limit, "Reads per caller.", example="6000/second:12000"
     )
     rate_limit_write: RateLimit | None = _setting(
-        "RATE_LIMIT_WRITE", RateLimit(200, 1, 400), rate_limit, "Writes per caller.", example="200/second:400"
+        "RATE_LIMIT_WRITE", RateLimit(3000, 1, 6000), rate_limit, "Writes per caller.", example="3000/second:6000"
     )
     rate_limit_run: RateLimit | None = _setting(
-        "RATE_LIMIT_RUN", RateLimit(200, 1, 400), rate_limit, "Run starts per caller.", example="200/second:400"
+        "RATE_LIMIT_RUN", RateLimit(3000, 1, 6000), rate_limit, "Run starts per caller.", example="3000/second:6000"
     )
     log_level: str = _setting(
         "LOG_LEVEL", "INFO", choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least severe level logged.", example="INFO"
@@ -331,6 +331,9 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{settings.host} is reachable from other machines, and no key is set",
             f"export {PREFIX}API_KEY=$(openssl rand -hex 24)",
         )
+    if settings.jwt_secret is not None and len(settings.jwt_secret) < 32:
+        reason = "it signs tokens with HS256, which needs at least 32 characters (RFC 7518, 3.2)"
+        yield Problem(PREFIX + "JWT_SECRET", reason, f"export {PREFIX}JWT_SECRET=$(openssl rand -hex 32)")
     if settings.db_host and not settings.db_password:
         yield Problem(
             PREFIX + "DB_PASSWORD",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient, TestServer
 
 from devkit_api.app import create_app
@@ -40,9 +41,11 @@ async def make_client(tmp_path: Path) -> Any:
         app = create_app(load_settings(environ))
         client = TestClient(TestServer(app), headers={"X-API-Key": TEST_KEY})
         await client.start_server()
+        client.anonymous = ClientSession()  # the same server without the key
         clients.append(client)
         return client
 
     yield make
     for client in clients:
+        await client.anonymous.close()
         await client.close()

@@ -8,7 +8,7 @@ import click
 
 from devkit_api import __version__
 from devkit_api.cli.client import DevkitUnreachable, RequestFailed
-from devkit_api.cli.local import doctor, env
+from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
 from devkit_api.cli.show import print_problems, print_refusal
@@ -25,7 +25,7 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, doctor, register, run, reset):
+for command in (serve, env, token, doctor, register, run, reset):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that look at this machine: `env` and `doctor`."""
+"""Commands that look at this machine: `env`, `token` and `doctor`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from rich.table import Table
 from devkit_api.cli.client import local_endpoint
 from devkit_api.cli.serve import export_lines
 from devkit_api.cli.show import out, print_json, print_problems
+from devkit_api.security.credentials import load_credentials
+from devkit_api.security.principals import Role
+from devkit_api.security.sessions import Sessions
 from devkit_api.settings import Settings, SettingsError, load_settings, setting_infos, unknown_variables
 
 _MIN_FREE = 512 * 1024 * 1024
@@ -31,6 +34,19 @@ def env() -> None:
     except FileNotFoundError:
         raise click.ClickException(f"no credentials in {settings.state_dir}; start the devkit there first") from None
     click.echo("\n".join(lines))
+
+
+@click.command()
+@click.option("--role", type=click.Choice([role.value for role in Role]), default=Role.PLATFORM_ADMIN.value)
+@click.option("--seconds", type=click.IntRange(1, 86_400), default=3600, show_default=True, help="How long it is good.")
+def token(role: str, seconds: int) -> None:
+    """Print a bearer token for the local user, alone on the last line (for HLA_ACCESS_TOKEN)."""
+    settings = load_settings(os.environ)
+    credentials = load_credentials(settings, create=False)
+    if credentials is None:
+        raise click.ClickException(f"no credentials in {settings.state_dir}; start the devkit there first")
+    sessions = Sessions(credentials.signing_secret, settings.jwt_issuer, settings.jwt_audience, settings.org_id)
+    click.echo(sessions.issue(settings.user_id, Role(role), lifetime=seconds))
 
 
 @attrs.frozen

@@ -5,8 +5,12 @@
 3. headers      security headers on every answer, streams and errors included (`headers.py`, at prepare time)
 4. errors       every exception becomes the one error body
 5. body size    413 from Content-Length, before anything is read
-6. authentication  header -> principal
-7. policy       principal x route -> pass or 401/403
+6. authentication  header -> principal; wrong credentials are counted against their address
+7. rate limit   token bucket per principal and class of request
+8. policy       principal x route -> pass or 401/403
+
+CORS (`cors.py`) is not a layer: aiohttp-cors adds preflight routes, which have no policy, and headers at prepare time.
+The rate limit follows authentication because it counts per principal; only refusals are counted per address.
 
 The order is the order of the lines in `chain`: correlation must exist before anything can be logged, errors must be
 inside the access log so that refusals are logged too, and nothing is read from a caller who is not let in.
@@ -20,7 +24,17 @@ from time import perf_counter
 
 from aiohttp import web
 
-from devkit_api.middleware import access_log, authentication, body_size, correlation, errors, headers, policy
+from devkit_api.errors import Unauthorized
+from devkit_api.middleware import (
+    access_log,
+    authentication,
+    body_size,
+    correlation,
+    errors,
+    headers,
+    policy,
+    rate_limit,
+)
 
 __all__ = ["chain", "headers"]
 
@@ -34,10 +48,19 @@ async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
     correlation.begin(request)
     try:
         body_size.check(request)
-        authentication.identify(request)
+        _identify(request)
+        rate_limit.check(request)
         policy.authorise(request)
         response = await handler(request)
     except Exception as exc:
         response = errors.render(request, exc)
     access_log.record(request, response, perf_counter() - started)
     return response
+
+
+def _identify(request: web.Request) -> None:
+    try:
+        authentication.identify(request)
+    except Unauthorized:
+        rate_limit.count_refusal(request)
+        raise

@@ -14,6 +14,7 @@ from devkit_api.errors import (
     InternalError,
     MediaTypeUnsupported,
     MethodNotAllowed,
+    OriginRefused,
     RouteNotFound,
     StateWriteFailed,
 )
@@ -66,6 +67,8 @@ def _from_http(request: web.Request, exc: web.HTTPException) -> DevkitError:
     if isinstance(exc, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(exc.allowed_methods))
         return MethodNotAllowed(method=request.method[:16], path=request.path[:200], headers={"Allow": allowed})
+    if exc.status == 403 and request.method == "OPTIONS":
+        return OriginRefused()  # aiohttp-cors answers refused preflights so
     if exc.status == 404:
         return RouteNotFound(method=request.method[:16], path=request.path[:200])
     if isinstance(exc, web.HTTPRequestEntityTooLarge):

@@ -23,6 +23,11 @@ SECURITY_HEADERS = {
 
 async def on_prepare(_request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler for `on_response_prepare`."""
+    apply(response)
+
+
+def apply(response: web.StreamResponse) -> None:
+    """Set the headers; what a handler set on purpose stays."""
     headers = response.headers
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)

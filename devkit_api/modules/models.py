@@ -76,6 +76,11 @@ class Module:
         return int(value) if value else None
 
     @property
+    def required_roles(self) -> frozenset[str]:
+        """Roles that may start the module; none named means every role."""
+        return frozenset((self.manifest.get("permissions") or {}).get("requiredRoles") or ())
+
+    @property
     def default_mode(self) -> str:
         """Mode of a run that does not name one."""
         return str(self.manifest["execution"].get("defaultMode") or "interactive")

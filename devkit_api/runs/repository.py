@@ -32,10 +32,14 @@ class RunHead:
     status: RunStatus
     finished_at: str | None
     source_digest: str | None
+    user_id: str
+    organization_id: str
 
 
 def _head(run: Run) -> RunHead:
-    return RunHead(run.run_id, run.module_id, run.status, run.finished_at, run.source_digest)
+    return RunHead(
+        run.run_id, run.module_id, run.status, run.finished_at, run.source_digest, run.user_id, run.organization_id
+    )
 
 
 class RunRepository:

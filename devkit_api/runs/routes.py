@@ -46,7 +46,7 @@ async def start_run(request: web.Request) -> web.Response:
 async def prepare_run(request: web.Request) -> web.Response:
     """`POST /v1/modules/{module_id}/quote` (wire-contract B.2)."""
     body = await read_body(request, _PREPARE)
-    return json_answer(await request.app[RUNS].prepare(request.match_info["module_id"], body))
+    return json_answer(await request.app[RUNS].prepare(request.match_info["module_id"], body, request[PRINCIPAL]))
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -54,6 +54,7 @@ async def list_runs(request: web.Request) -> web.Response:
     page = int_query(request, "page", 1, low=1, high=10_000_000)
     limit = int_query(request, "limit", 20, low=1, high=1000)
     runs, total = await request.app[RUNS].page(
+        request[PRINCIPAL],
         page=page,
         limit=limit,
         newest_first=choice_query(request, "order", True, _NEWEST_FIRST),
@@ -71,12 +72,12 @@ async def get_run(request: web.Request) -> web.Response:
 
 async def cancel_run(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/cancel`: idempotent; an ended run is answered as it is."""
-    return json_answer((await request.app[RUNS].cancel(request.match_info["run_id"])).view())
+    return json_answer((await request.app[RUNS].cancel(request.match_info["run_id"], request[PRINCIPAL])).view())
 
 
 async def get_result(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/result` (wire-contract C.4)."""
-    return json_answer(await request.app[RUNS].result(request.match_info["run_id"]))
+    return json_answer(await request.app[RUNS].result(request.match_info["run_id"], request[PRINCIPAL]))
 
 
 async def get_logs(request: web.Request) -> web.Response:
@@ -87,6 +88,7 @@ async def get_logs(request: web.Request) -> web.Response:
         raise ParameterInvalid(name="nextToken", reason="it is not one of ours")
     page = await request.app[RUNS].read_logs(
         run_id,
+        request[PRINCIPAL],
         token=token,
         limit=int_query(request, "limit", 1000, low=1, high=_LOG_LIMIT),
         newest_first=choice_query(request, "order", False, _NEWEST_FIRST),
@@ -109,7 +111,7 @@ async def complete(request: web.Request) -> web.Response:
 
 
 async def _run(request: web.Request) -> Run:
-    return await request.app[RUNS].get(request.match_info["run_id"])
+    return await request.app[RUNS].get(request.match_info["run_id"], request[PRINCIPAL])
 
 
 def _is_sdk(request: web.Request) -> bool:

@@ -11,6 +11,7 @@ import attrs
 
 from devkit_api import jsonio
 from devkit_api.errors import (
+    Forbidden,
     InputInvalid,
     ModuleUnsupported,
     PlanInvalid,
@@ -35,7 +36,7 @@ from devkit_api.runs.repository import RunRepository
 from devkit_api.runs.supervisor import Supervisor
 from devkit_api.runs.watch import RunWatch
 from devkit_api.schemas import field_error
-from devkit_api.security.principals import Kind, Principal
+from devkit_api.security.principals import Kind, Principal, Role
 from devkit_api.security.tokens import Signer
 from devkit_api.state import StateError
 
@@ -67,9 +68,9 @@ class RunService:
     on_removed: Callable[[str], Awaitable[None]]
     supervisor: Supervisor = attrs.field(init=False)
 
-    async def prepare(self, module_id: str, request: dict[str, Any]) -> dict[str, Any]:
+    async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
-        module = self._admit(module_id, request)
+        module = self._admit(module_id, request, principal)
         prepared = {
             "moduleId": module.module_id,
             "version": module.version,
@@ -92,7 +93,7 @@ class RunService:
         """Store a new run and queue it. Raises a catalogue error with nothing stored, or `StateError`."""
         if "admissionId" in request:
             return await self._start_plan(request, principal)
-        module = self._admit(request["moduleId"], request)
+        module = self._admit(request["moduleId"], request, principal)
         return await self._create(new_run_id(), module, request, principal)
 
     async def _start_plan(self, request: dict[str, Any], principal: Principal) -> Started:
@@ -100,10 +101,10 @@ class RunService:
         plan = await self.plans.find(request["admissionId"], request["requestFingerprint"], prepared)
         known = await self.repository.get(plan.run_id)
         if known is not None:
-            return Started(known)
+            return Started(await self.get(plan.run_id, principal))
         if plan.is_expired:
             raise PlanInvalid(reason="it has expired")
-        module = self._admit(plan.module_id, prepared)
+        module = self._admit(plan.module_id, prepared, principal)
         if (module.bundle.digest if module.bundle else None) != plan.source_digest:
             raise PlanInvalid(reason="the module's source has changed since")
         return await self._create(plan.run_id, module, prepared, principal)
@@ -143,9 +144,12 @@ class RunService:
         self.supervisor.submit(run)
         return Started(run)
 
-    def _admit(self, module_id: str, request: dict[str, Any]) -> Module:
+    def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""
         module = self.modules.get(module_id, request.get("version"))
+        roles = module.required_roles
+        if roles and principal.role.value not in roles and principal.role is not Role.PLATFORM_ADMIN:
+            raise Forbidden(reason=f"module {module_id!r} may be started by the roles {', '.join(sorted(roles))}")
         if not module.is_external:
             if module.manifest.get("computeType") == "pipeline":
                 raise ModuleUnsupported(module_id=module_id, reason="pipeline modules need Nextflow, which is not here")
@@ -166,29 +170,38 @@ class RunService:
     def _runtime(self, module: Module, asked: int | None) -> int:
         return min(asked or module.max_runtime_seconds, self.longest_runtime)
 
-    async def get(self, run_id: str) -> Run:
-        """A run. Raises `RunNotFound`."""
+    async def get(self, run_id: str, viewer: Principal | None = None) -> Run:
+        """A run. Raises `RunNotFound`, also when `viewer` may not see it: that it exists is not theirs to know."""
         run = await self.repository.get(run_id) if RUN_ID.fullmatch(run_id) else None
-        if run is None:
+        if run is None or (viewer is not None and not viewer.may_see(run.user_id, run.organization_id)):
             raise RunNotFound(run_id=run_id[:130])
         return run
 
     async def page(
-        self, *, page: int, limit: int, newest_first: bool, module_id: str | None, status: RunStatus | None
+        self,
+        viewer: Principal,
+        *,
+        page: int,
+        limit: int,
+        newest_first: bool,
+        module_id: str | None,
+        status: RunStatus | None,
     ) -> tuple[list[Run], int]:
-        """One page of runs and how many match."""
+        """One page of the runs `viewer` may see, and how many match."""
         heads = [
             head.run_id
             for head in self.repository.heads(newest_first=newest_first)
-            if (module_id is None or head.module_id == module_id) and (status is None or head.status is status)
+            if (module_id is None or head.module_id == module_id)
+            and (status is None or head.status is status)
+            and viewer.may_see(head.user_id, head.organization_id)
         ]
         shown = heads[(page - 1) * limit : page * limit]
         runs = [await self.repository.get(run_id) for run_id in shown]
         return [run for run in runs if run is not None], len(heads)
 
-    async def cancel(self, run_id: str) -> Run:
+    async def cancel(self, run_id: str, viewer: Principal | None = None) -> Run:
         """Cancel; an ended run is answered as it is, so the call can be repeated."""
-        run = await self.get(run_id)
+        run = await self.get(run_id, viewer)
         if run.is_terminal or run.status is RunStatus.CANCEL_REQUESTED:
             return run
         if not run.is_external:
@@ -205,9 +218,9 @@ class RunService:
         await self.retain()
         return run
 
-    async def result(self, run_id: str) -> dict[str, Any]:
+    async def result(self, run_id: str, viewer: Principal) -> dict[str, Any]:
         """The result envelope: all seven marker keys, so that the SDK hands it on whole (wire-contract C.4)."""
-        run = await self.get(run_id)
+        run = await self.get(run_id, viewer)
         if not run.is_terminal:
             raise RunNotFinished(run_id=run_id, status=run.status.value)
         output = await self.output(run)
@@ -236,9 +249,11 @@ class RunService:
         error = {"type": run.error.code, "message": run.error.message, "details": run.error.details}
         return {"status": "error", "error": error, "metadata": {"module": run.module_id, "version": run.module_version}}
 
-    async def read_logs(self, run_id: str, *, token: str | None, limit: int, newest_first: bool) -> LogPage:
+    async def read_logs(
+        self, run_id: str, viewer: Principal, *, token: str | None, limit: int, newest_first: bool
+    ) -> LogPage:
         """A page of the run's log."""
-        run = await self.get(run_id)
+        run = await self.get(run_id, viewer)
         return await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
 
     async def heartbeat(self, run_id: str, request: dict[str, Any]) -> Run:
@@ -312,8 +327,7 @@ class RunService:
         run = self.repository.live(run_id)
         if run is None or not secrets.compare_digest(run.token_serial, serial):
             return None
-        scopes = frozenset({"runs:callback", "data:read"})
-        return Principal(Kind.RUN_TOKEN, run.user_id, run.organization_id, "developer", scopes, run_id)
+        return Principal(Kind.RUN_TOKEN, run.user_id, run.organization_id, Role.DEVELOPER, run_id)
 
     def unfinished(self, module_id: str) -> list[str]:
         """See `ModuleRuns`."""

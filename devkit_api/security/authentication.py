@@ -9,7 +9,8 @@ from typing import Protocol
 
 from devkit_api.errors import Unauthorized
 from devkit_api.security.policy import CHALLENGE
-from devkit_api.security.principals import ANONYMOUS, Kind, Principal
+from devkit_api.security.principals import ANONYMOUS, Kind, Principal, Role
+from devkit_api.security.sessions import Sessions, TokenRefused
 from devkit_api.security.tokens import RUN_TOKEN_PREFIX, Signer
 
 
@@ -23,19 +24,18 @@ class RunTokenBook(Protocol):
 class Authenticator:
     """Checks the credential of a request. Raises `Unauthorized` for a wrong one; none at all is `ANONYMOUS`."""
 
-    def __init__(self, api_key: str, owner: Principal, signer: Signer, runs: RunTokenBook) -> None:
+    def __init__(self, api_key: str, owner: Principal, signer: Signer, sessions: Sessions, runs: RunTokenBook) -> None:
         self._api_key_digest = hashlib.sha256(api_key.encode()).digest()
         self._owner = owner
         self._signer = signer
+        self._sessions = sessions
         self._runs = runs
 
     def authenticate(self, headers: Mapping[str, str]) -> Principal:
         """The caller. `X-API-Key` decides when it is there, as the SDK never sends both."""
         key = headers.get("X-API-Key")
         if key is None:
-            if headers.get("Authorization") is not None:
-                raise Unauthorized(reason="bearer tokens are not accepted, send X-API-Key", headers=CHALLENGE)
-            return ANONYMOUS
+            return self._from_bearer(headers.get("Authorization"))
         if key.startswith(RUN_TOKEN_PREFIX):
             return self._from_run_token(key)
         # Digests have one length, so the comparison takes the same time for every wrong key.
@@ -43,6 +43,18 @@ class Authenticator:
         if hmac.compare_digest(digest, self._api_key_digest):
             return self._owner
         raise Unauthorized(reason="the API key is not known", headers=CHALLENGE)
+
+    def _from_bearer(self, header: str | None) -> Principal:
+        if header is None:
+            return ANONYMOUS
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthorized(reason="the Authorization header holds no bearer token", headers=CHALLENGE)
+        try:
+            return self._sessions.verify(token.strip())
+        except TokenRefused as exc:
+            invalid = {"WWW-Authenticate": CHALLENGE["WWW-Authenticate"] + ', error="invalid_token"'}
+            raise Unauthorized(reason=str(exc), headers=invalid) from None
 
     def _from_run_token(self, token: str) -> Principal:
         content = self._signer.verify_run_token(token)
@@ -54,4 +66,4 @@ class Authenticator:
 
 def owner_principal(user_id: str, organization_id: str) -> Principal:
     """The holder of the configured API key: the person whose machine this is."""
-    return Principal(Kind.API_KEY, user_id, organization_id, role="platform_admin", scopes=frozenset({"*"}))
+    return Principal(Kind.API_KEY, user_id, organization_id, Role.PLATFORM_ADMIN)

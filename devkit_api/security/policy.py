@@ -1,6 +1,7 @@
-"""The policy table: every route names one row, and a row says which kinds of caller may pass.
+"""The policy table: every route names one row, and a row says which callers may pass.
 
-A route without a row does not start (`check_routes`), so nothing is open by omission.
+A route without a row does not start (`check_routes`), so nothing is open by omission. Which documents a caller sees
+is decided where they are read (`Principal.may_see`).
 """
 
 from __future__ import annotations
@@ -10,33 +11,36 @@ from collections.abc import Iterable
 import attrs
 
 from devkit_api.errors import Forbidden, Unauthorized
-from devkit_api.security.principals import Kind, Principal
+from devkit_api.security.principals import Kind, Principal, Role
 
 _ANYONE = frozenset(Kind)
-_KEY = frozenset({Kind.API_KEY})
-_CREDENTIAL = frozenset({Kind.API_KEY, Kind.RUN_TOKEN})
+_PEOPLE = frozenset({Kind.API_KEY, Kind.SESSION})
+_CREDENTIAL = _PEOPLE | {Kind.RUN_TOKEN}
 _TOKEN = frozenset({Kind.RUN_TOKEN})
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hla-compass-devkit"'}
 
 
 @attrs.frozen
 class Policy:
-    """Which kinds of caller pass; `own_run` binds a run token to the run named in the path."""
+    """Kinds of caller that pass and the least role they need; `own_run` binds a run token to the run in the path."""
 
     kinds: frozenset[Kind]
+    role: Role = Role.USER
     own_run: bool = False
 
 
 POLICIES: dict[str, Policy] = {
     "system:read": Policy(_ANYONE),
-    "system:reset": Policy(_KEY),
+    "system:reset": Policy(_PEOPLE, Role.PLATFORM_ADMIN),
     "identity:read": Policy(_CREDENTIAL),
-    "modules:read": Policy(_KEY),
-    "modules:write": Policy(_KEY),
-    "modules:delete": Policy(_KEY),
-    "runs:start": Policy(_KEY),
-    "runs:list": Policy(_KEY),
+    "modules:read": Policy(_PEOPLE),
+    "modules:write": Policy(_PEOPLE, Role.DEVELOPER),
+    "modules:delete": Policy(_PEOPLE, Role.DEVELOPER),
+    "runs:start": Policy(_PEOPLE),
+    "runs:list": Policy(_PEOPLE),
     "runs:read": Policy(_CREDENTIAL, own_run=True),
-    "runs:cancel": Policy(_KEY),
+    "runs:cancel": Policy(_PEOPLE),
     "runs:callback": Policy(_TOKEN, own_run=True),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
@@ -50,6 +54,8 @@ def authorise(policy_name: str, principal: Principal, run_id: str | None) -> Non
         if principal.kind is Kind.ANONYMOUS:
             raise Unauthorized(reason="none was sent", headers=CHALLENGE)
         raise Forbidden(reason=_refusal(policy, principal))
+    if principal.role.rank < policy.role.rank and Kind.ANONYMOUS not in policy.kinds:
+        raise Forbidden(reason=f"the role {policy.role.value} is needed, this is {principal.role.value}")
     if policy.own_run and principal.run_id is not None and principal.run_id != run_id:
         raise Forbidden(reason="a run token acts for its own run only")
 
@@ -59,9 +65,6 @@ def check_routes(policy_names: Iterable[str]) -> None:
     missing = sorted(set(policy_names) - POLICIES.keys())
     if missing:
         raise LookupError(f"routes name unknown policies: {', '.join(missing)}")
-
-
-CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hla-compass-devkit"'}
 
 
 def _refusal(policy: Policy, principal: Principal) -> str:

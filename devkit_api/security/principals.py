@@ -1,4 +1,4 @@
-"""Who is calling."""
+"""Who is calling, and with which role."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ class Kind(enum.StrEnum):
 
     ANONYMOUS = "anonymous"
     API_KEY = "api_key"
+    SESSION = "session"
     RUN_TOKEN = "run_token"  # noqa: S105  the name of a kind, not a token
+
+
+class Role(enum.StrEnum):
+    """Roles of the platform, the least first; each may do what the one before may."""
+
+    USER = "user"
+    DEVELOPER = "developer"
+    ORG_ADMIN = "org_admin"
+    PLATFORM_ADMIN = "platform_admin"
+
+    @property
+    def rank(self) -> int:
+        """Position in the order of roles."""
+        return list(Role).index(self)
 
 
 @attrs.frozen
@@ -22,9 +37,14 @@ class Principal:
     kind: Kind
     user_id: str = ""
     organization_id: str = ""
-    role: str = ""
-    scopes: frozenset[str] = frozenset()
+    role: Role = Role.USER
     run_id: str | None = None
+
+    def may_see(self, user_id: str, organization_id: str) -> bool:
+        """Whether this caller may see what belongs to that user: its own, its organisation's as an admin, or all."""
+        if self.role is Role.PLATFORM_ADMIN or self.user_id == user_id:
+            return True
+        return self.role is Role.ORG_ADMIN and self.organization_id == organization_id
 
 
 ANONYMOUS = Principal(Kind.ANONYMOUS)

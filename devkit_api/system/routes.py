@@ -76,12 +76,11 @@ async def health(request: web.Request) -> web.Response:
 async def whoami(request: web.Request) -> web.Response:
     """`GET /v1/auth/me` (wire-contract A.2)."""
     principal = request[PRINCIPAL]
-    kinds = {Kind.API_KEY: "developer_api_key", Kind.RUN_TOKEN: "run_token"}
+    kinds = {Kind.API_KEY: "developer_api_key", Kind.SESSION: "session", Kind.RUN_TOKEN: "run_token"}
     organization = {"id": principal.organization_id, "name": "Local devkit", "is_primary": True}
     data = {
         "credentialType": kinds.get(principal.kind, principal.kind.value),
-        "role": principal.role,
-        "scopes": sorted(principal.scopes),
+        "role": principal.role.value,
         "organizationId": principal.organization_id,
         "runId": principal.run_id,
         "user": {

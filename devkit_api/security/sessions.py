@@ -1,0 +1,83 @@
+"""Bearer tokens of the session plane: JSON Web Tokens, checked as RFC 8725 says.
+
+One algorithm (HS256 with the devkit's own secret), so neither `none` nor a public key can be passed off as a secret;
+every time and address claim must be there and be right.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import attrs
+import jwt
+
+from devkit_api.security.principals import Kind, Principal, Role
+
+ALGORITHM = "HS256"
+LEEWAY = 30
+LIFETIME = 3600
+MAX_LENGTH = 4096
+_REQUIRED = ["exp", "nbf", "iat", "iss", "aud", "sub"]
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._:-]{0,199}")
+
+
+class TokenRefused(Exception):
+    """The token is not valid; the message says why, for the one who sent it."""
+
+
+@attrs.frozen
+class Sessions:
+    """Makes and checks tokens of one issuer for one audience."""
+
+    secret: str = attrs.field(repr=False)
+    issuer: str
+    audience: str
+    organization_id: str
+
+    def issue(self, user_id: str, role: Role, *, lifetime: int = LIFETIME) -> str:
+        """A token for a user, good for `lifetime` seconds."""
+        now = int(time.time())
+        claims = {
+            "iss": self.issuer,
+            "aud": self.audience,
+            "sub": user_id,
+            "iat": now,
+            "nbf": now,
+            "exp": now + lifetime,
+            "jti": str(uuid.uuid4()),
+            "org": self.organization_id,
+            "role": role.value,
+        }
+        return jwt.encode(claims, self.secret, algorithm=ALGORITHM)
+
+    def verify(self, token: str) -> Principal:
+        """The caller the token names. Raises `TokenRefused`."""
+        if len(token) > MAX_LENGTH:
+            raise TokenRefused("the token is too long")
+        try:
+            claims = jwt.decode(
+                token,
+                self.secret,
+                algorithms=[ALGORITHM],
+                issuer=self.issuer,
+                audience=self.audience,
+                leeway=LEEWAY,
+                options={"require": _REQUIRED},
+            )
+        except jwt.ExpiredSignatureError:
+            raise TokenRefused("the token has expired") from None
+        except jwt.PyJWTError:
+            raise TokenRefused("the token is not valid here") from None
+        return self._principal(claims)
+
+    def _principal(self, claims: dict[str, object]) -> Principal:
+        user_id, organization_id = str(claims["sub"]), str(claims.get("org") or self.organization_id)
+        if not _ID.fullmatch(user_id) or not _ID.fullmatch(organization_id):
+            raise TokenRefused("the token names no usable user")
+        try:
+            role = Role(str(claims.get("role") or "user"))
+        except ValueError:
+            raise TokenRefused("the token names an unknown role") from None
+        return Principal(Kind.SESSION, user_id, organization_id, role)
