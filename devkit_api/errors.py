@@ -37,6 +37,7 @@ class DevkitError(Exception):
         super().__init__(self.message)
 
     def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
         if cls.code in CATALOGUE:
             raise TypeError(f"error code {cls.code} is taken")
         CATALOGUE[cls.code] = cls
@@ -136,6 +137,15 @@ class RouteNotFound(DevkitError):
     status = 404
     template = "There is no {method} {path} here."
     hint = "GET / lists what there is."
+
+
+class ErrorCodeUnknown(DevkitError):
+    """No error of the devkit has this code."""
+
+    code = "ERROR_CODE_UNKNOWN"
+    status = 404
+    template = "No error has the code {code!r}."
+    hint = "GET /docs/errors lists the codes."
 
 
 class MethodNotAllowed(DevkitError):

@@ -9,11 +9,13 @@ from time import monotonic
 from aiohttp import web
 
 from devkit_api import __version__
+from devkit_api.errors import CATALOGUE, ErrorCodeUnknown
 from devkit_api.httpio import json_answer
 from devkit_api.ids import utc_now
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.modules.routes import REGISTRY
 from devkit_api.routing import Route
+from devkit_api.runs.failures import FAILURES
 from devkit_api.runs.routes import RUNS
 from devkit_api.security.principals import Kind
 from devkit_api.system.health import Health, ready_body
@@ -21,6 +23,7 @@ from devkit_api.system.health import Health, ready_body
 HEALTH: web.AppKey[Health] = web.AppKey("health", Health)
 RESET: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("reset")
 _STARTED = monotonic()
+RUN_REMEDY = "Read the run's log (GET /v1/module-runs/{run_id}/logs); `error.details` holds what is known besides."
 
 
 async def index(request: web.Request) -> web.Response:
@@ -35,6 +38,7 @@ async def index(request: web.Request) -> web.Response:
                 "version": "/v1/system/version",
                 "modules": "/v1/modules",
                 "runs": "/v1/module-runs",
+                "errors": "/docs/errors",
             },
         }
     )
@@ -93,6 +97,32 @@ async def whoami(request: web.Request) -> web.Response:
     return json_answer({"success": True, "data": data})
 
 
+async def explain_error(request: web.Request) -> web.Response:
+    """`GET /docs/errors/{code}`: what an error code means and what to do; `error.docs` points here."""
+    code = request.match_info["code"]
+    known = CATALOGUE.get(code)
+    if known is not None:
+        meaning = (known.__doc__ or "").strip()
+        body = {
+            "code": code,
+            "status": known.status,
+            "meaning": meaning,
+            "remedy": known.hint,
+            "example": known.example,
+        }
+        return json_answer(body)
+    if code in FAILURES:
+        return json_answer(
+            {"code": code, "status": None, "meaning": FAILURES[code], "remedy": RUN_REMEDY, "example": ""}
+        )
+    raise ErrorCodeUnknown(code=code[:100])
+
+
+async def list_errors(_request: web.Request) -> web.Response:
+    """`GET /docs/errors`: every code, of answers and of runs."""
+    return json_answer({"errors": sorted(CATALOGUE), "runErrors": sorted(FAILURES)})
+
+
 async def reset(request: web.Request) -> web.Response:
     """`POST /v1/devkit/reset`: state back to empty; settings, and what the watched directory holds, stay."""
     await request.app[RESET]()
@@ -104,6 +134,8 @@ ROUTES = [
     Route("GET", "/v1/system/version", version, "system:read"),
     Route("GET", "/v1/system/ready", ready, "system:read"),
     Route("GET", "/v1/system/health", health, "system:read"),
+    Route("GET", "/docs/errors", list_errors, "system:read"),
+    Route("GET", "/docs/errors/{code}", explain_error, "system:read"),
     Route("GET", "/v1/auth/me", whoami, "identity:read"),
     Route("POST", "/v1/devkit/reset", reset, "system:reset"),
 ]

@@ -202,3 +202,15 @@ async def test_every_answer_carries_the_security_headers(make_client: Any) -> No
 
 def test_kinds_in_the_policy_table_are_known() -> None:
     assert {kind for policy in POLICIES.values() for kind in policy.kinds} <= set(Kind)
+
+
+async def test_every_error_code_is_explained_where_the_error_says(make_client: Any) -> None:
+    client = await make_client()
+    refused = await (await client.get("/v1/module-runs/none")).json()
+    explained = await client.get(refused["error"]["docs"])
+    assert explained.status == 200
+    assert (await explained.json())["code"] == refused["error"]["code"] == "RUN_NOT_FOUND"
+    codes = await (await client.get("/docs/errors")).json()
+    for code in [*codes["errors"], *codes["runErrors"]]:
+        assert (await (await client.get(f"/docs/errors/{code}")).json())["meaning"]
+    assert (await client.get("/docs/errors/NOPE")).status == 404
