@@ -36,12 +36,18 @@ from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.runs.service import RunService
 from devkit_api.runs.supervisor import Supervisor
 from devkit_api.runs.watch import RunWatch
+from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
 from devkit_api.security.credentials import Credentials, load_credentials
+from devkit_api.security.login import Login
 from devkit_api.security.policy import check_routes
+from devkit_api.security.private_files import PrivateFile
 from devkit_api.security.rate_limit import RateLimiter
+from devkit_api.security.routes import LOGIN
+from devkit_api.security.routes import ROUTES as SESSION_ROUTES
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
+from devkit_api.security.users import UserBook
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
 from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
@@ -123,9 +129,20 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[BUNDLES] = bundles
     app[URL_SIGNER] = UrlSigner(signer)
     app[RUN_STORAGE] = RunStorage(objects, app[URL_SIGNER], app[ADDRESS], settings.s3_bucket, settings.max_object_bytes)
-    owner = owner_principal(settings.user_id, settings.org_id)
+    sessions = sessions_of(settings, credentials)
+    keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
+    for file in (keys_file, users_file):
+        file.check()
+    app[LOGIN] = Login(UserBook(users_file), sessions, store, settings.org_id)
     app[RATE_LIMITER] = _rate_limiter(settings)
-    app[AUTHENTICATOR] = Authenticator(credentials.api_key, owner, signer, sessions_of(settings, credentials), runs)
+    app[AUTHENTICATOR] = Authenticator(
+        api_key=credentials.api_key,
+        owner=owner_principal(settings.user_id, settings.org_id),
+        keys=ApiKeyBook(keys_file, settings.org_id),
+        signer=signer,
+        sessions=sessions,
+        runs=runs,
+    )
 
 
 def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
@@ -146,7 +163,7 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
-    routes = [*SYSTEM_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES]
+    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -181,6 +198,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     runs = app[RUNS]
     await runs.repository.load()
     await runs.plans.sweep()
+    await app[LOGIN].sweep()
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
     await runs.supervisor.recover()
@@ -239,7 +257,6 @@ def _refuse_unsupported(settings: Settings) -> None:
         "EXECUTOR": settings.executor != "local",
         "S3_ENDPOINT": settings.s3_endpoint is not None,
         "DB_HOST": settings.db_host is not None,
-        "API_KEYS_FILE": settings.api_keys_file is not None,
     }
     problems = [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")

@@ -103,6 +103,15 @@ class Unauthorized(DevkitError):
     hint = 'Run `eval "$(python -m devkit_api env)"` in the shell of the client, or send the key as X-API-Key.'
 
 
+class LoginRefused(DevkitError):
+    """The sign-in or the refresh token is not right."""
+
+    code = "LOGIN_REFUSED"
+    status = 401
+    template = "Sign-in refused: {reason}."
+    hint = "`python -m devkit_api users add EMAIL` adds a local user or gives one a new password."
+
+
 class Forbidden(DevkitError):
     """The credential is valid, and not enough for this."""
 

@@ -279,6 +279,16 @@ class Settings:
         return self.host in LOOPBACK_HOSTS
 
     @property
+    def api_keys_path(self) -> Path:
+        """File of the named API keys."""
+        return self.api_keys_file or self.state_dir / "api-keys.json"
+
+    @property
+    def users_path(self) -> Path:
+        """File of the local users."""
+        return self.state_dir / "users.json"
+
+    @property
     def allowed_source_roots(self) -> tuple[Path, ...]:
         """Directories from which a request may name a module source."""
         watched = (self.modules_dir,) if self.modules_dir else ()

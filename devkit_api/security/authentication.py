@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from devkit_api.errors import Unauthorized
+from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.policy import CHALLENGE
 from devkit_api.security.principals import ANONYMOUS, Kind, Principal, Role
 from devkit_api.security.sessions import Sessions, TokenRefused
@@ -24,9 +25,19 @@ class RunTokenBook(Protocol):
 class Authenticator:
     """Checks the credential of a request. Raises `Unauthorized` for a wrong one; none at all is `ANONYMOUS`."""
 
-    def __init__(self, api_key: str, owner: Principal, signer: Signer, sessions: Sessions, runs: RunTokenBook) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        owner: Principal,
+        keys: ApiKeyBook,
+        signer: Signer,
+        sessions: Sessions,
+        runs: RunTokenBook,
+    ) -> None:
         self._api_key_digest = hashlib.sha256(api_key.encode()).digest()
         self._owner = owner
+        self._keys = keys
         self._signer = signer
         self._sessions = sessions
         self._runs = runs
@@ -42,6 +53,9 @@ class Authenticator:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
         if hmac.compare_digest(digest, self._api_key_digest):
             return self._owner
+        principal = self._keys.principal(key)
+        if principal is not None:
+            return principal
         raise Unauthorized(reason="the API key is not known", headers=CHALLENGE)
 
     def _from_bearer(self, header: str | None) -> Principal:

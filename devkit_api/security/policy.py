@@ -23,24 +23,27 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hla-compass-devkit"'}
 
 @attrs.frozen
 class Policy:
-    """Kinds of caller that pass and the least role they need; `own_run` binds a run token to the run in the path."""
+    """Kinds of caller that pass, the least role and the scope they need; `own_run` binds a run token to its run."""
 
     kinds: frozenset[Kind]
     role: Role = Role.USER
+    scope: str | None = None
     own_run: bool = False
 
 
 POLICIES: dict[str, Policy] = {
     "system:read": Policy(_ANYONE),
-    "system:reset": Policy(_PEOPLE, Role.PLATFORM_ADMIN),
+    "system:reset": Policy(_PEOPLE, Role.PLATFORM_ADMIN, "delete"),
     "identity:read": Policy(_CREDENTIAL),
-    "modules:read": Policy(_PEOPLE),
-    "modules:write": Policy(_PEOPLE, Role.DEVELOPER),
-    "modules:delete": Policy(_PEOPLE, Role.DEVELOPER),
-    "runs:start": Policy(_PEOPLE),
-    "runs:list": Policy(_PEOPLE),
-    "runs:read": Policy(_CREDENTIAL, own_run=True),
-    "runs:cancel": Policy(_PEOPLE),
+    "session:begin": Policy(_ANYONE),
+    "session:end": Policy(_PEOPLE),
+    "modules:read": Policy(_PEOPLE, scope="read"),
+    "modules:write": Policy(_PEOPLE, Role.DEVELOPER, "modules:write"),
+    "modules:delete": Policy(_PEOPLE, Role.DEVELOPER, "modules:delete"),
+    "runs:start": Policy(_PEOPLE, scope="write"),
+    "runs:list": Policy(_PEOPLE, scope="read"),
+    "runs:read": Policy(_CREDENTIAL, scope="read", own_run=True),
+    "runs:cancel": Policy(_PEOPLE, scope="write"),
     "runs:callback": Policy(_TOKEN, own_run=True),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
@@ -56,6 +59,8 @@ def authorise(policy_name: str, principal: Principal, run_id: str | None) -> Non
         raise Forbidden(reason=_refusal(policy, principal))
     if principal.role.rank < policy.role.rank and Kind.ANONYMOUS not in policy.kinds:
         raise Forbidden(reason=f"the role {policy.role.value} is needed, this is {principal.role.value}")
+    if policy.scope is not None and policy.scope not in principal.scopes:
+        raise Forbidden(reason=f"the scope {policy.scope} is needed")
     if policy.own_run and principal.run_id is not None and principal.run_id != run_id:
         raise Forbidden(reason="a run token acts for its own run only")
 

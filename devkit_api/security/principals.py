@@ -30,6 +30,10 @@ class Role(enum.StrEnum):
         return list(Role).index(self)
 
 
+# What a key may be narrowed to. A session and the configured key have all of them.
+ALL_SCOPES = frozenset({"read", "write", "delete", "modules:write", "modules:delete", "publish"})
+
+
 @attrs.frozen
 class Principal:
     """An authenticated caller. `run_id` is set for run tokens alone: they act for that run and no other."""
@@ -39,6 +43,7 @@ class Principal:
     organization_id: str = ""
     role: Role = Role.USER
     run_id: str | None = None
+    scopes: frozenset[str] = ALL_SCOPES
 
     def may_see(self, user_id: str, organization_id: str) -> bool:
         """Whether this caller may see what belongs to that user: its own, its organisation's as an admin, or all."""

@@ -48,7 +48,7 @@ async def test_every_route_has_a_policy_and_lives_on_both_planes(tmp_path: Path)
             assert MACHINE_PLANE + path.removeprefix("/v1") in paths
 
 
-OPEN = {"system:read", "objects:signed"}
+OPEN = {"system:read", "objects:signed", "session:begin"}
 
 
 async def test_no_credential_opens_nothing_but_the_public_routes(make_client: Any) -> None:

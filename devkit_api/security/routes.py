@@ -1,0 +1,71 @@
+"""Addresses of sign-in (wire-contract A.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+from marshmallow import fields, validate
+
+from devkit_api.httpio import json_answer, read_body
+from devkit_api.middleware import rate_limit
+from devkit_api.middleware.authentication import PRINCIPAL
+from devkit_api.routing import Route
+from devkit_api.schemas import StrictSchema
+from devkit_api.security.login import Login
+
+LOGIN: web.AppKey[Login] = web.AppKey("login", Login)
+
+
+class LoginSchema(StrictSchema):
+    """`POST /v1/auth/login`."""
+
+    email = fields.String(required=True, validate=validate.Length(3, 254), metadata={"example": "me@lab.example"})
+    password = fields.String(required=True, validate=validate.Length(1, 1024), load_only=True)
+
+
+class RefreshSchema(StrictSchema):
+    """`POST /v1/auth/refresh`."""
+
+    refresh_token = fields.String(required=True, validate=validate.Length(1, 2048))
+
+
+class LogoutSchema(StrictSchema):
+    """`POST /v1/auth/logout`; the token may be left out."""
+
+    refresh_token = fields.String(allow_none=True, validate=validate.Length(max=2048))
+
+
+_LOGIN, _REFRESH, _LOGOUT = LoginSchema(), RefreshSchema(), LogoutSchema()
+
+
+async def login(request: web.Request) -> web.Response:
+    """Tokens for an address and a password; every try counts against the caller's address."""
+    rate_limit.count_refusal(request)
+    body = await read_body(request, _LOGIN)
+    return _private(await request.app[LOGIN].sign_in(body["email"], body["password"]))
+
+
+async def refresh(request: web.Request) -> web.Response:
+    """New tokens for a refresh token, which is spent by this."""
+    rate_limit.count_refusal(request)
+    body = await read_body(request, _REFRESH)
+    return _private(await request.app[LOGIN].refresh(body["refresh_token"]))
+
+
+async def logout(request: web.Request) -> web.Response:
+    """Revoke refresh tokens. The SDK takes exactly this answer, at the top level."""
+    body = await read_body(request, _LOGOUT, optional=True)
+    await request.app[LOGIN].sign_out(body.get("refresh_token"), request[PRINCIPAL].user_id)
+    return json_answer({"refreshSessionsRevoked": True})
+
+
+def _private(tokens: dict[str, Any]) -> web.Response:
+    return json_answer(tokens, headers={"Cache-Control": "no-store"})
+
+
+ROUTES = [
+    Route("POST", "/v1/auth/login", login, "session:begin"),
+    Route("POST", "/v1/auth/refresh", refresh, "session:begin"),
+    Route("POST", "/v1/auth/logout", logout, "session:end"),
+]
