@@ -13,6 +13,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 MAX_PEPTIDES = 2000
 MAX_RESAMPLES = 2000
+# Published viral and tumour epitopes; the form offers them as its example.
+EXAMPLE_PEPTIDES = [
+    {"sequence": sequence, "name": name}
+    for sequence, name in (
+        ("NLVPMVATV", "CMV pp65 495-503"),
+        ("GILGFVFTL", "Influenza M1 58-66"),
+        ("GLCTLVAML", "EBV BMLF1 259-267"),
+        ("ELAGIGILTV", "MART-1 26-35 (A27L)"),
+        ("SLLMWITQC", "NY-ESO-1 157-165"),
+        ("VTEHDTLLY", "CMV pp50 245-253"),
+        ("CTELKLSDY", "Influenza NP 44-52"),
+        ("KLGGALQAK", "CMV IE1 184-192"),
+        ("RLRAEAQVK", "EBV EBNA3A 603-611"),
+        ("QYDPVAALF", "CMV pp65 341-349"),
+        ("RPHERNGFTVL", "CMV pp65 265-275"),
+        ("RPPIFIRRL", "EBV EBNA3A 379-387"),
+        ("FLRGRAYGL", "EBV EBNA3A 193-201"),
+        ("RAKFKQLL", "EBV BZLF1 190-197"),
+    )
+]
 AlleleName = Annotated[str, Field(json_schema_extra={"enum": list(MOTIFS)})]
 
 
@@ -38,7 +58,7 @@ class ModuleInput(BaseModel):
         description="One peptide per line, 8 to 11 residues. A name may follow after a space, comma or tab.",
         min_length=1,
         max_length=MAX_PEPTIDES,
-        examples=[[{"sequence": "NLVPMVATV", "name": "CMV pp65"}]],
+        examples=[EXAMPLE_PEPTIDES],
     )
     alleles: list[AlleleName] = Field(
         ...,
@@ -46,7 +66,7 @@ class ModuleInput(BaseModel):
         description="The class I alleles to score against.",
         min_length=1,
         max_length=len(MOTIFS),
-        examples=[["HLA-A*02:01", "HLA-B*07:02"]],
+        examples=[["HLA-A*01:01", "HLA-A*02:01", "HLA-A*03:01", "HLA-A*24:02", "HLA-B*07:02", "HLA-B*08:01"]],
         json_schema_extra={"uniqueItems": True},
     )
     resamples: int = Field(
