@@ -83,8 +83,9 @@ export class Stage {
     await password.waitFor({ state: 'detached' });
   }
 
+  /** By its text: while focused, a tab's accessible name also says which of how many it is. */
   tab(name: string) {
-    return this.page.getByRole('tab', { name, exact: true });
+    return this.page.locator('[role="tab"]', { hasText: name });
   }
 
   async fillExample(resamples?: number): Promise<void> {

@@ -16,12 +16,12 @@ export function ChartFrame({ title, caption, columns, rows, children }: Props) {
         <h3>{title}</h3>
         <p className="m-muted">{caption}</p>
       </figcaption>
-      <div className="m-scroll" tabIndex={0} role="region" aria-label={`${title}, chart`}>
+      <div className="m-scroll" tabIndex={0} role="group" aria-label={`${title}, chart`}>
         {children}
       </div>
       <details>
         <summary>Show the numbers of “{title}”</summary>
-        <div className="m-scroll" tabIndex={0} role="region" aria-label={`${title}, numbers`}>
+        <div className="m-scroll" tabIndex={0} role="group" aria-label={`${title}, numbers`}>
           <table className="m-table">
             <thead>
               <tr>

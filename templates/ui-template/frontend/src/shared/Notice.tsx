@@ -9,7 +9,7 @@ export function Notice({ tone, title, actions, children }: { tone: Tone; title: 
   return (
     <section className={`m-notice m-notice-${tone}`} aria-label={`${WORDS[tone]}: ${title}`}>
       <p className="m-notice-title">
-        <span className="m-notice-word">{WORDS[tone]}</span> {title}
+        <span className="m-notice-word">{WORDS[tone]}</span> <span>{title}</span>
       </p>
       {children && <div className="m-notice-body">{children}</div>}
       {actions && <div className="m-notice-actions">{actions}</div>}

@@ -66,7 +66,7 @@ function CallsCard({ services: { client } }: { services: Services }) {
       {entries.length === 0 ? (
         <p>None yet.</p>
       ) : (
-        <div className="m-scroll" tabIndex={0} role="region" aria-label="Calls of this page">
+        <div className="m-scroll" tabIndex={0} role="group" aria-label="Calls of this page">
           <table className="m-table">
             <thead>
               <tr>

@@ -55,7 +55,7 @@ function Published({ allele }: { allele: AlleleSummary }) {
   return (
     <div className="m-published">
       <h3>Published anchors of {shortAllele(allele.allele)}</h3>
-      <div className="m-scroll" tabIndex={0} role="region" aria-label={`Published anchors of ${shortAllele(allele.allele)}`}>
+      <div className="m-scroll" tabIndex={0} role="group" aria-label={`Published anchors of ${shortAllele(allele.allele)}`}>
         <table className="m-table">
           <thead>
             <tr>

@@ -45,7 +45,7 @@ export function ThemeTab({ hosted }: { hosted: boolean }) {
       </section>
       <section className="m-card" aria-labelledby="theme-contrast">
         <h2 id="theme-contrast">Colours and their contrast</h2>
-        <div className="m-scroll" tabIndex={0} role="region" aria-label="Colours and their contrast">
+        <div className="m-scroll" tabIndex={0} role="group" aria-label="Colours and their contrast">
           <table className="m-table">
             <thead>
               <tr>
