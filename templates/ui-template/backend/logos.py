@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 _STATES: Final = 20
-_SMALLEST_SHOWN_BITS: Final = 0.02
+_SMALLEST_SHOWN_SHARE: Final = 0.01
 _PREFERRED_LENGTH: Final = 9
 
 
@@ -62,7 +62,7 @@ def _position(number: int, column: Sequence[str], interval: tuple[float, float] 
         "bits": round(bits, 4),
         "low": None if interval is None else round(interval[0], 4),
         "high": None if interval is None else round(interval[1], 4),
-        "residues": [entry for entry in residues if entry["bits"] >= _SMALLEST_SHOWN_BITS],
+        "residues": [entry for entry in residues if entry["frequency"] >= _SMALLEST_SHOWN_SHARE],
     }
 
 

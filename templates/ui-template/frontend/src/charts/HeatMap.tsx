@@ -1,5 +1,5 @@
 import { shortAllele, type MotifResults } from '../results';
-import { mix } from '../theme/palettes';
+import { contrastRatio, mix, type Palette } from '../theme/palettes';
 import { useTheme } from '../theme/ThemeProvider';
 import { ChartFrame } from './ChartFrame';
 
@@ -38,29 +38,37 @@ export function HeatMap({ results }: { results: MotifResults }) {
             <text x={LEFT - 10} y={CELL_HEIGHT / 2 + 5} textAnchor="end" className="m-tick m-mono">
               {row.sequence}
             </text>
-            {row.scores.map((score, column) => (
+            {row.scores.map((score, column) => {
+              const fill = mix(palette.heat.low, palette.heat.high, score / 100);
+              return (
               <g key={column}>
                 <rect
                   x={LEFT + CELL_WIDTH * column}
                   width={CELL_WIDTH - 2}
                   height={CELL_HEIGHT - 2}
                   rx={3}
-                  fill={mix(palette.heat.low, palette.heat.high, score / 100)}
+                  fill={fill}
                 />
                 <text
                   x={LEFT + CELL_WIDTH * (column + 0.5) - 1}
                   y={CELL_HEIGHT / 2 + 4}
                   textAnchor="middle"
                   className="m-cell"
-                  fill={score > 55 ? palette.heat.onHigh : palette.heat.onLow}
+                  fill={readable(fill, palette.heat)}
                 >
                   {Math.round(score)}
                 </text>
               </g>
-            ))}
+              );
+            })}
           </g>
         ))}
       </svg>
     </ChartFrame>
   );
+}
+
+/** Of the two text colours, the one that reads better on this cell. */
+function readable(fill: string, { onLow, onHigh }: Palette['heat']): string {
+  return contrastRatio(onLow, fill) >= contrastRatio(onHigh, fill) ? onLow : onHigh;
 }

@@ -3,9 +3,9 @@ import { BandLabel } from '../shared/BandLabel';
 import { useTheme } from '../theme/ThemeProvider';
 import { ChartFrame } from './ChartFrame';
 
-const WIDTH = 640;
+const WIDTH = 900;
 const LEFT = 84;
-const ROW = 40;
+const ROW = 46;
 const TOP = 8;
 const x = (score: number): number => LEFT + ((WIDTH - LEFT - 16) * score) / 100;
 
@@ -26,7 +26,7 @@ export function ScoreStrip({ results }: { results: MotifResults }) {
         ...BANDS.map((band) => rows.filter((row) => row.best_band === band).length),
       ])}
     >
-      <svg width={WIDTH} height={bottom + 44} role="img" aria-label={`Scores of ${results.table.length} peptides by best allele.`}>
+      <svg className="m-wide" viewBox={`0 0 ${WIDTH} ${bottom + 44}`} role="img" aria-label={`Scores of ${results.table.length} peptides by best allele.`}>
         {[0, 25, 50, 75, 100].map((score) => (
           <g key={score}>
             <line x1={x(score)} x2={x(score)} y1={TOP} y2={bottom} className="m-grid" />
@@ -74,6 +74,6 @@ function Mark({ row, offset }: { row: ResultRow; offset: number }) {
 function spread(rows: ResultRow[], index: number): number {
   const score = rows[index]?.best_score ?? 0;
   const before = rows.slice(0, index).filter((row) => Math.abs(row.best_score - score) < 1.5).length;
-  const step = Math.ceil(before / 2) * 5 * (before % 2 === 0 ? 1 : -1);
-  return Math.max(-14, Math.min(14, step));
+  const step = Math.ceil(before / 2) * 11 * (before % 2 === 0 ? 1 : -1);
+  return Math.max(-17, Math.min(17, step));
 }

@@ -8,53 +8,58 @@ const COLUMN = 46;
 const HEIGHT = 190;
 const LEFT = 42;
 const TOP = 12;
-const MAX_BITS = Math.log2(20);
+/** What the height of a letter means. Few peptides carry little information, however alike they are. */
+export type LogoScale = 'share' | 'information';
+
+const TOPS: Record<LogoScale, { most: number; ticks: number[]; unit: string }> = {
+  share: { most: 1, ticks: [0, 0.25, 0.5, 0.75, 1], unit: 'share' },
+  information: { most: Math.log2(20), ticks: [0, 1, 2, 3, 4], unit: 'bits' },
+};
 /** Capital letters of the usual sans-serif faces are this share of the font size high. */
 const CAP_HEIGHT = 0.72;
 
-const y = (bits: number): number => TOP + HEIGHT * (1 - bits / MAX_BITS);
+const y = (value: number, scale: LogoScale): number => TOP + HEIGHT * (1 - value / TOPS[scale].most);
 
-export function SequenceLogo({ logo }: { logo: Logo }) {
+export function SequenceLogo({ logo, scale }: { logo: Logo; scale: LogoScale }) {
   const width = LEFT + COLUMN * logo.length + 8;
   const name = shortAllele(logo.allele);
   return (
     <ChartFrame
       title={`${name} motif`}
-      caption={`${plural(logo.peptides, 'peptide')} of ${logo.length} residues that fit ${name}. Letter height is information in bits; the bar is the 95 % bootstrap interval.`}
+      caption={`${plural(logo.peptides, 'peptide')} of ${logo.length} residues that fit ${name}. ${CAPTIONS[scale]}`}
       columns={['Position', 'Bits', '95 % interval', 'Residues']}
       rows={logo.positions.map((position) => [position.position, position.bits.toFixed(2), interval(position), residues(position)])}
     >
       <svg width={width} height={HEIGHT + TOP + 30} role="img" aria-label={describe(logo, name)}>
-        {[0, 1, 2, 3, 4].map((bits) => (
-          <g key={bits}>
-            <line x1={LEFT - 5} x2={width} y1={y(bits)} y2={y(bits)} className="m-grid" />
-            <text x={LEFT - 10} y={y(bits) + 4} textAnchor="end" className="m-tick">
-              {bits}
+        {TOPS[scale].ticks.map((tick) => (
+          <g key={tick}>
+            <line x1={LEFT - 5} x2={width} y1={y(tick, scale)} y2={y(tick, scale)} className="m-grid" />
+            <text x={LEFT - 10} y={y(tick, scale) + 4} textAnchor="end" className="m-tick">
+              {tick}
             </text>
           </g>
         ))}
         <text className="m-tick" transform={`translate(12 ${TOP + HEIGHT / 2}) rotate(-90)`} textAnchor="middle">
-          bits
+          {TOPS[scale].unit}
         </text>
         {logo.positions.map((position, index) => (
-          <Stack key={position.position} position={position} x={LEFT + COLUMN * index} last={index === logo.length - 1} />
+          <Stack key={position.position} position={position} scale={scale} x={LEFT + COLUMN * index} last={index === logo.length - 1} />
         ))}
       </svg>
     </ChartFrame>
   );
 }
 
-function Stack({ position, x, last }: { position: LogoPosition; x: number; last: boolean }) {
+function Stack({ position, scale, x, last }: { position: LogoPosition; scale: LogoScale; x: number; last: boolean }) {
   const { palette } = useTheme();
   let reached = 0;
   const middle = x + COLUMN / 2;
   return (
     <g>
-      {[...position.residues].reverse().map(({ residue, bits }) => {
-        const bottom = y(reached);
-        reached += bits;
-        const height = bottom - y(reached);
-        const scale = height / CAP_HEIGHT;
+      {[...position.residues].reverse().map(({ residue, bits, frequency }) => {
+        const bottom = y(reached, scale);
+        reached += scale === 'share' ? frequency : bits;
+        const stretch = (bottom - y(reached, scale)) / CAP_HEIGHT;
         return (
           <text
             key={residue}
@@ -64,14 +69,14 @@ function Stack({ position, x, last }: { position: LogoPosition; x: number; last:
             lengthAdjust="spacingAndGlyphs"
             className="m-letter"
             fill={palette.residues[chemistryOf(residue)]}
-            transform={`translate(${x + 3} ${bottom}) scale(${COLUMN - 12} ${scale})`}
+            transform={`translate(${x + 3} ${bottom}) scale(${COLUMN - 12} ${stretch})`}
           >
             {residue}
           </text>
         );
       })}
-      {position.low !== null && position.high !== null && (
-        <path d={`M${x + COLUMN - 5} ${y(position.low)}V${y(position.high)}m-3 0h6m-6 ${y(position.low) - y(position.high)}h6`} className="m-whisker" />
+      {scale === 'information' && position.low !== null && position.high !== null && (
+        <path d={whisker(x + COLUMN - 5, y(position.low, scale), y(position.high, scale))} className="m-whisker" />
       )}
       <text x={middle - 3} y={TOP + HEIGHT + 20} textAnchor="middle" className="m-tick">
         {last ? 'PΩ' : `P${position.position}`}
@@ -79,6 +84,13 @@ function Stack({ position, x, last }: { position: LogoPosition; x: number; last:
     </g>
   );
 }
+
+const CAPTIONS: Record<LogoScale, string> = {
+  share: 'Letter height is the share of peptides with that residue.',
+  information: 'Letter height is information in bits, corrected for the number of peptides; the bar is the 95 % bootstrap interval.',
+};
+
+const whisker = (x: number, low: number, high: number): string => `M${x} ${low}V${high}m-3 0h6m-6 ${low - high}h6`;
 
 const interval = ({ low, high }: LogoPosition): string => (low === null || high === null ? 'not resampled' : `${low.toFixed(2)} to ${high.toFixed(2)}`);
 

@@ -1,8 +1,8 @@
-import { Select } from 'antd';
+import { Radio, Select } from 'antd';
 import { useState } from 'react';
 import { HeatMap } from '../charts/HeatMap';
 import { LengthBars } from '../charts/LengthBars';
-import { SequenceLogo } from '../charts/SequenceLogo';
+import { SequenceLogo, type LogoScale } from '../charts/SequenceLogo';
 import { shortAllele, type AlleleSummary, type MotifResults } from '../results';
 import { NoResults } from '../shared/NoResults';
 import { CHEMISTRIES, chemistryResidues } from '../theme/palettes';
@@ -10,6 +10,7 @@ import { useTheme } from '../theme/ThemeProvider';
 
 export function ChartsTab({ results, onStart }: { results: MotifResults | null; onStart(): void }) {
   const [chosen, setChosen] = useState<string | null>(null);
+  const [scale, setScale] = useState<LogoScale>('share');
   if (!results) return <NoResults onStart={onStart} />;
   const allele = results.alleles.find((entry) => entry.allele === chosen) ?? mostFitting(results.alleles);
   const logo = results.logos.find((entry) => entry.allele === allele?.allele);
@@ -18,6 +19,15 @@ export function ChartsTab({ results, onStart }: { results: MotifResults | null; 
       <section className="m-card" aria-labelledby="charts-motif">
         <div className="m-heading">
           <h2 id="charts-motif">Motifs</h2>
+          <Radio.Group
+            aria-label="Letter height"
+            value={scale}
+            onChange={(event) => setScale(event.target.value as LogoScale)}
+            options={[
+              { value: 'share', label: 'Share of peptides' },
+              { value: 'information', label: 'Information' },
+            ]}
+          />
           <label htmlFor="chart-allele" className="m-inline-label">
             Allele
             <Select
@@ -33,7 +43,7 @@ export function ChartsTab({ results, onStart }: { results: MotifResults | null; 
           </label>
         </div>
         <div className="m-motif">
-          {logo ? <SequenceLogo logo={logo} /> : <p>No peptide fits {allele && shortAllele(allele.allele)}, so there is no motif to draw.</p>}
+          {logo ? <SequenceLogo logo={logo} scale={scale} /> : <p>No peptide fits {allele && shortAllele(allele.allele)}, so there is no motif to draw.</p>}
           {allele && <Published allele={allele} />}
         </div>
         <ChemistryKey />

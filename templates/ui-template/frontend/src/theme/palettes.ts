@@ -26,7 +26,7 @@ export interface Palette {
   danger: string;
   warning: string;
   residues: Record<Chemistry, string>;
-  /** Low and high end of the heat map, and the text that is read on each. */
+  /** Low and high end of the heat map, and the text read on each; only black and white suffice in between. */
   heat: { low: string; high: string; onLow: string; onHigh: string };
 }
 
@@ -49,7 +49,7 @@ export const palettes: Record<Mode, Palette> = {
     danger: '#b42318',
     warning: '#8a5300',
     residues: { hydrophobic: '#16242d', polar: '#0f6b3f', basic: '#1d4fb8', acidic: '#b42318', special: '#7a3aa8' },
-    heat: { low: '#eef5f6', high: '#0b6172', onLow: '#16242d', onHigh: '#ffffff' },
+    heat: { low: '#eef5f6', high: '#0b6172', onLow: '#000000', onHigh: '#ffffff' },
   },
   dark: {
     page: '#0e161b',
@@ -69,7 +69,7 @@ export const palettes: Record<Mode, Palette> = {
     danger: '#ff9a8f',
     warning: '#f0bd62',
     residues: { hydrophobic: '#e8eff2', polar: '#6fd39a', basic: '#8db4ff', acidic: '#ff9a8f', special: '#d3a6f5' },
-    heat: { low: '#1f2d36', high: '#6fd0df', onLow: '#e8eff2', onHigh: '#08262c' },
+    heat: { low: '#1f2d36', high: '#6fd0df', onLow: '#ffffff', onHigh: '#000000' },
   },
   contrast: {
     page: '#ffffff',
