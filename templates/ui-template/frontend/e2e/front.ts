@@ -41,9 +41,10 @@ export class Front {
     this.revoked = null;
   }
 
-  /** Take calls and never answer them. */
-  stall(path: RegExp): void {
-    this.faults.push((incoming) => path.test(incoming.url ?? ''));
+  /** Take the next calls and never answer them. */
+  stall(path: RegExp, times: number): void {
+    let left = times;
+    this.faults.push((incoming) => path.test(incoming.url ?? '') && left-- > 0);
   }
 
   /** Answer the next calls with an error. */

@@ -88,14 +88,17 @@ export class Stage {
     return this.page.locator('[role="tab"]', { hasText: name });
   }
 
+  get peptides() {
+    return this.page.getByRole('textbox', { name: 'Peptides' });
+  }
+
   async fillExample(resamples?: number): Promise<void> {
     await this.tab('Run').click();
     await this.page.getByRole('button', { name: 'Fill in the example' }).click();
     if (resamples === undefined) return;
     await this.page.getByRole('button', { name: 'Choose all' }).click();
-    const peptides = this.page.getByLabel('Peptides');
-    const example = await peptides.inputValue();
-    await peptides.fill(Array.from({ length: 25 }, () => example).join('\n'));
+    const example = await this.peptides.inputValue();
+    await this.peptides.fill(Array.from({ length: 25 }, () => example).join('\n'));
     await this.page.getByLabel('Bootstrap resamples').fill(String(resamples));
   }
 

@@ -32,8 +32,8 @@ it('does not call with an invalid form, names each field, and moves the focus', 
   const { onExecute, user } = show();
   await openRun(user);
   await pressRun(user);
-  const summary = screen.getByRole('heading', { name: '2 things need your attention' });
-  expect(document.activeElement).toBe(summary);
+  const summary = await screen.findByRole('heading', { name: '2 things need your attention' });
+  await vi.waitFor(() => expect(document.activeElement).toBe(summary));
   expect(screen.getByRole('textbox', { name: 'Peptides' }).getAttribute('aria-invalid')).toBe('true');
   expect(screen.getByRole('textbox', { name: 'Peptides' }).getAttribute('aria-describedby')).toContain('input-peptides-help');
   await vi.waitFor(() => expect(document.getElementById('input-peptides-help')?.closest('.ant-form-item-has-error')).toBeTruthy());
@@ -68,7 +68,8 @@ it('tells the host about valid edits only', async () => {
   const { user } = show({ input, onInputChange });
   await vi.waitFor(() => expect(onInputChange).toHaveBeenCalledTimes(1));
   await openRun(user);
-  await user.type(screen.getByRole('textbox', { name: 'Peptides' }), '\nX');
+  await user.click(screen.getByRole('textbox', { name: 'Peptides' }));
+  await user.paste('\nX');
   await new Promise((later) => setTimeout(later, 600));
   expect(onInputChange).toHaveBeenCalledTimes(1);
 });
