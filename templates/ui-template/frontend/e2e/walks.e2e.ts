@@ -87,7 +87,7 @@ describe('with an API key', () => {
     stage.front.stall(/\/v1\/modules\?/, 1);
     await stage.fillExample();
     await stage.run();
-    await stage.page.getByText(/No answer within 15 s/).waitFor({ timeout: 25_000 });
+    await stage.page.getByText(/No answer within 15 s.*attempt 2 of 4/).waitFor({ timeout: 25_000 });
     await stage.completed();
   });
 
@@ -151,6 +151,8 @@ describe.runIf(canLogIn)('with a session', () => {
     await stage.page.waitForTimeout(300);
     stage.front.expireSession();
     await stage.run();
+    await stage.page.getByRole('heading', { name: 'Sign in again' }).waitFor();
+    await stage.page.waitForTimeout(500);
     await stage.page.getByRole('heading', { name: 'Sign in again' }).waitFor();
     await stage.picture('walk-expired');
     await stage.logIn();

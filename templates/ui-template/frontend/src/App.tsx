@@ -104,9 +104,10 @@ function Page({ services, ...props }: ModuleProps & { services: Services }) {
 /** Alone, the page asks who it is talking to, again after every sign-in, and keeps a session in use alive. */
 function useSignedInConnection({ hosted, session, connection }: Services): void {
   const { phase } = useStore(session.state);
-  const signedIn = phase === 'key' || phase === 'bearer';
+  const signedIn = phase === 'key' || phase === 'bearer' || phase === 'ending';
   useEffect(() => {
-    if (!hosted) void connection.probe();
+    const first = connection.state.get().kind === 'checking';
+    if (!hosted && (first || signedIn)) void connection.probe();
   }, [hosted, connection, signedIn]);
 
   useEffect(() => {

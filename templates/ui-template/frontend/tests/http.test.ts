@@ -64,7 +64,7 @@ describe('retry', () => {
 
   it('waits longer each time, less than the ceiling, and as long as the server asks', () => {
     const failure = new ApiFailure('http', '', { status: 503 });
-    expect([1, 2, 3].map((attempt) => waitBefore(attempt, failure, () => 1))).toEqual([500, 1000, 2000]);
+    expect([1, 2, 3].map((attempt) => waitBefore(attempt, failure, () => 1))).toEqual([1000, 2000, 4000]);
     expect(waitBefore(9, failure, () => 1)).toBe(8000);
     expect(waitBefore(1, new ApiFailure('http', '', { status: 429, retryAfterMs: 3000 }))).toBe(3000);
   });

@@ -57,6 +57,12 @@ describe('a session', () => {
     expect(phase()).toBe('expired');
   });
 
+  it('does not forget who it was when later calls are refused as well', async () => {
+    await vi.advanceTimersByTimeAsync(600_000);
+    expect(await session.renew()).toBe(false);
+    expect(session.state.get()).toMatchObject({ phase: 'expired', email: 'ada@example.org' });
+  });
+
   it('renews once for calls that fail together', async () => {
     fetched.mockImplementation(() => ok(tokens('second')));
     await Promise.all([session.renew(), session.renew(), session.renew()]);

@@ -4,7 +4,7 @@ import type { ApiFailure } from './failure';
 const SAFE_METHODS = new Set(['GET', 'HEAD']);
 
 export const MAX_ATTEMPTS = 4;
-const FIRST_WAIT_MS = 500;
+const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 8000;
 
 export function mayRetry(method: string, failure: ApiFailure, attempt: number): boolean {

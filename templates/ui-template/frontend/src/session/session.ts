@@ -97,7 +97,7 @@ export class Session implements Credentials {
 
   private async tryRenew(): Promise<boolean> {
     const secret = this.secret;
-    if (!secret) return this.expire('', 'The server asks for a sign-in.');
+    if (!secret) return this.state.get().phase === 'expired' ? false : this.expire('', 'The server asks for a sign-in.');
     if ('key' in secret) return this.expire('', 'The server does not accept this API key.');
     if (!secret.tokens.refresh) return this.expire(secret.email, 'Your session has ended.');
     try {
