@@ -6,7 +6,7 @@ import { ChartFrame } from './ChartFrame';
 
 const COLUMN = 46;
 const HEIGHT = 190;
-const LEFT = 42;
+const LEFT = 60;
 const TOP = 12;
 /** What the height of a letter means. Few peptides carry little information, however alike they are. */
 export type LogoScale = 'share' | 'information';

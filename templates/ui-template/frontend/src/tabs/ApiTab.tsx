@@ -12,14 +12,18 @@ import { duration } from '../shared/time';
 export function ApiTab({ services, parameters }: { services: Services; parameters: unknown }) {
   return (
     <div className="m-columns">
-      {!services.hosted && <ConnectionCard services={services} />}
+      {!services.hosted && (
+        <div>
+          <ConnectionCard services={services} />
+          <CallsCard services={services} />
+        </div>
+      )}
       <section className="m-card" aria-labelledby="api-snippets">
         <h2 id="api-snippets">The same run from a script</h2>
         <p>Both use the input as it stands in the form, and the address and key from your environment.</p>
         <Snippet title="Python" text={pythonSnippet(parameters)} />
         <Snippet title="Shell" text={shellSnippet(parameters)} />
       </section>
-      {!services.hosted && <CallsCard services={services} />}
     </div>
   );
 }
