@@ -1,0 +1,125 @@
+/**
+ * What the browser talks to: the built page, and a proxy to the server under test. Faults are made here, so the same
+ * walks can be taken in front of the stand-in and in front of a real devkit.
+ */
+import { readFileSync } from 'node:fs';
+import { createServer, request as ask, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+const bundle = readFileSync(new URL('../dist/bundle.standalone.js', import.meta.url));
+const PAGE = `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Anchor motif explorer</title><link rel="icon" href="data:,"></head><body style="margin:0"><div id="root"></div><script src="/bundle.js"></script></body></html>`;
+
+type Fault = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
+
+export class Front {
+  readonly seen: string[] = [];
+  private readonly target: URL;
+  private faults: Fault[] = [];
+  private revoked: string | null = null;
+  private lastToken = '';
+  private lifetime: number | null = null;
+  private readonly server = createServer((incoming, outgoing) => this.serve(incoming, outgoing));
+
+  constructor(target: string) {
+    this.target = new URL(target);
+  }
+
+  async start(): Promise<string> {
+    await new Promise<void>((ready) => this.server.listen(0, '127.0.0.1', ready));
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}/`;
+  }
+
+  async stop(): Promise<void> {
+    this.server.closeAllConnections();
+    await new Promise((done) => this.server.close(done));
+  }
+
+  heal(): void {
+    this.faults = [];
+    this.lifetime = null;
+    this.revoked = null;
+  }
+
+  /** Take the next calls and never answer them. */
+  stall(path: RegExp, times: number): void {
+    let left = times;
+    this.faults.push((incoming) => path.test(incoming.url ?? '') && left-- > 0);
+  }
+
+  /** Answer the next calls with an error. */
+  refuse(path: RegExp, status: number, times: number): void {
+    let left = times;
+    this.faults.push((incoming, outgoing) => {
+      if (left <= 0 || !path.test(incoming.url ?? '')) return false;
+      left -= 1;
+      outgoing.writeHead(status, { 'Content-Type': 'application/json' });
+      outgoing.end(JSON.stringify({ success: false, error: { code: 'UNAVAILABLE', message: 'The server is restarting.' } }));
+      return true;
+    });
+  }
+
+  /** Cut every connection and refuse new ones for a while, as a restart looks from outside. */
+  async outage(ms: number): Promise<void> {
+    const down: Fault = (incoming) => {
+      incoming.socket.destroy();
+      return true;
+    };
+    this.faults.push(down);
+    for (const response of this.open) response.destroy();
+    await new Promise((later) => setTimeout(later, ms));
+    this.faults = this.faults.filter((fault) => fault !== down);
+  }
+
+  /** No token handed out so far is accepted any more, nor can it be refreshed. */
+  expireSession(): void {
+    this.revoked = this.lastToken;
+  }
+
+  /** Logins from here on say they last this many seconds. */
+  shortenSessions(seconds: number): void {
+    this.lifetime = seconds;
+  }
+
+  private readonly open = new Set<ServerResponse>();
+
+  private serve(incoming: IncomingMessage, outgoing: ServerResponse): void {
+    const path = incoming.url ?? '/';
+    if (path === '/' ) return void outgoing.writeHead(200, { 'Content-Type': 'text/html' }).end(PAGE);
+    if (path === '/bundle.js') return void outgoing.writeHead(200, { 'Content-Type': 'text/javascript' }).end(bundle);
+    this.seen.push(`${incoming.method} ${path}`);
+    if (this.faults.some((fault) => fault(incoming, outgoing))) return;
+    const token = incoming.headers.authorization;
+    const refreshing = path.startsWith('/v1/auth/refresh');
+    if (this.revoked !== null && (refreshing || token === this.revoked)) {
+      outgoing.writeHead(401, { 'Content-Type': 'application/json' });
+      return void outgoing.end(JSON.stringify({ success: false, error: { code: 'TOKEN_EXPIRED', message: 'The token has expired.' } }));
+    }
+    if (token) this.lastToken = token;
+    if (path.startsWith('/v1/auth/login')) this.revoked = null;
+    this.open.add(outgoing);
+    outgoing.on('close', () => this.open.delete(outgoing));
+    this.forward(incoming, outgoing, this.lifetime !== null && /\/auth\/(login|refresh)/.test(path));
+  }
+
+  private forward(incoming: IncomingMessage, outgoing: ServerResponse, rewrite: boolean): void {
+    const { hostname, port } = this.target;
+    const headers = { ...incoming.headers, host: this.target.host, ...(rewrite ? { 'accept-encoding': 'identity' } : {}) };
+    const onward = ask({ hostname, port, path: incoming.url, method: incoming.method, headers }, (answer) => {
+      if (!rewrite) {
+        outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(outgoing);
+        return;
+      }
+      let text = '';
+      answer.on('data', (chunk: Buffer) => (text += chunk.toString()));
+      answer.on('end', () => {
+        const changed = text.replaceAll(/"expires_in":\s*\d+/g, `"expires_in":${this.lifetime}`);
+        outgoing.writeHead(answer.statusCode ?? 502, { 'Content-Type': 'application/json' }).end(changed);
+      });
+    });
+    onward.on('error', () => outgoing.destroy());
+    outgoing.on('close', () => onward.destroy());
+    incoming.pipe(onward);
+  }
+}

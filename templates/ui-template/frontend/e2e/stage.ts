@@ -1,0 +1,130 @@
+/** Sets the stage for a walk: server, page and browser, and the few moves every walk makes. */
+import { mkdirSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium, type BrowserContext, type Page } from 'playwright-core';
+import { Front } from './front';
+import { STANDIN_KEY, STANDIN_LOGIN, StandIn } from './standin';
+
+/** Set E2E_BASE_URL and E2E_API_KEY to walk in front of a running devkit. */
+export const real = process.env.E2E_BASE_URL !== undefined;
+const KEY = process.env.E2E_API_KEY ?? STANDIN_KEY;
+const LOGIN = { email: process.env.E2E_EMAIL ?? STANDIN_LOGIN.email, password: process.env.E2E_PASSWORD ?? STANDIN_LOGIN.password };
+/** Whether this server can be logged in to with e-mail and password. */
+export const canLogIn = !real || process.env.E2E_EMAIL !== undefined;
+
+const BROWSER = process.env.E2E_CHROMIUM ?? '/usr/bin/chromium';
+const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+
+export class Stage {
+  readonly front: Front;
+  readonly page: Page;
+  private readonly close: Array<() => Promise<unknown>>;
+  private readonly url: string;
+
+  private constructor(front: Front, page: Page, url: string, close: Array<() => Promise<unknown>>) {
+    this.front = front;
+    this.page = page;
+    this.url = url;
+    this.close = close;
+  }
+
+  static async set(options: Parameters<typeof chromium.launchPersistentContext>[1] = {}): Promise<Stage> {
+    const standIn = real ? null : new StandIn();
+    const target = process.env.E2E_BASE_URL ?? (await standIn?.start()) ?? '';
+    const front = new Front(target);
+    const url = await front.start();
+    const profile = await mkdtemp(join(tmpdir(), 'e2e-'));
+    const context: BrowserContext = await chromium.launchPersistentContext(profile, {
+      executablePath: BROWSER,
+      args: FLAGS,
+      viewport: { width: 1280, height: 900 },
+      reducedMotion: 'reduce',
+      ...options,
+    });
+    const page = context.pages()[0] ?? (await context.newPage());
+    page.setDefaultTimeout(15_000);
+    const close = [() => context.close(), () => front.stop(), () => standIn?.stop() ?? Promise.resolve(), () => rm(profile, { recursive: true })];
+    return new Stage(front, page, url, close);
+  }
+
+  async strike(): Promise<void> {
+    for (const step of this.close) await step();
+  }
+
+  /** A fresh page with nothing kept from the walk before. */
+  async fresh(): Promise<void> {
+    this.front.heal();
+    await this.page.goto(this.url);
+    await this.page.evaluate(() => {
+      sessionStorage.clear();
+      localStorage.clear();
+    });
+    // The page writes its draft a moment after it opened; leave before clearing what it wrote.
+    await this.page.goto('about:blank');
+    await this.page.goto(this.url);
+  }
+
+  async signInWithKey(): Promise<void> {
+    await this.page.getByLabel('API key', { exact: true }).last().fill(KEY);
+    await this.page.getByRole('button', { name: 'Sign in' }).click();
+    await this.page.getByRole('heading', { name: 'Sign in' }).waitFor({ state: 'detached' });
+  }
+
+  async logIn(): Promise<void> {
+    const password = this.page.getByLabel('Password', { exact: true });
+    if (!(await password.isVisible())) await this.page.getByText('E-mail and password').click();
+    await this.page.getByLabel('E-mail', { exact: true }).fill(LOGIN.email);
+    await password.fill(LOGIN.password);
+    await this.page.getByRole('button', { name: 'Sign in' }).click();
+    await password.waitFor({ state: 'detached' });
+  }
+
+  /** By its text: while focused, a tab's accessible name also says which of how many it is. */
+  tab(name: string) {
+    return this.page.locator('[role="tab"]', { hasText: name });
+  }
+
+  get peptides() {
+    return this.page.getByRole('textbox', { name: 'Peptides' });
+  }
+
+  async fillExample(resamples?: number): Promise<void> {
+    await this.tab('Run').click();
+    await this.page.getByRole('button', { name: 'Fill in the example' }).click();
+    if (resamples === undefined) return;
+    await this.page.getByRole('button', { name: 'Choose all' }).click();
+    const example = await this.peptides.inputValue();
+    await this.peptides.fill(Array.from({ length: 25 }, () => example).join('\n'));
+    await this.page.getByLabel('Bootstrap resamples').fill(String(resamples));
+  }
+
+  async run(): Promise<void> {
+    await this.page.getByRole('button', { name: 'Run', exact: true }).click();
+  }
+
+  async completed(): Promise<void> {
+    await this.page.getByText('Run completed', { exact: true }).waitFor({ timeout: 60_000 });
+  }
+
+  /** Violations axe finds on the page as it stands, one line each. */
+  async violations(): Promise<string[]> {
+    await this.page.addScriptTag({ path: AXE });
+    return this.page.evaluate(async () => {
+      const { axe } = window as unknown as { axe: { run(o: object): Promise<{ violations: Array<{ id: string; nodes: Array<{ target: string[]; failureSummary: string }> }> }> } };
+      const found = await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
+      return found.violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary.slice(0, 220)}`));
+    });
+  }
+
+  /** Keeps a picture when E2E_SCREENSHOTS names a directory. */
+  async picture(name: string): Promise<void> {
+    const directory = process.env.E2E_SCREENSHOTS;
+    if (!directory) return;
+    mkdirSync(directory, { recursive: true });
+    await this.page.screenshot({ path: join(directory, `${name}.png`), fullPage: true });
+  }
+}

@@ -1,0 +1,193 @@
+/** The ways people take through the page, the bad days included. */
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { canLogIn, real, Stage } from './stage';
+
+const SLOW = 2000;
+let stage: Stage;
+beforeAll(async () => {
+  stage = await Stage.set();
+});
+afterAll(() => stage.strike());
+beforeEach(() => stage.fresh());
+
+describe('with an API key', () => {
+  beforeEach(() => stage.signInWithKey());
+
+  it('fill, invalid, fix, submit, progress, result', async () => {
+    const { page } = stage;
+    await stage.tab('Run').click();
+    await stage.run();
+    await page.getByRole('heading', { name: '2 things need your attention' }).waitFor();
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('problem-summary');
+    await stage.fillExample();
+    const peptides = stage.peptides;
+    const good = await peptides.inputValue();
+    await peptides.fill(`${good}\nNLVPMVATX`);
+    await stage.run();
+    const help = page.locator('#input-peptides-help');
+    await help.getByText('Line 15: Sequence “NLVPMVATX” does not fit.').waitFor();
+    expect(await peptides.getAttribute('aria-invalid')).toBe('true');
+    await stage.picture('walk-invalid');
+    await peptides.fill(good);
+    expect(await help.count()).toBe(0);
+    await stage.run();
+    await stage.completed();
+    await page.getByRole('button', { name: 'Show the results' }).click();
+    await page.getByRole('row', { name: /NLVPMVATV/ }).first().waitFor();
+    await page.getByRole('button', { name: 'Download these 14 as CSV' }).waitFor();
+  });
+
+  it.skipIf(real)('shows what only the server knows, beside the line it is about', async () => {
+    await stage.fillExample();
+    await stage.peptides.fill('# mine\nNLVPMVATV\n\nGILGFVFTL refuse me');
+    await stage.run();
+    await stage.page.locator('#input-peptides-help').getByText('Line 4: This peptide is on the blocked list.').waitFor();
+  });
+
+  it('cancels a run', async () => {
+    await stage.fillExample(SLOW);
+    await stage.run();
+    await stage.page.getByRole('progressbar', { name: 'Progress of the run' }).waitFor();
+    await stage.page.getByRole('button', { name: 'Cancel the run' }).click({ timeout: 5000 });
+    await stage.page.getByText('Run cancelled', { exact: true }).waitFor();
+    expect(await stage.peptides.inputValue()).toContain('NLVPMVATV');
+  });
+
+  it('shows progress as it happens and says it aloud', async () => {
+    await stage.fillExample(SLOW);
+    await stage.run();
+    await stage.page.getByText(/^\d+ %: (Scoring|Drawing)/).waitFor();
+    await stage.page.getByTestId('announcements').filter({ hasText: /per cent/ }).waitFor({ state: 'attached' });
+    await stage.picture('walk-progress');
+    await stage.completed();
+  });
+
+  it('says that a call failed, why, and that it tries again', async () => {
+    stage.front.refuse(/\/v1\/modules\?/, 503, 2);
+    await stage.fillExample();
+    await stage.run();
+    await stage.page.getByText('A call failed and will be tried again').waitFor();
+    await stage.page.getByText(/The server is restarting.*attempt 2 of 4/).waitFor();
+    await stage.picture('walk-retry');
+    await stage.completed();
+  });
+
+  it('never starts a run twice on its own', async () => {
+    stage.front.refuse(/\/v1\/module-runs$/, 503, 1);
+    await stage.fillExample();
+    const before = stage.front.seen.length;
+    await stage.run();
+    await stage.page.getByText('The run did not get through', { exact: true }).waitFor();
+    expect(stage.front.seen.slice(before).filter((call) => call === 'POST /v1/module-runs')).toHaveLength(1);
+    await stage.run();
+    await stage.completed();
+  });
+
+  it('gives up waiting for a stalled server and asks again', async () => {
+    stage.front.stall(/\/v1\/modules\?/, 1);
+    await stage.fillExample();
+    await stage.run();
+    await stage.page.getByText(/No answer within 15 s.*attempt 2 of 4/).waitFor({ timeout: 25_000 });
+    await stage.completed();
+  });
+
+  it('stays with a run through a restart of the server', async () => {
+    await stage.fillExample(SLOW);
+    await stage.run();
+    await stage.page.getByText(/^\d+ %: /).waitFor();
+    await stage.front.outage(2500);
+    await stage.completed();
+  });
+
+  it('falls back to asking when live events are not to be had', async () => {
+    stage.front.refuse(/\/events$/, 404, 99);
+    await stage.fillExample(SLOW);
+    await stage.run();
+    await stage.page.getByText(/Asking for news every few seconds/).waitFor();
+    await stage.completed();
+  });
+
+  it('takes peptides from a local file with the keyboard alone', async () => {
+    const { page } = stage;
+    await stage.tab('Local data').click();
+    const items = page.getByRole('treeitem');
+    await items.first().waitFor();
+    await items.first().focus();
+    await page.keyboard.press('ArrowRight');
+    await items.nth(1).waitFor();
+    await page.keyboard.press('ArrowRight');
+    expect(await focusedText()).toBe(await items.nth(1).textContent());
+    await page.keyboard.press('End');
+    expect(await focusedText()).toBe(await items.last().textContent());
+    await page.keyboard.press('Home');
+    await page.keyboard.type('pep');
+    await page.keyboard.press('Enter');
+    await page.getByText('2 peptides found.').waitFor();
+    await page.getByRole('button', { name: 'Use in the form' }).press('Enter');
+    expect(await stage.peptides.inputValue()).toBe('KLGGALQAK\nQYDPVAALF');
+  });
+
+  it('runs from start to result with the keyboard alone', async () => {
+    const { page } = stage;
+    await stage.tab('Overview').focus();
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('Enter');
+    await tabTo('Fill in the example');
+    await page.keyboard.press('Enter');
+    await tabTo('Run');
+    await page.keyboard.press('Enter');
+    await stage.completed();
+    await tabTo('Show the results');
+    await page.keyboard.press('Enter');
+    await page.getByRole('row', { name: /NLVPMVATV/ }).first().waitFor();
+  });
+});
+
+describe.runIf(canLogIn)('with a session', () => {
+  it('asks to sign in again when the session has ended, and keeps the form', async () => {
+    await stage.logIn();
+    await stage.fillExample();
+    await stage.page.getByLabel('Random seed').fill('77');
+    await stage.page.waitForTimeout(300);
+    stage.front.expireSession();
+    await stage.run();
+    await stage.page.getByRole('heading', { name: 'Sign in again' }).waitFor();
+    await stage.page.waitForTimeout(500);
+    await stage.page.getByRole('heading', { name: 'Sign in again' }).waitFor();
+    await stage.picture('walk-expired');
+    await stage.logIn();
+    expect(await stage.page.getByLabel('Random seed').inputValue()).toBe('77');
+    await stage.run();
+    await stage.completed();
+  });
+
+  it('warns before the session ends and stays signed in on request', async () => {
+    stage.front.shortenSessions(8);
+    await stage.page.getByText('E-mail and password').click();
+    await stage.logIn();
+    await stage.page.getByText(/Your session ends in 0:0\d/).waitFor();
+    await stage.picture('walk-ending');
+    stage.front.shortenSessions(3600);
+    await stage.page.evaluate(() => [...document.querySelectorAll('button')].find((b) => b.textContent === 'Stay signed in')?.click());
+    await stage.page.getByText(/Your session ends in/).waitFor({ state: 'detached' });
+  });
+
+  it('renews the session of someone at work without asking', async () => {
+    stage.front.shortenSessions(8);
+    await stage.logIn();
+    const before = stage.front.seen.length;
+    await stage.tab('Run').click();
+    await expect.poll(() => stage.front.seen.slice(before).includes('POST /v1/auth/refresh'), { timeout: 9000 }).toBe(true);
+    expect(await stage.page.getByText(/Your session ends in/).count()).toBe(0);
+  });
+});
+
+const focusedText = () => stage.page.evaluate(() => document.activeElement?.textContent);
+
+async function tabTo(name: string): Promise<void> {
+  for (let presses = 0; presses < 60; presses++) {
+    await stage.page.keyboard.press('Tab');
+    if ((await focusedText())?.trim() === name) return;
+  }
+  throw new Error(`Tab never reached “${name}”.`);
+}
