@@ -26,6 +26,10 @@ class PrivateFile:
         self._stamp: tuple[int, int] | None = None
         self._checked_at = float("-inf")
 
+    def forget_age(self) -> None:
+        """Let the next `read` look at the file again."""
+        self._checked_at = float("-inf")
+
     def read(self) -> dict[str, Any]:
         """The content, at most a second old; empty when there is no file, or none that may be trusted."""
         if monotonic() - self._checked_at >= _RECHECK_SECONDS:
@@ -46,7 +50,7 @@ class PrivateFile:
         make_folder_durable(self.path.parent)
         write_atomic(self.path, jsonio.dumps(content))
         fsync_folder(self.path.parent)
-        self._checked_at = float("-inf")
+        self.forget_age()
 
     def _refresh(self) -> None:
         try:

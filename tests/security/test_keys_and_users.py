@@ -142,7 +142,9 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(make_devkit: Calla
     with make_devkit() as devkit:
         made = devkit_cli(devkit, "keys", "create", "ci", "--role", "user", "--scope", "read", "--days", "1")
         key = made.stdout.splitlines()[-1]
-        assert devkit.request("GET", "/v1/auth/me", key=key).json()["data"]["role"] == "user"
+        identity = devkit.request("GET", "/v1/auth/me", key=key)
+        assert identity.status_code == 200, made.stderr + identity.text
+        assert identity.json()["data"]["role"] == "user", identity.text
         listed = devkit_cli(devkit, "keys", "list", "--json").stdout
         assert key not in listed
         assert '"ci"' in listed
