@@ -19,8 +19,9 @@ from devkit_api.execution.workdir import Workdir
 log = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
-# The SDK's own timeout knows more (it names the step), so it gets the first word.
-_TIMEOUT_HEAD_START = 1.0
+# The SDK's own timeout knows more (it names the step), so it gets the first word. It counts from `execute` on; the
+# interpreter and the imports before it, slow on a busy machine, must not use up a short limit.
+_TIMEOUT_HEAD_START = 5.0
 # A daemon that keeps the pipe open must not keep the run open.
 _DRAIN_SECONDS = 0.5
 

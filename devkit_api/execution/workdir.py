@@ -77,11 +77,18 @@ class Workdir:
 
     @wrap
     def read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
-        """The output file's bytes and whether it was too large. A link or a device is no output."""
+        """The output file's bytes and whether it was too large. A link (even of its folder) or a device is none."""
         try:
-            fd = os.open(self.output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            folder = os.open(self.output.parent, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return None, False
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(self.output.name, flags, dir_fd=folder)
+        except OSError:
+            return None, False
+        finally:
+            os.close(folder)
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):

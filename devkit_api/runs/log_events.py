@@ -17,31 +17,45 @@ _LEVELS = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 
 class LineSplitter:
-    """Cuts a byte stream into lines of at most `MAX_LINE` bytes."""
+    """Cuts a byte stream into lines of at most `MAX_LINE` bytes, with `secret` replaced by `***`."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Complete lines so far."""
-        *lines, rest = (self._rest + data).split(b"\n")
+        # Before anything is cut: half a secret would not be found any more.
+        masked = (self._rest + data).replace(self._secret, b"***")
+        *lines, rest = masked.split(b"\n")
         for line in lines:
             yield from _pieces(line)
-        while len(rest) >= MAX_LINE:
-            yield rest[:MAX_LINE]
-            rest = rest[MAX_LINE:]
+        # The last bytes may be the start of a secret whose end is still to come.
+        while len(rest) >= MAX_LINE + len(self._secret):
+            piece, rest = _cut(rest)
+            yield piece
         self._rest = rest
 
     def finish(self) -> Iterator[bytes]:
         """What is left when the stream ends."""
         rest, self._rest = self._rest, b""
         if rest:
-            yield rest
+            yield from _pieces(rest)
 
 
 def _pieces(line: bytes) -> Iterator[bytes]:
-    for start in range(0, max(len(line), 1), MAX_LINE):
-        yield line[start : start + MAX_LINE]
+    while len(line) > MAX_LINE:
+        piece, line = _cut(line)
+        yield piece
+    yield line
+
+
+def _cut(line: bytes) -> tuple[bytes, bytes]:
+    """The first `MAX_LINE` bytes, less what belongs to a UTF-8 character that goes on after them; and the rest."""
+    end = MAX_LINE
+    while end > MAX_LINE - 4 and line[end] & 0xC0 == 0x80:
+        end -= 1
+    return line[:end], line[end:]
 
 
 def to_event(line: bytes) -> dict[str, Any]:

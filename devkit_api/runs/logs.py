@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ class RunLogWriter:
     ) -> None:
         self._path = path
         self._allowance = max_bytes
-        self._token = token.encode()
         self._on_events = on_events
-        self._splitter = LineSplitter()
+        self._splitter = LineSplitter(token.encode())
         self._buffer: list[bytes] = []
         self._flusher: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -60,16 +59,20 @@ class RunLogWriter:
         if self._allowance <= 0:
             self.bytes_dropped += len(data)
             return
-        self._add(to_event(line.replace(self._token, b"***")) for line in self._splitter.feed(data))
+        self._add(self._splitter.feed(data))
 
     def note(self, message: str, level: str = "INFO") -> None:
-        """A line of the devkit's own."""
-        self._add([{"timestamp": utc_now(), "message": message, "level": level, "logger": "devkit"}])
+        """A line of the devkit's own: kept even when the module has used up the log."""
+        self._keep([_own_event(message, level)])
+
+    def end_output(self) -> None:
+        """The process has ended: a line it left unfinished is a line now."""
+        if self._allowance > 0:
+            self._add(self._splitter.finish())
 
     async def close(self) -> None:
         """Write what is left."""
-        if self._allowance > 0:
-            self._add(to_event(line.replace(self._token, b"***")) for line in self._splitter.finish())
+        self.end_output()
         if self._flusher is not None:
             await self._flusher
         await self.flush()
@@ -86,27 +89,33 @@ class RunLogWriter:
                     self.bytes_dropped += sum(map(len, buffer))
                     log.exception("log lines could not be stored", extra={"run": self._path.parent.name})
 
-    def _add(self, events: Any) -> None:
-        added = []
-        for event in events:
-            if self._allowance <= 0:
-                break
-            line = jsonio.dumps(event) + b"\n"
-            self._allowance -= len(line)
+    def _add(self, lines: Iterable[bytes]) -> None:
+        events = []
+        for line in lines:
+            event = to_event(line)
+            self._allowance -= len(jsonio.dumps(event)) + 1
             if self._allowance <= 0:
                 message = "The log has reached its limit (DEVKIT_MAX_LOG_BYTES); further output is not kept."
-                event = {"timestamp": utc_now(), "message": message, "level": "WARNING", "logger": "devkit"}  # noqa: PLW2901
-                line = jsonio.dumps(event) + b"\n"
-            added.append(event)
-            self._buffer.append(line)
-        if added:
-            self._on_events(added)
-            if self._flusher is None or self._flusher.done():
-                self._flusher = asyncio.create_task(self._flush_soon())
+                events.append(_own_event(message, "WARNING"))
+                break
+            events.append(event)
+        self._keep(events)
+
+    def _keep(self, events: list[dict[str, Any]]) -> None:
+        if not events:
+            return
+        self._buffer.extend(jsonio.dumps(event) + b"\n" for event in events)
+        self._on_events(events)
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.create_task(self._flush_soon())
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(_FLUSH_AFTER)
         await self.flush()
+
+
+def _own_event(message: str, level: str) -> dict[str, Any]:
+    return {"timestamp": utc_now(), "message": message, "level": level, "logger": "devkit"}
 
 
 class RunLogs:

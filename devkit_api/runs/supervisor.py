@@ -155,6 +155,7 @@ class Supervisor:
         spec, token = self.make_spec(run)
         writer = self.logs.open(run_id, token)
         outcome = await self._execute(spec, writer)
+        writer.end_output()
         verdict = conclude(outcome)
         if verdict.error is not None:
             writer.note(f"Run {verdict.status.value}: {verdict.error.code}: {verdict.error.message}", "ERROR")
