@@ -61,7 +61,8 @@ ensure_venv() {
     target="${ROOT}[$extra]"
   fi
   say "Installing the devkit${extra:+ and the tools for development} into .venv (a minute or two the first time)"
-  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$target" ||
+  # Twice quiet: errors are shown, warnings about pip's own configuration are not.
+  "$VENV/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --editable "$target" ||
     fail "pip could not install the devkit; its own message is above"
   # A development environment holds everything the plain one does.
   printf '%s\n' "$key" >"$VENV/.installed"
