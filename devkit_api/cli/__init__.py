@@ -9,6 +9,7 @@ import click
 from devkit_api import __version__
 from devkit_api.cli.access import keys, users
 from devkit_api.cli.client import DevkitUnreachable, RequestFailed
+from devkit_api.cli.files import files
 from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
@@ -26,7 +27,7 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, token, doctor, keys, users, register, run, reset):
+for command in (serve, env, token, doctor, keys, users, register, run, files, reset):
     cli.add_command(command)
 
 

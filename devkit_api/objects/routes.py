@@ -5,10 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from devkit_api.errors import ObjectNotFound, SignatureInvalid
-from devkit_api.httpio import json_answer, read_body
+from devkit_api.httpio import int_query, json_answer, read_body, text_query
 from devkit_api.ids import RUN_ID
 from devkit_api.objects.protocol import ObjectStore
-from devkit_api.objects.run_storage import RunStorage, StorageSchema
+from devkit_api.objects.run_storage import PAGE, RunStorage, StorageSchema
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.routing import Route
 from devkit_api.runs.routes import RUNS
@@ -26,6 +26,14 @@ async def run_storage(request: web.Request) -> web.Response:
     run = await request.app[RUNS].attach(request.match_info["run_id"])
     body = await read_body(request, _STORAGE)
     return json_answer(await request.app[RUN_STORAGE].answer(run, body))
+
+
+async def list_files(request: web.Request) -> web.Response:
+    """`GET /v1/module-runs/{run_id}/files?limit&nextToken`: what the run saved, and where to read it."""
+    run = await request.app[RUNS].get(request.match_info["run_id"])
+    token = text_query(request, "nextToken", max_length=1024)
+    limit = int_query(request, "limit", PAGE, low=1, high=PAGE)
+    return json_answer(await request.app[RUN_STORAGE].files(run.run_id, token=token, limit=limit))
 
 
 async def put_object(request: web.Request) -> web.Response:
@@ -66,6 +74,7 @@ def _attachment(name: str) -> str:
 
 ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/storage", run_storage, "runs:callback"),
+    Route("GET", "/v1/module-runs/{run_id}/files", list_files, "runs:read"),
     Route("PUT", "/v1/objects/{run_id}/{name:.+}", put_object, "objects:signed"),
     Route("GET", "/v1/objects/{run_id}/{name:.+}", get_object, "objects:signed"),
 ]

@@ -85,6 +85,23 @@ class RunStorage:
             "expiresIn": seconds,
         }
 
+    async def files(self, run_id: str, *, token: str | None, limit: int) -> dict[str, Any]:
+        """A run's saved files for whoever may read the run, each with a short-lived address; also after its end."""
+        objects, more = await self._store.list(run_id, prefix="", after=_from_token(token), limit=limit)
+        files = [
+            {
+                "name": o.name,
+                "s3Uri": self.uri(run_id, o.name),
+                "sizeBytes": o.size,
+                "contentType": o.content_type,
+                "sha256": o.sha256,
+                "createdAt": o.created_at,
+                "url": self._urls.get_url(self._address.base_url, run_id, o.name, URL_SECONDS),
+            }
+            for o in objects
+        ]
+        return {"runId": run_id, "files": files, "nextToken": _to_token(more) if more else None}
+
     def uri(self, run_id: str, key: str) -> str:
         """The `s3://` name of a file, which modules put into their results."""
         return f"s3://{self._bucket}/runs/{run_id}/files/{key}"

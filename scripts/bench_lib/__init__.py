@@ -1,0 +1,1 @@
+"""Measures the devkit against a bare aiohttp server. Start it with `scripts/bench`."""

@@ -1,0 +1,33 @@
+"""`scripts/bench`."""
+
+from __future__ import annotations
+
+import click
+
+from bench_lib.machine import cores
+from bench_lib.measures import MEASURES, Plan
+from bench_lib.report import out, print_report
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["all", *MEASURES]))
+@click.option("--rounds", type=click.IntRange(1, 30), default=7, help="Rounds of reference and subject.")
+@click.option("--seconds", type=click.FloatRange(0.2, 10), default=1.0, help="Length of one load.")
+@click.option("--stored", type=click.IntRange(10, 200_000), default=10_000, help="Stored runs for `growth`.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
+def main(what: str, rounds: int, seconds: float, stored: int, as_json: bool) -> None:
+    """Measure WHAT: list, ack, growth, cold, or all of them. Servers listen on loopback and stop by themselves."""
+    if not as_json:
+        server, client = cores()
+        out.print(f"Servers on core(s) {sorted(server) or 'any'}, clients on {sorted(client) or 'any'}.")
+    rows = []
+    for name, measure in MEASURES.items():
+        if what in {"all", name}:
+            if not as_json:
+                out.print(f"Measuring {name}: {(measure.__doc__ or '').splitlines()[0]}")
+            rows += measure(Plan(rounds, seconds, stored))
+    print_report(rows, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main(prog_name="scripts/bench")

@@ -1,0 +1,235 @@
+"""The measurements. Each alternates reference and subject in rounds, so that a slow moment of the machine hits both."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import attrs
+
+from bench_lib import servers
+from bench_lib.load import Load, measure
+from bench_lib.report import Row, ratio_row
+from devkit_api.ids import new_run_id, utc_now
+from devkit_api.runs.models import Run, RunStatus
+from devkit_api.runs.repository import COLLECTION
+from devkit_api.state.json_files import JsonFileStore
+
+EXTERNAL = {
+    "schemaVersion": "1.0",
+    "name": "bench-external",
+    "version": "1.0.0",
+    "type": "no-ui",
+    "computeType": "fargate",
+    "description": "A module of the benchmark",
+    "execution": {"entrypoint": "backend.main:Bench", "supports": ["interactive", "async", "workflow"]},
+}
+START = json.dumps({"moduleId": "bench-external", "parameters": {"n": 1}, "mode": "async"}).encode()
+NO_OP = """
+from hla_compass import Module
+
+
+class Bench(Module):
+    def execute(self, input_data, context):
+        return self.success(results={"ok": True})
+"""
+
+
+@attrs.frozen
+class Plan:
+    """How long and how often to measure."""
+
+    rounds: int
+    seconds: float
+    stored: int
+
+
+def module_list(plan: Plan) -> list[Row]:
+    """`GET /v1/modules` with the whole chain, against a bare handler sending the same body and headers."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        with (
+            servers.devkit(root / "quiet") as quiet,
+            servers.devkit(root / "logging", LOG_LEVEL="INFO", LOG_FORMAT="json") as logging,
+        ):
+            for subject in (quiet, logging):
+                register_externals(subject)
+            with servers.bare(root, servers.call(quiet, "GET", "/v1/modules")) as bare:
+                loads = _rounds(plan, {"bare": bare, "quiet": quiet, "logging": logging}, "GET", "/v1/modules")
+    busy = f"client {max(load.client_busy for load in loads['bare']):.0%} busy"
+    return [
+        ratio_row("Module list, access log off, of a bare handler", _ratios(loads, "quiet", "bare"), 0.75, busy),
+        ratio_row("Module list, JSON access log to a file, of a bare handler", _ratios(loads, "logging", "bare"), 0.55),
+    ]
+
+
+def acknowledgement(plan: Plan) -> list[Row]:
+    """`POST /v1/module-runs`, stored durably before it is answered, against a bare handler that reads and answers."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        with servers.devkit(root / "devkit") as devkit:
+            register_externals(devkit)
+            with servers.bare(root, _start(devkit), reads_body=True) as bare:
+                loads = _rounds(plan, {"bare": bare, "devkit": devkit}, "POST", "/v1/module-runs", START)
+    p50, p99 = (_median_ms(loads["devkit"], name) for name in ("p50", "p99"))
+    bare_p50, bare_p99 = (_median_ms(loads["bare"], name) for name in ("p50", "p99"))
+    ratio = statistics.median(_ratios(loads, "devkit", "bare"))
+    latency = f"p50 {p50:.1f} ms, bare {bare_p50:.1f} ms; bare p99 {bare_p99:.1f} ms"
+    return [
+        Row("Run acknowledgement, durable, of a bare handler", f"{ratio:.2f}", "none", None, "", {"ratio": ratio}),
+        Row("Run acknowledgement, p99 at 8 clients", f"{p99:.1f} ms", "< 20 ms", p99 < 20, latency,
+            {"p50_ms": p50, "p99_ms": p99, "bare_p50_ms": bare_p50, "bare_p99_ms": bare_p99}),
+    ]  # fmt: skip
+
+
+def growth(plan: Plan) -> list[Row]:
+    """The acknowledgement rate with many stored runs against that with ten."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        asyncio.run(store_runs(root / "few" / "state", 10))
+        asyncio.run(store_runs(root / "many" / "state", plan.stored))
+        started = perf_counter()
+        with servers.devkit(root / "few") as few:
+            few_start = perf_counter() - started
+            started = perf_counter()
+            with servers.devkit(root / "many") as many:
+                many_start = perf_counter() - started
+                for server in (few, many):
+                    register_externals(server)
+                loads = _rounds(plan, {"few": few, "many": many}, "POST", "/v1/module-runs", START)
+    what = f"Run acknowledgement with {plan.stored} stored runs, of that with 10"
+    notes = f"start to ready {many_start:.2f} s, with 10 runs {few_start:.2f} s"
+    return [ratio_row(what, _ratios(loads, "many", "few"), 0.9, notes)]
+
+
+def cold_run(plan: Plan) -> list[Row]:
+    """An interactive run of a no-op module, post to result, against a cold process of the SDK's own runner."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        module = write_no_op(root / "modules" / "bench-no-op")
+        reference, subject = [], []
+        # Not pinned: the run's process may use the core that the server does not.
+        with servers.devkit(root / "devkit", modules=root / "modules", pinned=False) as devkit:
+            for _ in range(2 * plan.rounds):
+                reference.append(_seconds(lambda: _cold_runner(module, root)))
+                subject.append(_seconds(lambda: _post_and_wait(devkit)))
+    runner, post = statistics.median(reference), statistics.median(subject)
+    note = f"runner p50 {runner * 1000:.0f} ms, post to result p50 {post * 1000:.0f} ms, {len(subject)} of each"
+    faster = runner / post
+    values = {"times_faster": faster, "runner_ms": runner * 1000, "post_ms": post * 1000}
+    what = "No-op run, times faster than a cold runner"
+    return [Row(what, f"{faster:.2f} times", "≥ 15 times", faster >= 15, note, values)]
+
+
+MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
+    "list": module_list,
+    "ack": acknowledgement,
+    "growth": growth,
+    "cold": cold_run,
+}
+
+
+def register_externals(server: servers.Server) -> None:
+    """Ten modules without source, so that the list is one of a real devkit."""
+    for number in range(10):
+        name = "bench-external" if number == 0 else f"bench-external-{number}"
+        servers.call(server, "POST", "/v1/devkit/modules", json={"manifest": {**EXTERNAL, "name": name}})
+
+
+async def store_runs(state: Path, count: int) -> None:
+    """Finished runs, written by the store itself before the server starts."""
+    store = JsonFileStore(state)
+    await store.open()
+    template = Run(
+        run_id="", module_id="bench-external", module_version="1.0.0", module_name="bench-external", mode="async",
+        status=RunStatus.COMPLETED, parameters={"n": 1}, created_at=utc_now(), finished_at=utc_now(), user_id="u",
+        organization_id="o", correlation_id="c", max_runtime_seconds=3600, token_serial="0" * 16,
+    )  # fmt: skip
+    for start in range(0, count, 500):
+        runs = [attrs.evolve(template, run_id=new_run_id()) for _ in range(min(500, count - start))]
+        await asyncio.gather(*(store.put(COLLECTION, run.run_id, run.to_document()) for run in runs))
+    await store.close()
+
+
+def write_no_op(folder: Path) -> Path:
+    """A module that does nothing."""
+    backend = folder / "backend"
+    backend.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({**EXTERNAL, "name": folder.name}))
+    (backend / "__init__.py").write_text("")
+    (backend / "main.py").write_text(NO_OP)
+    (backend / "requirements.txt").write_text("hla-compass==6.0.2\n")
+    return folder
+
+
+def _start(server: servers.Server) -> servers.requests.Response:
+    headers = {"Content-Type": "application/json", "X-API-Key": servers.KEY}
+    answer = servers.requests.post(server.endpoint + "/v1/module-runs", data=START, headers=headers, timeout=60)
+    answer.raise_for_status()
+    return answer
+
+
+def _rounds(
+    plan: Plan, among: dict[str, servers.Server], method: str, path: str, body: bytes = b""
+) -> dict[str, list[Load]]:
+    loads: dict[str, list[Load]] = {name: [] for name in among}
+    for server in among.values():
+        measure(server.endpoint, method, path, seconds=0.3, body=body)
+    for _ in range(plan.rounds):
+        for name, server in among.items():
+            loads[name].append(measure(server.endpoint, method, path, seconds=plan.seconds, body=body))
+    return loads
+
+
+def _ratios(loads: dict[str, list[Load]], subject: str, reference: str) -> list[float]:
+    return [one.rate / other.rate for one, other in zip(loads[subject], loads[reference], strict=True)]
+
+
+def _median_ms(loads: list[Load], name: str) -> float:
+    return statistics.median(getattr(load, name) for load in loads) * 1000
+
+
+def _seconds(action: Callable[[], None]) -> float:
+    started = perf_counter()
+    action()
+    return perf_counter() - started
+
+
+def _cold_runner(module: Path, root: Path) -> None:
+    """`python -m hla_compass.runtime.runner` in the module's folder, as the platform starts it."""
+    scratch = root / "cold"
+    scratch.mkdir(exist_ok=True)
+    (scratch / "input.json").write_text("{}")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(scratch),
+        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        "HLA_COMPASS_OFFLINE": "1",
+        "HLA_COMPASS_WORKDIR": str(scratch / "work"),
+        "HLA_COMPASS_MODULE": "backend.main:Bench",
+        "HLA_COMPASS_PAYLOAD": str(scratch / "input.json"),
+        "HLA_COMPASS_OUTPUT": str(scratch / "output.json"),
+        "HLA_COMPASS_SUMMARY": str(scratch / "summary.json"),
+    }
+    command = [sys.executable, "-m", "hla_compass.runtime.runner"]
+    subprocess.run(command, cwd=module, env=environment, check=True, capture_output=True, timeout=60)
+    _check(json.loads((scratch / "output.json").read_text()))
+
+
+def _post_and_wait(devkit: servers.Server) -> None:
+    body = {"moduleId": "bench-no-op", "parameters": {}, "mode": "interactive"}
+    _check(servers.call(devkit, "POST", "/v1/module-runs", json=body).json())
+
+
+def _check(output: dict[str, object]) -> None:
+    """A run that did not execute must not count as a fast one."""
+    if output.get("results") != {"ok": True}:
+        raise RuntimeError(f"the no-op run did not succeed: {output}")

@@ -1,0 +1,85 @@
+"""Servers as real processes on free ports: the devkit, and the bare reference."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import requests
+
+from bench_lib.machine import cores, pin
+
+KEY = "bench-0123456789abcdef"
+SCRIPTS = Path(__file__).resolve().parents[1]
+# Made anew by every server for every answer; the reference's come from the same place.
+_MADE_BY_AIOHTTP = frozenset({"content-length", "content-type", "date", "connection"})
+
+
+class Server:
+    """A process that prints its address when it is ready. Stopped by its own id."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: IO[bytes], pinned: bool = True) -> None:
+        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+        if pinned:
+            pin(self._process.pid, cores()[0])
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if "ready at " not in line:
+            self.stop()
+            raise RuntimeError(f"the server did not start; see {log.name}")
+        self.endpoint = line.split("ready at ", 1)[1].strip()
+
+    def stop(self) -> None:
+        """SIGTERM, and wait."""
+        self._process.terminate()
+        self._process.wait(timeout=30)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def devkit(root: Path, *, modules: Path | None = None, pinned: bool = True, **settings: Any) -> Server:
+    """A devkit with its state under `root`. Its log goes to a file there, as a service's would."""
+    root.mkdir(parents=True, exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
+    values = {
+        "API_KEY": KEY,
+        "STATE_DIR": root / "state",
+        "PORT": 0,
+        "LOG_LEVEL": "WARNING",
+        "MAX_STORED_RUNS": 10_000_000,
+        "RATE_LIMIT_READ": "off",
+        "RATE_LIMIT_WRITE": "off",
+        "RATE_LIMIT_RUN": "off",
+        **({"MODULES_DIR": modules} if modules else {}),
+        **settings,
+    }
+    environment |= {f"DEVKIT_{name}": str(value) for name, value in values.items()}
+    with (root / "server.log").open("wb") as log:
+        return Server([sys.executable, "-m", "devkit_api", "serve"], environment, log, pinned)
+
+
+def bare(root: Path, like: requests.Response, *, reads_body: bool = False) -> Server:
+    """A bare aiohttp handler that answers with the body, status and headers of `like`."""
+    headers = [f"{k}: {v}" for k, v in like.headers.items() if k.lower() not in _MADE_BY_AIOHTTP]
+    (root / "body").write_bytes(like.content)
+    options = [f"--status={like.status_code}", f"--body={root / 'body'}", *(f"--header={line}" for line in headers)]
+    if reads_body:
+        options.append("--read")
+    with (root / "bare.log").open("wb") as log:
+        return Server([sys.executable, str(SCRIPTS / "bench_lib" / "bare.py"), *options], dict(os.environ), log)
+
+
+def call(server: Server, method: str, path: str, **options: Any) -> requests.Response:
+    """One authenticated request, which must succeed."""
+    answer = requests.request(method, server.endpoint + path, headers={"X-API-Key": KEY}, timeout=60, **options)
+    answer.raise_for_status()
+    return answer

@@ -1,0 +1,135 @@
+"""Write what the reference pages take from the code: settings and errors.
+
+    python scripts/make_docs.py           write
+    python scripts/make_docs.py --check   fail when something on disk is not what would be written
+
+A page holds its own prose; what lies between `<!-- made: NAME -->` and `<!-- end -->` is made here.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+REPO = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPO))
+
+from devkit_api.errors import CATALOGUE  # noqa: E402
+from devkit_api.runs.failures import FAILURES  # noqa: E402
+from devkit_api.settings import Settings, setting_infos  # noqa: E402
+
+PAGES = ("docs/configuration.md", "docs/errors.md")
+ENVIRONMENT = ".env.example"
+_SECTION = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def settings_table() -> str:
+    """Every variable, from `devkit_api/settings.py`."""
+    defaults = {field.name: _default(field.default) for field in attrs.fields(Settings)}
+    rows = ["| Variable | Default | Takes | What it is |", "|---|---|---|---|"]
+    for name, info in setting_infos().items():
+        rows.append(f"| `{info.env}` | {defaults[name]} | {_cell(info.expected)} | {_cell(info.help)} |")
+    return "\n".join(rows)
+
+
+def error_catalogue() -> str:
+    """Every code of a refused request, from `devkit_api/errors.py`, by status."""
+    lines = []
+    for code, error in sorted(CATALOGUE.items(), key=lambda item: (item[1].status, item[0])):
+        lines += [f"### {code}", "", f"HTTP {error.status}. {(error.__doc__ or '').splitlines()[0]}", ""]
+        lines += [f"- Message: {_template(error.template)}", f"- What to do: {_template(error.hint)}"]
+        if error.example:
+            lines.append(f"- A good request: `{error.example}`")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def run_failures() -> str:
+    """Every reason a run can fail, from `devkit_api/runs/failures.py`."""
+    rows = [f"| `{code}` | {_cell(about)} |" for code, about in FAILURES.items()]
+    return "\n".join(["| Code | What happened |", "|---|---|", *rows])
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "settings": settings_table,
+    "catalogue": error_catalogue,
+    "failures": run_failures,
+}
+
+
+def environment_example() -> str:
+    """.env.example, from `devkit_api/settings.py`."""
+    lines = [
+        "# Every setting of the devkit, with an example value. Nothing needs to be set.",
+        "# Copy to .env, uncomment what you change, and load it into the shell that starts the devkit:",
+        "#   set -a; . ./.env; set +a",
+        "# .env stays out of git. Defaults and details: docs/configuration.md",
+        "",
+    ]
+    for info in setting_infos().values():
+        value = f"'{info.example}'" if re.search(r"[<>|;&]", info.example) else info.example
+        lines += [f"# {info.help}", f"# Takes: {info.expected}.", f"#{info.env}={value}", ""]
+    return "\n".join(lines)
+
+
+def fresh(root: Path = REPO) -> dict[str, str]:
+    """What each file should hold."""
+    pages = {}
+    for name in PAGES:
+        text = (root / name).read_text(encoding="utf-8")
+        pages[name] = _SECTION.sub(lambda m: f"{m[1]}\n{SECTIONS[m[2]]()}\n\n{m[3]}", text)
+    return {**pages, ENVIRONMENT: environment_example()}
+
+
+def stale(root: Path = REPO) -> dict[str, str]:
+    """The files that do not hold it."""
+    return {
+        name: text
+        for name, text in fresh(root).items()
+        if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != text
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or check."""
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    outdated = stale()
+    for name, text in outdated.items():
+        if arguments:
+            print(f"{name} is stale; run: python scripts/make_docs.py", file=sys.stderr)
+        else:
+            (REPO / name).write_text(text, encoding="utf-8")
+            print(f"wrote {name}")
+    return 1 if arguments and outdated else 0
+
+
+def _default(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if value == ():
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return "the number of cores" if hasattr(value, "factory") else f"`{value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _template(text: str) -> str:
+    """A message template with its fields as placeholders that Markdown shows."""
+    return re.sub(r"\{(\w+)(?:!r)?\}", r"*\1*", text.replace("<", "&lt;"))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
