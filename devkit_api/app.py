@@ -124,6 +124,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         queue_limit=settings.queue_limit,
         make_spec=runs.make_spec,
         on_finished=runs.retain,
+        on_log=runs.watch.notify,
     )  # fmt: skip
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles

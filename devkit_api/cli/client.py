@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from devkit_api.security.credentials import load_credentials
 from devkit_api.settings import Settings, load_settings
 
 _TIMEOUT = (5, 120)
+_RESUMES = 5
 
 
 class DevkitUnreachable(Exception):
@@ -57,19 +59,29 @@ class Connection:
     def request(self, method: str, path: str, **options: Any) -> Any:
         """A parsed JSON answer. Raises `DevkitUnreachable` or `RequestFailed`."""
         response = self._send(method, path, **options)
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
+        body = _json_or_none(response)
         if response.status_code >= 400 or body is None:
             raise RequestFailed(response.status_code, body)
         return body
 
-    def log_events(self, run_id: str, token: str | None) -> tuple[list[dict[str, Any]], str]:
-        """Log events after `token`, and the token to go on from."""
-        query = {"nextToken": token} if token else {}
-        page = self.request("GET", f"/v1/api/module-runs/{run_id}/logs", params=query)
-        return page["events"], page["nextForwardToken"]
+    def events(self, run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """A run's events as they happen, up to `end`. A broken stream is resumed where it broke off."""
+        last, broken = "0", 0
+        while broken < _RESUMES:
+            with self._send(
+                "GET", f"/v1/api/module-runs/{run_id}/events", headers={"Last-Event-ID": last}, stream=True
+            ) as answer:
+                if answer.status_code != 200:
+                    raise RequestFailed(answer.status_code, _json_or_none(answer))
+                try:
+                    for kind, last, data in _parse_events(answer):
+                        yield kind, data
+                        if kind == "end":
+                            return
+                except requests.RequestException:
+                    pass
+            broken += 1
+        raise DevkitUnreachable(self.endpoint)
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         headers = {"X-API-Key": self.api_key, **options.pop("headers", {})}
@@ -79,6 +91,25 @@ class Connection:
             )
         except requests.RequestException:
             raise DevkitUnreachable(self.endpoint) from None
+
+
+def _json_or_none(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _parse_events(response: requests.Response) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    fields: dict[str, str] = {}
+    for line in response.iter_lines(chunk_size=1, decode_unicode=True):
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+            continue
+        if "event" in fields:
+            yield fields["event"], fields["id"], json.loads(fields["data"])
+        fields = {}
 
 
 def local_endpoint(settings: Settings) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
-import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,6 @@ from devkit_api.cli.show import err, out, print_json
 
 # Exit codes of `run`, by how the run ended.
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 3, "timed_out": 4}
-_POLL_SECONDS = 0.15
-_TERMINAL = frozenset(EXIT_CODES)
 
 
 @click.command()
@@ -99,34 +95,20 @@ def _watch(devkit: Connection, run_id: str, *, show_progress: bool, show_logs: b
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not (show_progress and err.is_terminal), transient=True) as bar:
         task = bar.add_task("queued", total=100)
-        for state in _states(devkit, run_id, show_logs=show_logs):
-            progress = state.get("progress") or {}
-            words = f"{state['status']}  {progress.get('message') or ''}"
-            bar.update(task, completed=progress.get("percent", 0), description=escape(words[:60]))
-    return state
+        for kind, data in devkit.events(run_id):
+            if kind == "log" and show_logs:
+                _print_log(data)
+            elif kind == "progress":
+                bar.update(task, completed=data["percent"], description=escape(data["message"][:60]))
+            elif kind == "state":
+                bar.update(task, description=data["status"])
+    run: dict[str, Any] = devkit.request("GET", f"/v1/api/module-runs/{run_id}")
+    return run
 
 
-def _states(devkit: Connection, run_id: str, *, show_logs: bool) -> Iterator[dict[str, Any]]:
-    token: str | None = None
-    while True:
-        # The state first: lines written before the end are then never missed.
-        state = devkit.request("GET", f"/v1/api/module-runs/{run_id}")
-        if show_logs:
-            token = _print_logs(devkit, run_id, token)
-        yield state
-        if state["status"] in _TERMINAL:
-            return
-        time.sleep(_POLL_SECONDS)
-
-
-def _print_logs(devkit: Connection, run_id: str, token: str | None) -> str:
-    while True:
-        events, token = devkit.log_events(run_id, token)
-        for event in events:
-            style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(event.get("level", ""), "dim")
-            err.print(escape(event["message"]), style=style, soft_wrap=True)
-        if not events:
-            return token
+def _print_log(event: dict[str, Any]) -> None:
+    style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(event.get("level", ""), "dim")
+    err.print(escape(event["message"]), style=style, soft_wrap=True)
 
 
 def _print_result(run: dict[str, Any], result: dict[str, Any]) -> None:

@@ -23,8 +23,6 @@ from devkit_api.runs.log_events import LineSplitter, to_event
 
 log = logging.getLogger(__name__)
 
-OnEvents = Callable[[list[dict[str, Any]]], None]
-
 _FLUSH_AFTER = 0.05
 _TOKEN = re.compile(r"[fb]/([0-9]{1,15})")
 
@@ -40,12 +38,10 @@ class LogPage:
 class RunLogWriter:
     """Takes the output of one run. `on_output` never blocks; events reach the file within a moment."""
 
-    def __init__(
-        self, path: Path, max_bytes: int, token: str, on_events: Callable[[list[dict[str, Any]]], None]
-    ) -> None:
+    def __init__(self, path: Path, max_bytes: int, token: str, on_change: Callable[[], None]) -> None:
         self._path = path
         self._allowance = max_bytes
-        self._on_events = on_events
+        self._on_change = on_change
         self._splitter = LineSplitter(token.encode())
         self._buffer: list[bytes] = []
         self._flusher: asyncio.Task[None] | None = None
@@ -76,6 +72,7 @@ class RunLogWriter:
         if self._flusher is not None:
             await self._flusher
         await self.flush()
+        self._on_change()
 
     async def flush(self) -> None:
         """Bring every event so far into the file, so that a reader sees it."""
@@ -105,13 +102,13 @@ class RunLogWriter:
         if not events:
             return
         self._buffer.extend(jsonio.dumps(event) + b"\n" for event in events)
-        self._on_events(events)
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush_soon())
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(_FLUSH_AFTER)
         await self.flush()
+        self._on_change()
 
 
 def _own_event(message: str, level: str) -> dict[str, Any]:
@@ -126,9 +123,9 @@ class RunLogs:
         self._max_bytes = max_bytes
         self._writers: dict[str, RunLogWriter] = {}
 
-    def open(self, run_id: str, token: str, on_events: OnEvents = lambda _: None) -> RunLogWriter:
+    def open(self, run_id: str, token: str, on_change: Callable[[], None] = lambda: None) -> RunLogWriter:
         """A writer for a run that starts executing. `token` is masked wherever the module prints it."""
-        writer = RunLogWriter(self._files.log(run_id), self._max_bytes, token, on_events)
+        writer = RunLogWriter(self._files.log(run_id), self._max_bytes, token, on_change)
         self._writers[run_id] = writer
         return writer
 
@@ -138,6 +135,18 @@ class RunLogs:
         if writer is not None:
             await writer.close()
             self._writers.pop(run_id, None)
+
+    async def lines(self, run_id: str, position: int, limit: int) -> list[tuple[int, dict[str, Any]]]:
+        """Events from a byte position on, each with the position behind it."""
+        writer = self._writers.get(run_id)
+        if writer is not None:
+            await writer.flush()
+        lines, _ = await _read_forward(self._files.log(run_id), position, limit)
+        found = []
+        for line in lines:
+            position += len(line)
+            found += [(position, event) for event in _events([line])]
+        return found
 
     async def read(self, run_id: str, *, token: str | None, limit: int, newest_first: bool) -> LogPage:
         """A page of events. The forward token is never null, and an empty page means the end so far (C.6)."""

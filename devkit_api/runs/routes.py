@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
 from rich.markup import escape
 
+from devkit_api import jsonio
 from devkit_api.errors import ParameterInvalid
 from devkit_api.httpio import choice_query, int_query, json_answer, page_answer, read_body, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
+from devkit_api.runs.events import StreamEvent
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
 from devkit_api.runs.service import RunService
@@ -21,6 +25,7 @@ INTERACTIVE_TIMEOUT: web.AppKey[float] = web.AppKey("interactive_timeout", float
 _START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), HeartbeatSchema(), CompleteSchema()
 _NEWEST_FIRST = {"desc": True, "asc": False}
 _LOG_LIMIT = 10_000
+SLOW_READER_SECONDS = 30
 
 
 async def start_run(request: web.Request) -> web.Response:
@@ -97,6 +102,30 @@ async def get_logs(request: web.Request) -> web.Response:
     return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token})
 
 
+async def get_events(request: web.Request) -> web.StreamResponse:
+    """`GET /v1/module-runs/{run_id}/events`: server-sent events; `Last-Event-ID` resumes."""
+    last = request.headers.get("Last-Event-ID") or "0"
+    if not last.isascii() or not last.isdigit() or len(last) > 15:
+        raise ParameterInvalid(name="Last-Event-ID", reason="it is not one of ours")
+    events = await request.app[RUNS].follow(request.match_info["run_id"], request[PRINCIPAL], int(last))
+    response = web.StreamResponse(headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
+    response.content_type = "text/event-stream"
+    await response.prepare(request)
+    async with aclosing(events) as opened:
+        async for event in opened:
+            try:
+                await asyncio.wait_for(response.write(_sse(event)), SLOW_READER_SECONDS)
+            except (TimeoutError, ConnectionError):
+                break  # gone, or too slow: it may come back with Last-Event-ID
+    return response
+
+
+def _sse(event: StreamEvent) -> bytes:
+    if event.kind == "keep-alive":
+        return b": keep-alive\n\n"
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (event.kind.encode(), event.position, jsonio.dumps(event.data))
+
+
 async def heartbeat(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/heartbeat` (wire-contract C.7)."""
     body = await read_body(request, _HEARTBEAT, optional=True)
@@ -138,6 +167,7 @@ ROUTES = [
     Route("GET", "/v1/module-runs/{run_id}", get_run, "runs:read"),
     Route("GET", "/v1/module-runs/{run_id}/result", get_result, "runs:read"),
     Route("GET", "/v1/module-runs/{run_id}/logs", get_logs, "runs:read"),
+    Route("GET", "/v1/module-runs/{run_id}/events", get_events, "runs:read"),
     Route("POST", "/v1/module-runs/{run_id}/cancel", cancel_run, "runs:cancel"),
     Route("POST", "/v1/module-runs/{run_id}/heartbeat", heartbeat, "runs:callback"),
     Route("POST", "/v1/module-runs/{run_id}/complete", complete, "runs:callback"),

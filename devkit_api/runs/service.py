@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -27,6 +27,7 @@ from devkit_api.modules.contracts import find_violations
 from devkit_api.modules.models import Module
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.runs.context import PublicAddress, public_context, run_spec
+from devkit_api.runs.events import StreamEvent, stream
 from devkit_api.runs.failures import failure
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import LogPage, RunLogs
@@ -255,6 +256,11 @@ class RunService:
         """A page of the run's log."""
         run = await self.get(run_id, viewer)
         return await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
+
+    async def follow(self, run_id: str, viewer: Principal, position: int) -> AsyncGenerator[StreamEvent, None]:
+        """The run as a stream from log position `position` on. Raises `RunNotFound` before the first event."""
+        run = await self.get(run_id, viewer)
+        return stream(run.run_id, position, repository=self.repository, logs=self.logs, watch=self.watch)
 
     async def heartbeat(self, run_id: str, request: dict[str, Any]) -> Run:
         """Note a sign of life and progress; the first one of an external run means it is running."""

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 @attrs.define
 class Supervisor:
-    """`make_spec(run)` gives the executor's order and the run's token; `on_finished` follows each end."""
+    """Conducts runs. `make_spec` gives the executor's order and the run's token; `on_finished` follows each end,
+    `on_log` new log lines.
+    """
 
     repository: RunRepository
     executor: Executor
@@ -40,6 +42,7 @@ class Supervisor:
     queue_limit: int
     make_spec: Callable[[Run], tuple[RunSpec, str]]
     on_finished: Callable[[], Awaitable[None]]
+    on_log: Callable[[str], None]
     _queue: FairQueue = attrs.field(factory=FairQueue, init=False)
     _conducting: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
     _executions: dict[str, Execution] = attrs.field(factory=dict, init=False)
@@ -153,7 +156,7 @@ class Supervisor:
             return  # cancelled in the meantime
         correlation_id.set(run.correlation_id)
         spec, token = self.make_spec(run)
-        writer = self.logs.open(run_id, token)
+        writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
         outcome = await self._execute(spec, writer)
         writer.end_output()
         verdict = conclude(outcome)
