@@ -74,7 +74,7 @@ class Connection:
                 if answer.status_code != 200:
                     raise RequestFailed(answer.status_code, _json_or_none(answer))
                 try:
-                    for kind, last, data in _parse_events(answer):
+                    for kind, last, data in _parse_events(answer):  # noqa: B007  the last id seen is where to resume
                         yield kind, data
                         if kind == "end":
                             return
@@ -102,7 +102,7 @@ def _json_or_none(response: requests.Response) -> Any:
 
 def _parse_events(response: requests.Response) -> Iterator[tuple[str, str, dict[str, Any]]]:
     fields: dict[str, str] = {}
-    for line in response.iter_lines(chunk_size=1, decode_unicode=True):
+    for line in response.iter_lines(chunk_size=None, decode_unicode=True):
         if line:
             name, _, value = line.partition(": ")
             fields[name] = value
