@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 from rich.markup import escape
@@ -54,7 +55,7 @@ def run(module: str, input_file: Any, version: str | None, follow: bool, as_json
     except ValueError as exc:
         raise click.ClickException(f"the input is not JSON: {exc}") from None
     devkit = Connection.find()
-    request = {"moduleId": module, "parameters": parameters, "mode": "async"}
+    request = {"moduleId": module, "parameters": parameters, "mode": _mode(devkit, module, version)}
     if version:
         request["version"] = version
     run_id = devkit.request("POST", "/v1/api/module-runs", json=request)["runId"]
@@ -80,6 +81,13 @@ def reset(yes: bool) -> None:
         click.confirm(f"Delete every module, run and file of the devkit at {devkit.endpoint}?", abort=True)
     devkit.request("POST", "/v1/devkit/reset")
     out.print("[green]The devkit is empty.[/green]")
+
+
+def _mode(devkit: Connection, module: str, version: str | None) -> str:
+    """A mode that is answered at once: `async`, or `workflow` for modules that take nothing else."""
+    query = {"version": version} if version else {}
+    found = devkit.request("GET", f"/v1/api/modules/{quote(module, safe='')}", params=query)
+    return "workflow" if found["manifest"]["execution"].get("supports") == ["workflow"] else "async"
 
 
 def _zip(folder: Path) -> bytes:

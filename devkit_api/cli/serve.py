@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
@@ -53,7 +55,7 @@ def _say_ready(settings: Settings, address: str) -> None:
         out.print(f"Watching {settings.modules_dir} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")
     for line in export_lines(settings, address):
-        out.print(f"  {line}", soft_wrap=True)
+        out.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def export_lines(settings: Settings, address: str) -> list[str]:
@@ -61,4 +63,5 @@ def export_lines(settings: Settings, address: str) -> list[str]:
     credentials = load_credentials(settings, create=False)
     if credentials is None:
         raise FileNotFoundError(settings.state_dir)
-    return [f"export HLA_API_ENDPOINT={address}", f"export HLA_API_KEY={credentials.api_key}"]
+    values = {"HLA_API_ENDPOINT": address, "HLA_API_KEY": credentials.api_key}
+    return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

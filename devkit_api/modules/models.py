@@ -83,7 +83,10 @@ class Module:
     @property
     def default_mode(self) -> str:
         """Mode of a run that does not name one."""
-        return str(self.manifest["execution"].get("defaultMode") or "interactive")
+        execution = self.manifest["execution"]
+        supported = execution.get("supports") or ["interactive"]
+        usual = "interactive" if "interactive" in supported else supported[0]
+        return str(execution.get("defaultMode") or usual)
 
     @property
     def environment_variables(self) -> dict[str, str]:

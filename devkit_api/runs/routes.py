@@ -72,7 +72,10 @@ async def list_runs(request: web.Request) -> web.Response:
 
 async def get_run(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}`."""
-    return json_answer((await _run(request)).view())
+    view = (await _run(request)).view()
+    if view["error"] and _is_sdk(request):
+        view["error"] = _soften(view["error"])
+    return json_answer(view)
 
 
 async def cancel_run(request: web.Request) -> web.Response:
@@ -98,7 +101,7 @@ async def get_logs(request: web.Request) -> web.Response:
         limit=int_query(request, "limit", 1000, low=1, high=_LOG_LIMIT),
         newest_first=choice_query(request, "order", False, _NEWEST_FIRST),
     )
-    events = _softened(page.events) if _is_sdk(request) else page.events
+    events = list(map(_soften, page.events)) if _is_sdk(request) else page.events
     return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token})
 
 
@@ -147,17 +150,15 @@ def _is_sdk(request: web.Request) -> bool:
     return request.headers.get("User-Agent", "").startswith("hla-compass-sdk/")
 
 
-def _softened(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The official CLI prints messages as Rich markup and stops at an unknown closing tag: escape what looks like one.
+def _soften(said: dict[str, Any]) -> dict[str, Any]:
+    """The official CLI prints a `message` as Rich markup and stops at an unknown closing tag: escape such text.
 
     The text as it was stays in `rawMessage`.
     """
-    softened = []
-    for event in events:
-        message = event.get("message", "")
-        escaped = escape(message)
-        softened.append(event if escaped == message else {**event, "message": escaped, "rawMessage": message})
-    return softened
+    message = said.get("message", "")
+    # The added dot keeps `escape` from doubling a last backslash, which would then be shown twice.
+    escaped = escape(message + ".")[:-1]
+    return said if escaped == message else {**said, "message": escaped, "rawMessage": message}
 
 
 ROUTES = [
