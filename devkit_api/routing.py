@@ -40,8 +40,18 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
     policies = app[ROUTE_POLICIES]
     for route in routes:
         for path in route.paths:
-            added = app.router.add_route(route.method, path, route.handler)
+            added = app.router.add_route(route.method, path, route.handler, expect_handler=_expect)
             policies[id(added)] = route.policy
+
+
+async def _expect(request: web.Request) -> None:
+    """`Expect: 100-continue` is met. Other expectations are ignored, as RFC 9110 allows: aiohttp would answer them
+    before any middleware.
+    """
+    if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The status line above is not yet the answer (aiohttp's own handler does the same).
+        request.writer.output_size = 0
 
 
 ROUTE_POLICIES: web.AppKey[dict[int, str]] = web.AppKey("route_policies", dict[int, str])
