@@ -16,7 +16,7 @@ from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
-from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY
+from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY, prepare_incoming
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
@@ -184,6 +184,8 @@ async def _object_store(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _module_registry(app: web.Application) -> AsyncIterator[None]:
+    await prepare_incoming(app[INCOMING])
+    await app[BUNDLES].open()
     await app[REGISTRY].load()
     yield
 
@@ -203,6 +205,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
     await runs.supervisor.recover()
+    await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
     yield
     await runs.supervisor.close()

@@ -43,7 +43,17 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
         for path in route.paths:
             resource = resources.get(path) or app.router.add_resource(path)
             resources[path] = resource
-            policies[id(resource.add_route(route.method, route.handler))] = route.policy
+            policies[id(resource.add_route(route.method, route.handler, expect_handler=_expect))] = route.policy
+
+
+async def _expect(request: web.Request) -> None:
+    """`Expect: 100-continue` is met. Other expectations are ignored, as RFC 9110 allows: aiohttp would answer them
+    before any middleware.
+    """
+    if request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The status line above is not yet the answer (aiohttp's own handler does the same).
+        request.writer.output_size = 0
 
 
 ROUTE_POLICIES: web.AppKey[dict[int, str]] = web.AppKey("route_policies", dict[int, str])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 
 from devkit_api.errors import DevkitError, RequestInvalid
 
@@ -65,15 +65,19 @@ def _sentence(message: Any) -> str:
 
 
 def _metadata(schema: Schema | None, path: str) -> dict[str, Any]:
-    """`expected` and `example` of the field at `path`, as far as its schema tells."""
+    """`expected` and `example` of the field at `path`, or of the nearest one around it that tells."""
     current: Any = schema
-    field: Any = None
+    found: dict[str, Any] = {}
     for step in path.split("/")[1:]:
-        fields_ = getattr(current, "fields", None)
-        if not fields_:
-            return {}
-        field = fields_.get(step) or next((f for f in fields_.values() if f.data_key == step), None)
-        if field is None:
-            return {}
-        current = getattr(field, "schema", None)
-    return {k: v for k, v in (field.metadata if field is not None else {}).items() if k in {"expected", "example"}}
+        known = getattr(current, "fields", None)
+        if isinstance(current, fields.List):
+            current = current.inner
+        elif known is not None:
+            if step not in known:
+                return {"expected": "one of " + ", ".join(known)}
+            current = known[step]
+        else:
+            break
+        found = {k: v for k, v in current.metadata.items() if k in {"expected", "example"}} or found
+        current = current.schema if isinstance(current, fields.Nested) else current
+    return found or {"expected": "an object"}

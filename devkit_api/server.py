@@ -12,8 +12,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from devkit_api.app import ADDRESS, create_app
+from devkit_api.protocol import Runner
 from devkit_api.settings import Problem, Settings, SettingsError
-from devkit_api.wire import DevkitRunner
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = create_app(settings)
-    runner = DevkitRunner(
+    runner = Runner(
         app, access_log=None, shutdown_timeout=settings.shutdown_grace, keepalive_timeout=75, handle_signals=False
     )
     with _listen(settings) as sock:

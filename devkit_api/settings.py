@@ -320,12 +320,12 @@ def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
             values[name], sources[name] = info.parse(raw), "environment"
         except ValueError as exc:
             problems.append(Problem(info.env, str(exc), f"export {info.env}={info.example}"))
-    if not problems:
-        settings = Settings(**values, sources=sources)
-        problems = list(_cross_checks(settings))
-        if not problems:
-            return settings
-    raise SettingsError(problems)
+    settings = Settings(**values, sources=sources)
+    wrong = {problem.variable for problem in problems}
+    problems += [problem for problem in _cross_checks(settings) if problem.variable not in wrong]
+    if problems:
+        raise SettingsError(problems)
+    return settings
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -342,8 +342,8 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"export {PREFIX}API_KEY=$(openssl rand -hex 24)",
         )
     if settings.jwt_secret is not None and len(settings.jwt_secret) < 32:
-        reason = "it signs tokens with HS256, which needs at least 32 characters (RFC 7518, 3.2)"
-        yield Problem(PREFIX + "JWT_SECRET", reason, f"export {PREFIX}JWT_SECRET=$(openssl rand -hex 32)")
+        weak = "it signs tokens with HS256, which needs at least 32 characters (RFC 7518, 3.2)"
+        yield Problem(PREFIX + "JWT_SECRET", weak, f"export {PREFIX}JWT_SECRET=$(openssl rand -hex 32)")
     if settings.db_host and not settings.db_password:
         yield Problem(
             PREFIX + "DB_PASSWORD",
@@ -366,7 +366,17 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{settings.modules_dir} is not a directory",
             f"mkdir -p {settings.modules_dir}",
         )
-    if settings.state_dir.exists() and not settings.state_dir.is_dir():
-        yield Problem(
-            PREFIX + "STATE_DIR", f"{settings.state_dir} is not a directory", f"export {PREFIX}STATE_DIR=.devkit"
-        )
+    reason = _unusable(settings.state_dir)
+    if reason is not None:
+        yield Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")
+
+
+def _unusable(folder: Path) -> str | None:
+    """Why nothing can be kept in `folder`, which need not exist yet; or None."""
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            return f"{existing} is not a directory"
+        return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} cannot be written to"
+    except OSError as exc:
+        return f"it cannot be used ({os.strerror(exc.errno or 0)})"

@@ -15,7 +15,7 @@ from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
 from devkit_api.cli.show import print_problems, print_refusal
 from devkit_api.settings import SettingsError
-from devkit_api.state import StoreLocked
+from devkit_api.state import StateError, StoreLocked
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,6 +40,9 @@ def main() -> None:
         sys.exit(1)
     except StoreLocked as exc:
         click.echo(f"Error: {exc}. Stop the other devkit, or set DEVKIT_STATE_DIR to another directory.", err=True)
+        sys.exit(1)
+    except StateError as exc:
+        click.echo(f"Error: the state directory cannot be used: {exc}.", err=True)
         sys.exit(1)
     except DevkitUnreachable as exc:
         click.echo(f"Error: no devkit answers at {exc.endpoint}. Start one: python -m devkit_api", err=True)

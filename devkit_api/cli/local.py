@@ -117,8 +117,14 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("state directory", "ok" if writable else "missing", f"{settings.state_dir} (writable: {writable})")
     free = shutil.disk_usage(existing).free
     yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
-    credentials = settings.api_key is not None or (settings.state_dir / "credentials.env").is_file()
-    yield Finding("API key", "ok", "present" if credentials else "will be generated at the first start")
+    try:
+        credentials = load_credentials(settings, create=False)
+    except SettingsError as exc:
+        yield from (
+            Finding(problem.variable, "missing", f"{problem.reason}; {problem.fix}") for problem in exc.problems
+        )
+    else:
+        yield Finding("API key", "ok", "present" if credentials else "what is missing is made at the first start")
     if settings.modules_dir is None:
         yield Finding("modules", "ok", "no directory is watched; start with --modules DIR to watch one")
     for name in unknown_variables(os.environ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
 from aiohttp import web
@@ -23,6 +24,8 @@ from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
 
+# The state directory cannot take more: not the caller's fault, and not a bug.
+_DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _TYPES = {401: "authentication", 403: "permission", 404: "not_found", 409: "conflict", 422: "validation", 429: "limit"}
 
 
@@ -56,21 +59,23 @@ def answer(error: DevkitError) -> web.Response:
 def _translate(request: web.Request, exc: Exception) -> DevkitError:
     if isinstance(exc, DevkitError):
         return exc
-    if isinstance(exc, StateError):
+    if isinstance(exc, StateError) or (isinstance(exc, OSError) and exc.errno in _DISK_REFUSES):
         return StateWriteFailed(headers={"Retry-After": "1"})
     if isinstance(exc, web.HTTPException):
         return _from_http(request, exc)
+    if isinstance(exc, web.RequestPayloadError):
+        return BadRequest(reason="its body is broken or not encoded as it says", headers={"Connection": "close"})
     return InternalError()
 
 
 def _from_http(request: web.Request, exc: web.HTTPException) -> DevkitError:
     if isinstance(exc, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(exc.allowed_methods))
-        return MethodNotAllowed(method=request.method[:16], path=request.path[:200], headers={"Allow": allowed})
+        return MethodNotAllowed(method=request.method[:16], path=_shown(request.path), headers={"Allow": allowed})
     if exc.status == 403 and request.method == "OPTIONS":
         return OriginRefused()  # aiohttp-cors answers refused preflights so
     if exc.status == 404:
-        return RouteNotFound(method=request.method[:16], path=request.path[:200])
+        return RouteNotFound(method=request.method[:16], path=_shown(request.path))
     if isinstance(exc, web.HTTPRequestEntityTooLarge):
         return BodyTooLarge(limit=request.client_max_size)
     if exc.status == 415:
@@ -78,6 +83,11 @@ def _from_http(request: web.Request, exc: web.HTTPException) -> DevkitError:
     if 400 <= exc.status < 500:
         return BadRequest(reason=exc.reason or "it cannot be understood")
     return InternalError()
+
+
+def _shown(path: str) -> str:
+    """Text of the caller that JSON can hold."""
+    return path[:200].encode("utf-8", "replace").decode()
 
 
 def _route(request: web.Request) -> str:

@@ -23,11 +23,11 @@ SECURITY_HEADERS = {
 
 async def on_prepare(_request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler for `on_response_prepare`."""
-    apply(response)
+    complete(response)
 
 
-def apply(response: web.StreamResponse) -> None:
-    """Set the headers; what a handler set on purpose stays."""
+def complete(response: web.StreamResponse) -> None:
+    """Set what is not set yet."""
     headers = response.headers
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)

@@ -7,16 +7,19 @@ Sources come from people: sizes and counts are bounded, and links, devices and n
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import attrs
 from aiofiles.os import wrap
@@ -29,6 +32,11 @@ MANIFEST = "manifest.json"
 MAX_FILES = 5_000
 MAX_DEPTH = 20
 _CHUNK = 1024 * 1024
+# All that zipfile raises for an archive that is damaged, encrypted or uses what Python cannot unpack.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,
+    RuntimeError, ValueError,
+)  # fmt: skip
 # What the SDK's own packaging leaves out (wire-contract B.5), and what only grows a bundle.
 _SKIPPED_FOLDERS = frozenset(
     {"node_modules", ".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".devkit",
@@ -38,6 +46,10 @@ _SKIPPED_FILES = frozenset({".DS_Store"})
 _SECRET_NAMES = re.compile(
     r"\.env(\..+)?|.*\.(pem|key|pfx|p12)|id_(rsa|dsa|ecdsa|ed25519)|credentials(\..+)?|\.netrc", re.I
 )
+
+
+# Checks a manifest.json and hands it back parsed.
+Accept = Callable[[bytes], dict[str, Any]]
 
 
 @attrs.frozen
@@ -63,46 +75,50 @@ class BundleStore:
         """Where the files of a bundle are."""
         return self._root / digest[:2] / digest
 
-    async def add_folder(self, folder: Path) -> Bundle:
-        """Copy a module's folder. Raises `SourceInvalid`."""
-        return await self._add_folder(folder)
+    async def add_folder(self, folder: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
+        """Copy a module's folder. `accept` gets its manifest.json and may refuse; then nothing is kept.
 
-    async def add_zip(self, archive: Path) -> Bundle:
-        """Unpack a zip of a module's folder. Raises `SourceInvalid`."""
-        return await self._add_zip(archive)
+        Raises `SourceInvalid`, what `accept` raises, or `OSError` when the copy cannot be written.
+        """
+        return await self._add_folder(folder, accept)
 
-    async def read_manifest(self, digest: str) -> bytes:
-        """The manifest.json of a bundle. Raises `SourceInvalid` when there is none."""
-        return await _read_manifest(self.path(digest))
+    async def add_zip(self, archive: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
+        """Unpack a zip of a module's folder, else as `add_folder`."""
+        return await self._add_zip(archive, accept)
+
+    async def open(self) -> None:
+        """Make the directory."""
+        await self._open()
 
     async def sweep(self, used: set[str]) -> int:
         """Remove bundles that nothing refers to and leftovers of interrupted copies; how many went."""
         return await self._sweep(used)
 
     @wrap
-    def _add_folder(self, folder: Path) -> Bundle:
-        try:
-            return self._store(_folder_files(folder))
-        except OSError as exc:
-            raise SourceInvalid(reason=f"it cannot be read ({os.strerror(exc.errno or 0)})") from exc
+    def _open(self) -> None:
+        make_folder_durable(self._root)
 
     @wrap
-    def _add_zip(self, archive: Path) -> Bundle:
+    def _add_folder(self, folder: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
+        return self._store(_folder_files(folder), accept)
+
+    @wrap
+    def _add_zip(self, archive: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         try:
             with zipfile.ZipFile(archive) as opened:
-                return self._store(_zip_files(opened, self._max_bytes))
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError) as exc:
+                return self._store(_zip_files(opened, self._max_bytes), accept)
+        except _ZIP_ERRORS as exc:
             raise SourceInvalid(reason="it is not a readable zip file") from exc
 
-    def _store(self, files: Iterator[_File]) -> Bundle:
-        make_folder_durable(self._root)
+    def _store(self, files: Iterator[_File], accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._root))
         try:
             bundle = self._fill(staging, files)
+            manifest = accept(_read_manifest(staging))
             self._publish(staging, self.path(bundle.digest))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return bundle
+        return bundle, manifest
 
     def _fill(self, staging: Path, files: Iterator[_File]) -> Bundle:
         digests: dict[str, str] = {}
@@ -154,7 +170,6 @@ def _remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@wrap
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
     if path.stat().st_size > 1024 * 1024:
@@ -164,8 +179,12 @@ def _read_manifest(folder: Path) -> bytes:
 
 def _copy(file: _File, target: Path, allowance: int) -> tuple[str, int]:
     digest, written = hashlib.sha256(), 0
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with file.open() as source, target.open("xb") as sink:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sink = target.open("xb")
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise SourceInvalid(reason=f"{str(file.name)[:100]!r} is a file and a folder at once") from None
+    with sink, file.open() as source:
         while chunk := source.read(_CHUNK):
             written += len(chunk)
             # Counted while unpacking: a zip's own sizes may lie.
@@ -190,15 +209,29 @@ def _folder_files(root: Path) -> Iterator[_File]:
             if _is_skipped(relative):
                 continue
             _check_name(relative)
-            info = path.lstat()
+            info = _lstat(path)
             if not stat.S_ISREG(info.st_mode):
                 raise SourceInvalid(reason=f"{name[:100]!r} is not a regular file")
             yield _File(relative, info.st_size, lambda path=path: _open_regular(path))
 
 
+def _lstat(path: Path) -> os.stat_result:
+    try:
+        return path.lstat()
+    except OSError as exc:
+        raise _unreadable(path, exc) from None
+
+
 def _open_regular(path: Path) -> BinaryIO:
     # O_NOFOLLOW: the file may have been swapped for a link since it was listed.
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    try:
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+    except OSError as exc:
+        raise _unreadable(path, exc) from None
+
+
+def _unreadable(path: Path, exc: OSError) -> SourceInvalid:
+    return SourceInvalid(reason=f"{path.name[:100]!r} cannot be read ({os.strerror(exc.errno or 0)})")
 
 
 def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:
@@ -214,6 +247,8 @@ def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:
             raise SourceInvalid(reason=f"{entry.filename[:100]!r} is not a regular file")
         _check_raw_name(entry.filename)
         relative = PurePosixPath(entry.filename.removeprefix(prefix))
+        if not relative.parts:
+            raise SourceInvalid(reason="it holds a file without a name")
         _check_name(relative)
         if not _is_skipped(relative):
             yield _File(relative, entry.file_size, lambda entry=entry: archive.open(entry))

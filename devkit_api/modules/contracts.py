@@ -11,6 +11,8 @@ from typing import Any
 
 from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError
 from referencing import Registry
+from referencing.exceptions import PointerToNowhere, Unresolvable
+from referencing.jsonschema import DRAFT7
 
 MAX_FINDINGS = 20
 _KEYWORDS = frozenset(Draft7Validator.META_SCHEMA["properties"])
@@ -37,9 +39,62 @@ def contract_problem(contract: dict[str, Any] | None) -> str | None:
         return f"is not a valid Draft 7 JSON Schema at {_pointer(exc.path) or '/'}"
     if any(not ref.startswith("#") for ref in _references(schema)):
         return "holds a $ref that leaves the document"
+    dangling = _dangling(schema)
+    if dangling is not None:
+        return f"holds a $ref to nowhere ({_short(dangling, 100)})"
+    try:
+        loops = _loops(schema)
+    except RecursionError:
+        return "holds too long a chain of $refs"
+    if loops:
+        return "holds a $ref that leads back to itself"
     if schema.get("type", "object") != "object":
         return "must describe an object"
     return None
+
+
+def _dangling(schema: dict[str, Any]) -> str | None:
+    """The first $ref that nothing answers to."""
+    resolver = _NO_REMOTE.resolver_with_root(DRAFT7.create_resource(schema))
+    for ref in _references(schema):
+        try:
+            resolver.lookup(ref)
+        except (Unresolvable, PointerToNowhere, ValueError, KeyError, TypeError, IndexError):
+            return ref
+    return None
+
+
+def _loops(schema: dict[str, Any]) -> bool:
+    """Whether some value would be checked for ever: a chain of $refs with no step into the value between them."""
+    resolver = _NO_REMOTE.resolver_with_root(DRAFT7.create_resource(schema))
+    open_refs: set[str] = set()
+    done: set[str] = set()
+
+    def reaches_itself(ref: str) -> bool:
+        if ref in open_refs or ref in done:
+            return ref in open_refs
+        open_refs.add(ref)
+        found = any(reaches_itself(below) for below in _same_value_references(resolver.lookup(ref).contents))
+        open_refs.remove(ref)
+        done.add(ref)
+        return found
+
+    return any(reaches_itself(ref) for ref in ["#", *_references(schema)])
+
+
+def _same_value_references(node: Any) -> Iterator[str]:
+    """The $refs that are applied to the very value `node` is applied to."""
+    if not isinstance(node, dict):
+        return
+    if isinstance(node.get("$ref"), str):
+        yield node["$ref"]
+        return
+    below = [node.get(name) for name in ("not", "if", "then", "else")]
+    for name in ("allOf", "anyOf", "oneOf"):
+        below += node.get(name) or []
+    below += (node.get("dependencies") or {}).values()
+    for schema in below:
+        yield from _same_value_references(schema)
 
 
 def find_violations(contract: dict[str, Any] | None, parameters: dict[str, Any]) -> list[dict[str, Any]]:

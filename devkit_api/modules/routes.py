@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,7 @@ async def _register_json(request: web.Request) -> Registration:
 async def _register_upload(request: web.Request) -> Registration:
     limit = request.app[BODY_LIMITS].source_bytes
     manifest: Any | None = None
-    incoming = await _make_folder(request.app[INCOMING])
-    with tempfile.TemporaryDirectory(dir=incoming) as folder:
+    with tempfile.TemporaryDirectory(dir=request.app[INCOMING]) as folder:
         archive = Path(folder) / "source.zip"
         received = False
         async for part in await _parts(request):
@@ -143,9 +143,10 @@ def _manifest_part(data: bytes) -> Any:
 
 
 @wrap
-def _make_folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def prepare_incoming(folder: Path) -> None:
+    """Make the folder for uploads in progress afresh: what an unclean stop left in it is of no use."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 ROUTES = [

@@ -54,8 +54,8 @@ class ResourcesSchema(OpenSchema):
         metadata=_about("MiB: 256, 512, 1024, 2048 or 4096", 512),
     )
     memoryMb = fields.Integer(strict=True, validate=validate.Range(256), metadata=_about("MiB, at least 256", 512))
-    vcpus = fields.Integer(strict=True, validate=validate.Range(1))
-    gpu = fields.Integer(strict=True, validate=validate.Range(0))
+    vcpus = fields.Integer(strict=True, validate=validate.Range(1), metadata=_about("cores, at least 1", 1))
+    gpu = fields.Integer(strict=True, validate=validate.Range(0), metadata=_about("GPUs, 0 or more", 0))
     maxRuntimeSeconds = fields.Integer(
         strict=True, validate=validate.Range(60, 14400), metadata=_about("seconds, 60 to 14400", 3600)
     )
@@ -79,22 +79,42 @@ class PermissionsSchema(OpenSchema):
 class TierSchema(OpenSchema):
     """One price."""
 
-    tier = fields.String(required=True, validate=validate.OneOf(["developer", "foundational", "advanced", "strategic"]))
-    model = fields.String(validate=validate.OneOf(["subscription", "usage-based"]))
-    amountAct = fields.Float(required=True, allow_nan=False, validate=validate.Range(0))
+    tier = fields.String(
+        required=True,
+        validate=validate.OneOf(["developer", "foundational", "advanced", "strategic"]),
+        metadata=_about("developer, foundational, advanced or strategic", "developer"),
+    )
+    model = fields.String(
+        validate=validate.OneOf(["subscription", "usage-based"]),
+        metadata=_about("subscription or usage-based", "usage-based"),
+    )
+    amountAct = fields.Float(
+        required=True, allow_nan=False, validate=validate.Range(0), metadata=_about("a number, 0 or more", 0.5)
+    )
+
+
+_TIER = {"tier": "developer", "model": "usage-based", "amountAct": 0.5}
 
 
 class PricingSchema(OpenSchema):
     """`pricing`: what a run costs on the platform; the devkit charges nothing."""
 
-    tiers = fields.List(fields.Nested(TierSchema))
+    tiers = fields.List(
+        fields.Nested(TierSchema, metadata=_about("an object with tier and amountAct", _TIER)),
+        metadata=_about("a list of prices", [_TIER]),
+    )
 
 
 class AuthorSchema(OpenSchema):
     """`author`."""
 
-    name = fields.String(required=True, validate=validate.Length(1, 200))
-    email = fields.String()
+    name = fields.String(
+        required=True, validate=validate.Length(1, 200), metadata=_about("1 to 200 characters", "Ada Lovelace")
+    )
+    email = fields.String(metadata=_about("a text", "ada@lab.example"))
+
+
+_CONTRACT = {"type": "object", "properties": {"peptide": {"type": "string"}}}
 
 
 class ManifestSchema(OpenSchema):
@@ -122,19 +142,27 @@ class ManifestSchema(OpenSchema):
         validate=validate.OneOf(["lambda", "fargate", "batch", "pipeline", "docker"]),
         metadata=_about("lambda, fargate, batch or pipeline", "fargate"),
     )
-    scope = fields.String(validate=validate.OneOf(["org", "public"]))
+    scope = fields.String(validate=validate.OneOf(["org", "public"]), metadata=_about("org or public", "org"))
     description = fields.String(validate=validate.Length(max=500), metadata=_about("at most 500 characters", "…"))
-    displayName = fields.String(validate=validate.Length(max=200))
-    category = fields.String(validate=validate.Length(max=200))
-    tags = fields.List(fields.String(), validate=validate.Length(max=10))
-    author = fields.Nested(AuthorSchema)
-    execution = fields.Nested(ExecutionSchema, required=True)
-    resources = fields.Nested(ResourcesSchema)
-    permissions = fields.Nested(PermissionsSchema)
-    pricing = fields.Nested(PricingSchema)
+    displayName = fields.String(
+        validate=validate.Length(max=200), metadata=_about("at most 200 characters", "Peptide counter")
+    )
+    category = fields.String(validate=validate.Length(max=200), metadata=_about("at most 200 characters", "analysis"))
+    tags = fields.List(
+        fields.String(), validate=validate.Length(max=10), metadata=_about("a list of at most 10 texts", ["hla"])
+    )
+    author = fields.Nested(AuthorSchema, metadata=_about("an object with name and email", {"name": "Ada Lovelace"}))
+    execution = fields.Nested(
+        ExecutionSchema,
+        required=True,
+        metadata=_about("an object with entrypoint and supports", {"entrypoint": "backend.main:MyModule"}),
+    )
+    resources = fields.Nested(ResourcesSchema, metadata=_about("an object", {"memory": 512, "maxRuntimeSeconds": 600}))
+    permissions = fields.Nested(PermissionsSchema, metadata=_about("an object", {"requiredRoles": ["developer"]}))
+    pricing = fields.Nested(PricingSchema, metadata=_about("an object with tiers", {"tiers": [_TIER]}))
     environment_variables = fields.Dict(keys=fields.String(), metadata=_about("an object of texts", {"MODE": "fast"}))
-    inputs = fields.Dict(allow_none=True)
-    outputs = fields.Dict(allow_none=True)
+    inputs = fields.Dict(allow_none=True, metadata=_about("a Draft 7 JSON Schema of an object", _CONTRACT))
+    outputs = fields.Dict(allow_none=True, metadata=_about("a Draft 7 JSON Schema of an object", _CONTRACT))
 
     @validates_schema
     def _check_contracts(self, data: dict[str, Any], **_: Any) -> None:

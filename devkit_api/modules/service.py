@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import attrs
 from devkit_api import jsonio
 from devkit_api.errors import ManifestInvalid, ModuleInUse, ModuleNotFound, SourceInvalid, SourcePathRefused
 from devkit_api.ids import utc_now
-from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.bundles import Accept, BundleStore
 from devkit_api.modules.models import Bundle, Module, Origin
 from devkit_api.modules.schemas import check_manifest
 from devkit_api.schemas import field_error
@@ -57,7 +58,10 @@ class ModuleRegistry:
         loaded = []
         async for key, document in self._store.scan(COLLECTION):
             try:
-                loaded.append(Module.from_document(document))
+                module = Module.from_document(document)
+                if module.key != key:
+                    raise ValueError("a copy under another name")
+                loaded.append(module)
             except (KeyError, TypeError, ValueError):
                 log.error("a stored module cannot be read and is left out", extra={"document": key})
         for module in sorted(loaded, key=lambda module: module.registered_at):
@@ -126,13 +130,13 @@ class ModuleRegistry:
 
     async def register_folder(self, folder: Path, origin: Origin, manifest: Any | None = None) -> Registration:
         """A module from a folder the caller vouches for."""
-        bundle = await self._bundles.add_folder(folder)
-        return await self._register(await self._manifest(bundle, manifest), bundle, origin, str(folder))
+        bundle, own = await self._bundles.add_folder(folder, _accept(manifest))
+        return await self._register(own, bundle, origin, str(folder))
 
     async def register_zip(self, archive: Path, manifest: Any | None) -> Registration:
         """A module from an uploaded zip."""
-        bundle = await self._bundles.add_zip(archive)
-        return await self._register(await self._manifest(bundle, manifest), bundle, Origin.UPLOAD, None)
+        bundle, own = await self._bundles.add_zip(archive, _accept(manifest))
+        return await self._register(own, bundle, Origin.UPLOAD, None)
 
     async def note_problem(self, source_path: str, problem: str) -> None:
         """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
@@ -210,10 +214,26 @@ class ModuleRegistry:
     def _lock(self, module_id: str) -> asyncio.Lock:
         return self._locks.setdefault(module_id, asyncio.Lock())
 
-    async def _manifest(self, bundle: Bundle, sent: Any | None) -> dict[str, Any]:
-        """The bundle's own manifest, which is what the SDK's runner reads; a sent one must be the same."""
+    def _allowed_folder(self, path: str) -> Path:
+        if "\0" in path or not Path(path).is_absolute():
+            raise SourcePathRefused
         try:
-            own = jsonio.loads_strict(await self._bundles.read_manifest(bundle.digest))
+            folder = Path(path).resolve()
+        except (OSError, RuntimeError):  # a loop of links
+            raise SourcePathRefused from None
+        if not any(folder.is_relative_to(root.resolve()) for root in self._source_roots):
+            raise SourcePathRefused
+        if not os.path.isdir(folder):  # noqa: PTH112  Path.is_dir raises for an overlong name
+            raise SourceInvalid(reason="it is not a folder")
+        return folder
+
+
+def _accept(sent: Any | None) -> Accept:
+    """Checks a source's own manifest, which is what the SDK's runner reads; a sent one must be the same."""
+
+    def accept(data: bytes) -> dict[str, Any]:
+        try:
+            own = jsonio.loads_strict(data)
         except jsonio.JsonRefused as exc:
             raise SourceInvalid(reason=f"manifest.json: {exc}") from None
         manifest = check_manifest(own)
@@ -222,15 +242,7 @@ class ModuleRegistry:
             raise field_error(ManifestInvalid, [finding])
         return manifest
 
-    def _allowed_folder(self, path: str) -> Path:
-        if "\0" in path or not Path(path).is_absolute():
-            raise SourcePathRefused
-        folder = Path(path).resolve()
-        if not any(folder.is_relative_to(root.resolve()) for root in self._source_roots):
-            raise SourcePathRefused
-        if not folder.is_dir():
-            raise SourceInvalid(reason="it is not a folder")
-        return folder
+    return accept
 
 
 def _same(one: Module, other: Module) -> bool:

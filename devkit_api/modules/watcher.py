@@ -68,5 +68,5 @@ class ModulesWatcher:
         except DevkitError as exc:
             log.warning("module not registered: %s", exc.message, extra={"folder": folder.name, "code": exc.code})
             await self._registry.note_problem(str(folder), exc.message)
-        except StateError:
+        except (StateError, OSError):
             log.exception("module not registered: its document could not be stored", extra={"folder": folder.name})

@@ -61,10 +61,10 @@ class FileObjectStore:
         )
         folder = self._folder(namespace)
         content = folder / f"{_digest(name)}.{stored.version}"
-        temporary = content.with_name(f".{content.name}.part")
+        temporary = self._root / f".{stored.version}.part"
         try:
-            await _make_folder(folder)
             await _receive(temporary, chunks, expected)
+            await _make_folder(folder)
             await _commit(temporary, content, folder / f"{_digest(name)}.json", stored)
         except OSError as exc:
             raise StateError("the file could not be stored") from exc
@@ -173,7 +173,7 @@ def _remove_tree(folder: Path) -> None:
 @wrap
 def _prepare(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob("*/*/.*.part"):
+    for leftover in root.glob(".*.part"):
         leftover.unlink(missing_ok=True)
 
 

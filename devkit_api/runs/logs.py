@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -212,9 +213,12 @@ def _read_backward(path: Path, position: int | None, limit: int) -> tuple[list[b
     try:
         with path.open("rb") as file:
             # A log is bounded by DEVKIT_MAX_LOG_BYTES, so reading it up to here is bounded as well.
-            data = file.read() if position is None else file.read(position)
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(size if position is None else min(position, size))
     except FileNotFoundError:
         return [], position or 0
+    # A line cut by a crash is no line: a page that held nothing else would look like the end.
+    data = data[: data.rfind(b"\n") + 1]
     lines = data.splitlines(keepends=True)
     shown = lines[-limit:]
     return shown[::-1], len(data) - sum(map(len, shown))

@@ -62,6 +62,8 @@ class RunRepository:
         async for key, document in self._store.scan(COLLECTION):
             try:
                 run = Run.from_document(document)
+                if run.run_id != key:
+                    raise ValueError("a copy under another name")
             except (KeyError, TypeError, ValueError):
                 log.error("a stored run cannot be read and is left out", extra={"document": key})
                 continue
@@ -119,7 +121,7 @@ class RunRepository:
         if run is not None or run_id not in self._heads:
             return run
         document = await self._store.get(COLLECTION, run_id)
-        if document is None:
+        if document is None or run_id not in self._heads:  # it may have been removed while the disk was read
             return None
         run = Run.from_document(document)
         self._remember_finished(run)
@@ -146,14 +148,19 @@ class RunRepository:
         pending.set_result(run)
         return run, True
 
-    async def transition(self, run_id: str, to: RunStatus, **changes: Any) -> Run:
-        """Move a run, durably, and tell the listeners. Raises `IllegalMove`, or `StateError` with nothing changed."""
+    async def transition(self, run_id: str, to: RunStatus, *, of: RunStatus | None = None, **changes: Any) -> Run:
+        """Move a run, durably, and tell the listeners. Raises `IllegalMove`, or `StateError` with nothing changed.
+
+        With `of`, the move is made only from that state: a caller who acts on what it saw a moment ago says so.
+        """
         if run_id not in self._live:
             raise IllegalMove(f"{run_id} has ended")
         async with self._locks.setdefault(run_id, asyncio.Lock()):
             run = self._live.get(run_id)
             if run is None:
                 raise IllegalMove(f"{run_id} has ended")
+            if of is not None and run.status is not of:
+                raise IllegalMove(f"{run_id} is {run.status} by now")
             moved = move(run, to, **changes)
             await self._store.put(COLLECTION, run_id, moved.to_document())
             # Progress may have come in while the disk was busy.

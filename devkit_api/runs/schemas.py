@@ -65,12 +65,25 @@ class StartSchema(PrepareSchema):
             raise ValidationError("admissionId and requestFingerprint belong together", "admissionId")
 
 
+_NO_PERCENT = "is not a number from 0 to 100"
+
+
+def _is_percent(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 100
+
+
 class ProgressSchema(StrictSchema):
     """The structured progress of a heartbeat."""
 
-    percent = fields.Float(required=True, allow_nan=False, validate=validate.Range(0, 100))
+    percent = fields.Raw(required=True)
     estimated_completion = fields.String(validate=validate.Length(max=64))
     milestone = fields.String(validate=validate.Length(max=1000), allow_none=True)
+
+    @validates_schema
+    def _check_percent(self, data: dict[str, Any], **_: Any) -> None:
+        # Not a Float field: that takes the text "40" as well, and the number is used as it was sent.
+        if not _is_percent(data["percent"]):
+            raise ValidationError(_NO_PERCENT, "percent")
 
 
 class HeartbeatSchema(StrictSchema):
@@ -87,10 +100,8 @@ class HeartbeatSchema(StrictSchema):
             problems = ProgressSchema().validate(progress)
             if problems:
                 raise ValidationError({"progress": problems})
-        elif progress is not None and (
-            isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100
-        ):
-            raise ValidationError("is not a number from 0 to 100", "progress")
+        elif progress is not None and not _is_percent(progress):
+            raise ValidationError(_NO_PERCENT, "progress")
 
 
 class CompleteSchema(StrictSchema):

@@ -111,8 +111,6 @@ class RunService:
         return await self._create(plan.run_id, module, prepared, principal)
 
     async def _create(self, run_id: str, module: Module, request: dict[str, Any], principal: Principal) -> Started:
-        if not module.is_external:
-            self.supervisor.check_room()
         serial = secrets.token_hex(8)
         run = Run(
             run_id=run_id,
@@ -136,14 +134,18 @@ class RunService:
             data_context=request.get("dataContext"),
             navigation_data=request.get("navigationData"),
         )
-        run, created = await self.repository.create(run)
-        if not created:
-            return Started(run)
-        log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
         if run.is_external:
-            return Started(run, self.signer.run_token(run.run_id, serial))
-        self.supervisor.submit(run)
-        return Started(run)
+            run, created = await self.repository.create(run)
+            token = self.signer.run_token(run.run_id, serial) if created else None
+        else:
+            token = None
+            with self.supervisor.room():
+                run, created = await self.repository.create(run)
+                if created:
+                    self.supervisor.submit(run)
+        if created:
+            log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
+        return Started(run, token)
 
     def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ class Supervisor:
     _queue: FairQueue = attrs.field(factory=FairQueue, init=False)
     _conducting: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
     _executions: dict[str, Execution] = attrs.field(factory=dict, init=False)
+    _entering: int = attrs.field(default=0, init=False)
     _closing: bool = attrs.field(default=False, init=False)
 
     async def recover(self) -> None:
@@ -79,10 +81,17 @@ class Supervisor:
         """Runs that have a worker."""
         return len(self._conducting)
 
-    def check_room(self) -> None:
-        """Raise `QueueFull` when no more runs may wait."""
-        if len(self._queue) >= self.queue_limit:
-            raise QueueFull(count=len(self._queue), headers={"Retry-After": "5"})
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Room for one more run, held while it is being stored. Raises `QueueFull` when no more may wait."""
+        idle = max(0, self.workers - len(self._conducting))
+        if len(self._queue) + self._entering >= self.queue_limit + idle:
+            raise QueueFull(count=self.queue_limit, headers={"Retry-After": "5"})
+        self._entering += 1
+        try:
+            yield
+        finally:
+            self._entering -= 1
 
     def submit(self, run: Run) -> None:
         """Queue a stored run."""
@@ -96,7 +105,7 @@ class Supervisor:
             if run.status is RunStatus.QUEUED:
                 error = failure("RUN_CANCELLED")
                 run = await self.repository.transition(
-                    run.run_id, RunStatus.CANCELLED, finished_at=utc_now(), error=error
+                    run.run_id, RunStatus.CANCELLED, of=RunStatus.QUEUED, finished_at=utc_now(), error=error
                 )
                 await self.on_finished()
                 return run
@@ -200,8 +209,12 @@ class Supervisor:
         await self.on_finished()
 
     async def _store_end(self, run_id: str, verdict: Verdict, metrics: dict[str, Any]) -> None:
+        run = self.repository.live(run_id)
+        if run is None:
+            return
         if verdict.output is not None:
             await self.files.write_output(run_id, jsonio.dumps(verdict.output))
+            run = self.repository.live(run_id) or run
         summary = (verdict.output or {}).get("summary")
         changes: dict[str, Any] = {
             "finished_at": utc_now(),
@@ -210,9 +223,6 @@ class Supervisor:
             "metrics": metrics,
             "has_output": verdict.output is not None,
         }
-        run = self.repository.live(run_id)
-        if run is None:
-            return
         status = verdict.status
         if run.status is RunStatus.CANCEL_REQUESTED:
             status, changes["error"] = RunStatus.CANCELLED, failure("RUN_CANCELLED")

@@ -12,6 +12,7 @@ import attrs
 
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
+from devkit_api.settings_checks import secret
 
 FILE_NAME = "credentials.env"
 
@@ -32,6 +33,8 @@ def load_credentials(settings: Settings, *, create: bool = True) -> Credentials 
     """
     path = settings.state_dir / FILE_NAME
     stored = _read(path) if path.exists() else {}
+    for name, value in stored.items():
+        _check(path, name, value)
     api_key = settings.api_key or stored.get(PREFIX + "API_KEY")
     signing_secret = settings.jwt_secret or stored.get(PREFIX + "JWT_SECRET")
     if api_key and signing_secret:
@@ -41,8 +44,20 @@ def load_credentials(settings: Settings, *, create: bool = True) -> Credentials 
     generated = Credentials(
         api_key or f"hla_devkit_{secrets.token_urlsafe(32)}", signing_secret or secrets.token_hex(32)
     )
-    _write(path, stored, settings, generated)
+    try:
+        _write(path, stored, settings, generated)
+    except OSError as exc:
+        reason = f"{settings.state_dir} cannot hold the credentials ({os.strerror(exc.errno or 0)})"
+        raise SettingsError([Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")]) from exc
     return generated
+
+
+def _check(path: Path, name: str, value: str) -> None:
+    try:
+        secret(value)
+    except ValueError as exc:
+        fix = f"rm {shlex.quote(str(path))}, and new ones are made at the next start"
+        raise SettingsError([Problem(f"{path}: {name[:40]}", str(exc), fix)]) from None
 
 
 def _write(path: Path, stored: dict[str, str], settings: Settings, credentials: Credentials) -> None:
@@ -66,7 +81,7 @@ def _read(path: Path) -> dict[str, str]:
     if mode.st_uid not in {os.getuid(), 0}:
         raise SettingsError([Problem(str(path), "it belongs to another user", f"rm {shlex.quote(str(path))}")])
     values = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         name, separator, value = line.partition("=")
         if separator and not line.startswith("#"):
             values[name.strip()] = value.strip()

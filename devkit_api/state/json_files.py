@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import attrs
@@ -54,9 +55,12 @@ class JsonFileStore:
 
     async def open(self) -> None:
         """Take the lock and start the writer; temporary files of an unclean stop are removed."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = _take_lock(self._root / "lock")
-        await _remove_leftovers(self._root)
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = _take_lock(self._root / "lock")
+            await _remove_leftovers(self._root)
+        except OSError as exc:
+            raise StateError(f"{self._root}: {os.strerror(exc.errno or 0)}") from exc
         self._closing = False
         self._writer = asyncio.create_task(self._write_loop(), name="state-writer")
 
@@ -76,7 +80,7 @@ class JsonFileStore:
         paths = await _list_documents(self._root / collection)
         for start in range(0, len(paths), _SCAN_BATCH):
             for path, document in await _read_batch(paths[start : start + _SCAN_BATCH]):
-                if document is None:
+                if document is None or not self._is_in_place(collection, path):
                     await _set_aside(self._root, path)
                 else:
                     yield path.stem, document
@@ -113,6 +117,9 @@ class JsonFileStore:
         shard = hashlib.blake2b(key.encode(), digest_size=1).hexdigest()
         return self._root / collection / shard / f"{key}.json"
 
+    def _is_in_place(self, collection: str, path: Path) -> bool:
+        return bool(_KEY.fullmatch(path.stem)) and self._path(collection, path.stem) == path
+
     async def _submit(self, path: Path, data: bytes | None) -> None:
         if self._writer is None or self._closing:
             raise StateError("the state store is closed")
@@ -138,7 +145,12 @@ class JsonFileStore:
                 self._wake.set()
 
     async def _commit(self, batch: dict[Path, _Write]) -> None:
-        failures = await _commit_batch({path: write.data for path, write in batch.items()})
+        try:
+            failures = await _commit_batch({path: write.data for path, write in batch.items()})
+        except Exception:
+            # Whatever it is: the writer must go on, and nobody may wait for ever.
+            log.exception("documents could not be stored")
+            failures = dict.fromkeys(batch, "the write failed")
         for path, write in batch.items():
             failure = failures.get(path)
             for waiter in write.waiters:
@@ -204,9 +216,16 @@ def _set_aside(root: Path, path: Path) -> None:
         return
     quarantine = root / "quarantine"
     quarantine.mkdir(exist_ok=True)
-    target = quarantine / f"{path.parent.parent.name}-{path.name}"
+    target = _free_name(quarantine / f"{path.parent.parent.name}-{path.name}")
     path.replace(target)
     log.error("a state file is not a document and was set aside", extra={"file": str(path), "moved_to": str(target)})
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or with a number when that is taken: what was set aside earlier stays."""
+    if not path.exists():
+        return path
+    return next(p for n in count(2) if not (p := path.with_name(f"{path.stem}-{n}{path.suffix}")).exists())
 
 
 @wrap

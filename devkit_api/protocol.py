@@ -1,0 +1,62 @@
+"""The HTTP protocol of the server: what never became a request is answered in the one error shape as well.
+
+aiohttp answers a broken request line, an overlong header or a bad encoding itself, before any middleware, with its
+own text. `Runner` serves an application with a protocol that answers these like every other error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from aiohttp import web
+
+from devkit_api.errors import BadRequest, DevkitError, InternalError
+from devkit_api.logs import correlation_id
+from devkit_api.middleware import errors, headers
+
+log = logging.getLogger(__name__)
+
+
+class _Protocol(web.RequestHandler):
+    """aiohttp's protocol with the devkit's error body."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what no handler saw; the parser's own words stay in the log."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is on its way already")
+        correlation_id.set(os.urandom(16).hex())
+        error: DevkitError
+        if status < 500:
+            error = BadRequest(reason="it is not well-formed HTTP, or a line of it is too long")
+            log.info("malformed request", extra={"reason": type(exc).__name__})
+        else:
+            error = InternalError()
+            log.error("request failed outside the application", exc_info=exc)
+        answer = errors.answer(error)
+        headers.complete(answer)
+        answer.force_close()
+        return answer
+
+
+class _Server(web.Server):
+    """Makes a `_Protocol` per connection."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+class Runner(web.AppRunner):
+    """`web.AppRunner` with the devkit's protocol."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
