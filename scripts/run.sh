@@ -92,9 +92,9 @@ if [[ $once == true || $outcome -ne 0 ]]; then
   exit 0
 fi
 
+trap 'printf "\nStopping the devkit\n"; exit 0' INT TERM
 say "The devkit keeps serving at $endpoint until Ctrl-C. In another terminal:"
 printf '\n  export HLA_API_ENDPOINT=%s\n  export HLA_API_KEY=%s\n\n' "$endpoint" "$key"
-trap 'printf "\nStopping the devkit\n"; exit 0' INT TERM
 code=0
 wait "$server" || code=$?
 server=''

@@ -30,7 +30,9 @@ def files(run_id: str, folder: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("File", "Bytes", "Type")
+    table = Table()
+    for heading in ("File", "Bytes", "Type"):
+        table.add_column(heading, overflow="fold")
     for file in found:
         table.add_row(escape(file["name"]), str(file["sizeBytes"]), escape(file["contentType"]))
     out.print(table if found else "The run saved no files.")

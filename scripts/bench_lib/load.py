@@ -28,8 +28,9 @@ _MAX_REQUESTS = 200_000
 
 @attrs.frozen
 class Load:
-    """What was seen: answers per second, latencies in seconds, and the share of time the client was busy."""
+    """What was seen: answers, answers per second, latencies in seconds, and the share of time the client was busy."""
 
+    answers: int
     rate: float
     p50: float
     p99: float
@@ -116,6 +117,7 @@ async def _load(order: dict[str, object]) -> Load:
     taken = perf_counter() - started
     latencies.sort()
     return Load(
+        answers=len(latencies),
         rate=len(latencies) / taken,
         p50=latencies[len(latencies) // 2],
         p99=latencies[int(len(latencies) * 0.99)],

@@ -32,6 +32,16 @@ class Server:
             raise RuntimeError(f"the server did not start; see {log.name}")
         self.endpoint = line.split("ready at ", 1)[1].strip()
 
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time the server has used; NaN where the system does not tell."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        except OSError:
+            return float("nan")
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """SIGTERM, and wait."""
         self._process.terminate()
