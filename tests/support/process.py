@@ -86,10 +86,13 @@ class DevkitProcess:
         assert self.process.stdout is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(timeout=within)
-        self.process.stdout.close()
-        self.log.close()
-        return code
+        try:
+            return self.process.wait(timeout=within)
+        finally:
+            self.process.kill()  # a server that does not stop fails its test, and must not outlive it
+            self.process.wait()
+            self.process.stdout.close()
+            self.log.close()
 
     def kill(self) -> None:
         """`kill -9`."""
