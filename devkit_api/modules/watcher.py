@@ -46,11 +46,27 @@ class ModulesWatcher:
             await self._task
 
     async def _follow(self) -> None:
+        try:
+            await self._follow_changes()
+        except (OSError, RuntimeError):
+            log.exception("the modules directory is no longer watched; restart to watch it again")
+
+    async def _follow_changes(self) -> None:
         # DefaultFilter leaves out caches and the temporary files of editors.
         changes = awatch(
-            self._directory, watch_filter=DefaultFilter(), stop_event=self._stop, debounce=300, rust_timeout=500
+            self._directory,
+            watch_filter=DefaultFilter(),
+            stop_event=self._stop,
+            debounce=300,
+            rust_timeout=500,
+            yield_on_timeout=True,
         )
+        is_first = True
         async for batch in changes:
+            if is_first:
+                # What was saved between the scan at start and the first watch told nobody.
+                await self.scan()
+                is_first = False
             for folder in sorted({self._module_folder(Path(path)) for _, path in batch} - {None}, key=str):
                 if folder is not None and (folder / MANIFEST).is_file():
                     await self._register(folder)

@@ -64,7 +64,8 @@ def to_event(line: bytes) -> dict[str, Any]:
     The SDK's logger writes JSON lines (wire-contract E.6); everything else is taken as text. `message` is always a
     text: anything else crashes the official CLI.
     """
-    text = line.decode("utf-8", "replace").rstrip("\r")
+    # A progress bar redraws its line with carriage returns: what a terminal would show in the end is kept.
+    text = line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
     record = _sdk_record(text)
     if record is None:
         return {"timestamp": utc_now(), "message": clean(text)}
