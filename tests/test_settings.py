@@ -120,7 +120,7 @@ def test_loopback_needs_no_key(host: str) -> None:
 
 
 BAD_SECRETS = [
-    "", " ", "short", "changeme", "change-me-please-now", "<your-api-key-goes-here>", "your-secret-key-here",
+    "", " ", "s-4711", "changeme", "change-me-please-now", "<your-api-key-goes-here>", "your-secret-key-here",
     "xxxxxxxxxxxxxxxxxxxxxxxx", "TODO-put-a-secret-here", "password", "minioadmin", "postgres",
     "aaaaaaaaaaaaaaaaaaaaaaaa", "abababababababababababab", "has a blank in the middle", "line\nbreak-4711-abcdef",
     "placeholder-secret-1234",
