@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 
 from devkit_api.app import create_app
 from devkit_api.settings import load_settings
+from tests.support.client import DevkitServer
 from tests.support.process import TEST_KEY, DevkitProcess
 
 
@@ -39,7 +40,7 @@ async def make_client(tmp_path: Path) -> Any:
         environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "state")}
         environ |= {f"DEVKIT_{name.upper()}": str(value) for name, value in settings.items()}
         app = create_app(load_settings(environ))
-        client = TestClient(TestServer(app), headers={"X-API-Key": TEST_KEY})
+        client = TestClient(DevkitServer(app), headers={"X-API-Key": TEST_KEY})
         await client.start_server()
         client.anonymous = ClientSession()  # the same server without the key
         clients.append(client)

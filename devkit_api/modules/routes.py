@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from aiofiles.os import wrap
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from devkit_api import jsonio
 from devkit_api.errors import BadRequest, BodyInvalid, BodyTooLarge, MediaTypeUnsupported
@@ -23,6 +25,8 @@ INCOMING: web.AppKey[Path] = web.AppKey("incoming", Path)
 
 _REGISTER = RegisterSchema()
 _MAX_MANIFEST = 1024 * 1024
+# What aiohttp's reader raises for a body that is not the multipart it claims to be.
+_FORM_ERRORS = (ValueError, AssertionError, RuntimeError, EOFError, HttpProcessingError)
 
 
 async def list_modules(request: web.Request) -> web.Response:
@@ -104,7 +108,7 @@ async def _iterate(reader: Any) -> Any:
     while True:
         try:
             part = await reader.next()
-        except (ValueError, AssertionError, RuntimeError, EOFError):
+        except _FORM_ERRORS:
             raise BadRequest(reason="the multipart body is broken") from None
         if part is None:
             return
@@ -113,9 +117,20 @@ async def _iterate(reader: Any) -> Any:
         yield part
 
 
+async def _chunks(part: BodyPartReader) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            chunk = await part.read_chunk(256 * 1024)
+        except _FORM_ERRORS:
+            raise BadRequest(reason="the multipart body is broken") from None
+        if not chunk:
+            return
+        yield bytes(chunk)
+
+
 async def _read_part(part: BodyPartReader, limit: int) -> bytes:
     chunks, size = [], 0
-    while chunk := await part.read_chunk(64 * 1024):
+    async for chunk in _chunks(part):
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge(limit=limit, headers={"Connection": "close"})
@@ -128,7 +143,7 @@ async def _save_part(part: BodyPartReader, target: Path, limit: int) -> None:
 
     size = 0
     async with aiofiles.open(target, "wb") as file:
-        while chunk := await part.read_chunk(256 * 1024):
+        async for chunk in _chunks(part):
             size += len(chunk)
             if size > limit:
                 raise BodyTooLarge(limit=limit, headers={"Connection": "close"})

@@ -151,6 +151,6 @@ def _to_token(name: str) -> str:
 
 def _from_token(token: str | None) -> str:
     try:
-        return base64.urlsafe_b64decode(token).decode() if token else ""
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode() if token else ""
     except ValueError:
         raise ObjectKeyInvalid(reason="the pageToken is not one of ours") from None

@@ -195,6 +195,8 @@ def _read_forward(path: Path, position: int, limit: int) -> tuple[list[bytes], i
     lines: list[bytes] = []
     try:
         with path.open("rb") as file:
+            if position > os.fstat(file.fileno()).st_size:
+                return [], position
             file.seek(position)
             for line in file:
                 if not line.endswith(b"\n"):
