@@ -153,10 +153,11 @@ def test_acknowledged_runs_survive_kill_nine(make_devkit: Callable[..., DevkitPr
     assert {run["status"] for run in quick} <= {"completed", "failed"}
     assert any(run["status"] == "completed" for run in quick)
     for path in marks.iterdir():
-        assert path.read_text() == "x", f"{path.name} was executed twice"
+        # Empty: killed between making the file and writing to it.
+        assert path.read_text() in {"", "x"}, f"{path.name} was executed twice"
     for run in quick:
         if run["status"] == "completed":
-            assert (marks / run["runId"]).exists(), "completed without having been executed"
+            assert (marks / run["runId"]).read_text() == "x", "completed without having been executed"
     assert devkit.stop() == 0
 
 
