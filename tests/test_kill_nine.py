@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 ROUNDS = 20
 CLIENTS = 8
-ENOUGH = 9  # acknowledged runs in a round before the kill; from then on external ones, which cost no worker
+ENOUGH = 6  # acknowledged runs in a round before the kill; from then on external ones, which cost no worker
 STATES = {"queued", "running", "cancel_requested", "completed", "failed", "cancelled", "timed_out"}
 TERMINAL = {"completed", "failed", "cancelled", "timed_out"}
 KINDS = ("quick", "sleeper", "outside")

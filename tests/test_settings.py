@@ -17,7 +17,7 @@ from devkit_api.security.credentials import FILE_NAME, load_credentials
 from devkit_api.settings import SettingsError, load_settings, setting_infos, unknown_variables
 from tests.support.process import REPO, TEST_KEY
 
-GOOD_SECRET = "a-Long-enough-secret-4711"
+GOOD_SECRET = "a-Long-enough-fake-secret-4711-for-tests"
 
 
 def _problems(**environ: str) -> dict[str, Any]:
