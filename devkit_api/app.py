@@ -63,7 +63,8 @@ BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
-WRONG_CREDENTIALS = RateLimit(20, 1, 100)
+WRONG_CREDENTIALS = RateLimit(20, 1, 60)
+LOGINS = RateLimit(30, 60, 10)
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
@@ -157,7 +158,8 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
             "read": settings.rate_limit_read,
             "write": settings.rate_limit_write,
             "run": settings.rate_limit_run,
-            "login": WRONG_CREDENTIALS,
+            "refused": WRONG_CREDENTIALS,
+            "login": LOGINS,
         }
     )
 
@@ -204,6 +206,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await app[LOGIN].sweep()
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
+    await app[OBJECTS].sweep(runs.repository.ids)
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
@@ -241,6 +244,7 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         await app[RUNS].clear()
         await app[REGISTRY].clear()
+        await app[BUNDLES].sweep(set())
         for watcher in app[WATCHER]:
             await watcher.scan()
 
@@ -249,8 +253,10 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
 
 def _reachable(host: str) -> str:
     """The address under which this machine's own processes reach a server bound to `host`."""
-    if host in {"0.0.0.0", "::", "localhost"}:  # noqa: S104  compared, not bound
+    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  compared, not bound
         return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
     return f"[{host}]" if ":" in host else host
 
 

@@ -11,7 +11,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write and fsync a temporary file beside `path`, then rename it into place. The caller syncs the folder."""
     if not path.parent.is_dir():
         make_folder_durable(path.parent)
-    temporary = path.parent / f".{path.name}.tmp"
+    # A name of its own: two writers of one file must not meet in the temporary one.
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}.tmp"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:

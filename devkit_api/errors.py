@@ -229,6 +229,15 @@ class RunNotFinished(DevkitError):
     hint = "Poll GET /v1/module-runs/{run_id} until `status` is completed, failed, cancelled or timed_out."
 
 
+class OutputDamaged(DevkitError):
+    """The stored output of a run cannot be read any more."""
+
+    code = "OUTPUT_DAMAGED"
+    status = 410
+    template = "The stored output of run {run_id!r} is damaged."
+    hint = "Run the module again; the state directory was changed from outside, or its disk is failing."
+
+
 class RunConflict(DevkitError):
     """The run's state does not allow this move."""
 

@@ -64,17 +64,20 @@ def loads_strict(data: bytes) -> Any:
 def loads_lenient(data: bytes) -> Any:
     """Parse what a module wrote: Python JSON, where NaN and infinities are allowed and become null."""
     try:
-        value = json.loads(data, parse_constant=lambda _: None)
+        value = json.loads(data, parse_constant=lambda _: None, parse_int=_integer)
+    except JsonRefused:
+        raise
     except RecursionError:
         raise JsonRefused("it is nested too deeply") from None
     except (ValueError, UnicodeDecodeError):
         raise JsonRefused("it is not JSON") from None
-    check_structure(value, allow_nul=True)
+    # Its size in bytes is bounded by the caller, and a result table may well have millions of cells.
+    check_structure(value, allow_nul=True, max_nodes=None)
     return value
 
 
-def check_structure(value: Any, *, allow_nul: bool = False) -> None:
-    """Refuse nesting beyond `MAX_DEPTH`, more than `MAX_NODES` values, NUL and lone surrogates in text."""
+def check_structure(value: Any, *, allow_nul: bool = False, max_nodes: int | None = MAX_NODES) -> None:
+    """Refuse nesting beyond `MAX_DEPTH`, more than `max_nodes` values, NUL and lone surrogates in text."""
     nodes = 0
     level = [value]
     for _ in range(MAX_DEPTH + 1):
@@ -91,8 +94,8 @@ def check_structure(value: Any, *, allow_nul: bool = False) -> None:
             elif isinstance(item, str):
                 _check_text(item, allow_nul)
         nodes += len(below)
-        if nodes > MAX_NODES:
-            raise JsonRefused(f"it holds more than {MAX_NODES} values")
+        if max_nodes is not None and nodes > max_nodes:
+            raise JsonRefused(f"it holds more than {max_nodes} values")
         if not below:
             return
         level = below

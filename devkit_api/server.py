@@ -43,7 +43,7 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
     with _listen(settings) as sock:
         _announce(app, settings, sock.getsockname()[1])
         try:
-            await runner.setup()
+            await _set_up(runner, settings)
             await web.SockSite(runner, sock).start()
             if not stop.is_set():
                 on_ready(app[ADDRESS].base_url)
@@ -51,6 +51,16 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
             log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
         finally:
             await runner.cleanup()
+
+
+async def _set_up(runner: Runner, settings: Settings) -> None:
+    """Open everything; what is wrong with the state directory is said in words."""
+    try:
+        await runner.setup()
+    except OSError as exc:
+        reason = f"{exc.filename or settings.state_dir} cannot be used ({os.strerror(exc.errno or 0)})"
+        fix = "remove or repair it, or export DEVKIT_STATE_DIR=another-directory"
+        raise SettingsError([Problem("DEVKIT_STATE_DIR", reason, fix)]) from exc
 
 
 def _listen(settings: Settings) -> socket.socket:

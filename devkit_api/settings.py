@@ -335,7 +335,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
 
 
 def _cross_checks(settings: Settings) -> Iterable[Problem]:
-    if not settings.is_loopback and settings.api_key is None and settings.api_keys_file is None:
+    if not settings.is_loopback and settings.api_key is None:
         yield Problem(
             PREFIX + "API_KEY",
             f"{settings.host} is reachable from other machines, and no key is set",

@@ -58,7 +58,7 @@ log="$state/server.log"
 
 say "Starting the devkit (its log: $log)"
 mkfifo "$scratch/ready"
-DEVKIT_STATE_DIR="$state" "$python" -m devkit_api serve --port 0 --modules templates >"$scratch/ready" 2>"$log" &
+DEVKIT_STATE_DIR="$state" "$python" -m devkit_api serve --port 0 --modules templates >"$scratch/ready" 2>>"$log" &
 server=$!
 exec 3<"$scratch/ready"
 endpoint='' key=''

@@ -42,6 +42,7 @@ async def make_client(tmp_path: Path) -> Any:
         app = create_app(load_settings(environ))
         client = TestClient(DevkitServer(app), headers={"X-API-Key": TEST_KEY})
         await client.start_server()
+        client.app_state = tmp_path / "state"
         client.anonymous = ClientSession()  # the same server without the key
         clients.append(client)
         return client

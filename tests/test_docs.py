@@ -100,6 +100,8 @@ def test_commands_exist(name: str) -> None:
         if words and not words[0].startswith("-"):
             subcommand = cli.commands.get(words[0])
             assert subcommand is not None, f"{name}: {command}"
+            if isinstance(subcommand, click.Group):
+                subcommand = subcommand.commands[words[1]]
             known = {
                 option for parameter in subcommand.params for option in (*parameter.opts, *parameter.secondary_opts)
             }

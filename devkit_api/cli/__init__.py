@@ -8,7 +8,7 @@ import click
 
 from devkit_api import __version__
 from devkit_api.cli.access import keys, users
-from devkit_api.cli.client import DevkitUnreachable, RequestFailed
+from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed
 from devkit_api.cli.files import files
 from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
@@ -46,6 +46,13 @@ def main() -> None:
         sys.exit(1)
     except DevkitUnreachable as exc:
         click.echo(f"Error: no devkit answers at {exc.endpoint}. Start one: python -m devkit_api", err=True)
+        sys.exit(1)
+    except NotADevkit as exc:
+        click.echo(f"Error: what answers at {exc.endpoint} is not a devkit; nothing was sent to it.", err=True)
+        sys.exit(1)
+    except NoCredentials as exc:
+        advice = "start one here (python -m devkit_api), or set HLA_API_ENDPOINT and HLA_API_KEY"
+        click.echo(f"Error: there is no devkit in {exc.state_dir}: {advice}.", err=True)
         sys.exit(1)
     except RequestFailed as exc:
         print_refusal(exc)

@@ -26,11 +26,28 @@ class DevkitUnreachable(Exception):
         super().__init__(endpoint)
 
 
+class NoCredentials(Exception):
+    """This directory has no devkit, and the SDK's variables name none."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        super().__init__(str(state_dir))
+
+
+class NotADevkit(Exception):
+    """Something else answers at the endpoint."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        super().__init__(endpoint)
+
+
 class RequestFailed(Exception):
     """The devkit answered with an error body."""
 
     def __init__(self, status: int, body: Any) -> None:
-        error = body.get("error", {}) if isinstance(body, dict) else {}
+        sent = body.get("error") if isinstance(body, dict) else None
+        error = sent if isinstance(sent, dict) else {}
         self.status = status
         self.code = str(error.get("code") or status)
         self.message = str(error.get("message") or "the answer is not one of a devkit")
@@ -48,13 +65,31 @@ class Connection:
 
     @classmethod
     def find(cls) -> Connection:
-        """From the SDK's variables when set, else from this directory's settings and credentials."""
+        """From the SDK's two variables when both are set, else from this directory's settings and credentials.
+
+        Never a mix: a local key must not travel to another server. Whatever is found has to be a devkit, so that a
+        shell that still points at the platform starts nothing there.
+        """
         endpoint, key = os.environ.get("HLA_API_ENDPOINT"), os.environ.get("HLA_API_KEY")
         if endpoint and key:
-            return cls(endpoint.rstrip("/"), key)
-        settings = load_settings(os.environ)
-        credentials = load_credentials(settings, create=False)
-        return cls(endpoint or local_endpoint(settings), key or (credentials.api_key if credentials else ""))
+            found = cls(endpoint.rstrip("/"), key)
+        else:
+            settings = load_settings(os.environ)
+            credentials = load_credentials(settings, create=False)
+            if credentials is None:
+                raise NoCredentials(settings.state_dir)
+            found = cls(local_endpoint(settings), credentials.api_key)
+        found._check_is_devkit()
+        return found
+
+    def _check_is_devkit(self) -> None:
+        try:
+            index = requests.get(self.endpoint + "/", timeout=_TIMEOUT, allow_redirects=False)
+        except requests.RequestException:
+            raise DevkitUnreachable(self.endpoint) from None
+        body = _json_or_none(index)
+        if not isinstance(body, dict) or body.get("service") != "hla-compass-devkit":
+            raise NotADevkit(self.endpoint)
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """A parsed JSON answer. Raises `DevkitUnreachable` or `RequestFailed`."""

@@ -54,6 +54,9 @@ class Metrics:
     peak_memory_bytes: int | None = None
 
 
+LARGE = 256 * 1024
+
+
 @attrs.frozen
 class Outcome:
     """How an execution ended. `output` is the runner's output file as it was written, or None when there is none.
@@ -68,6 +71,11 @@ class Outcome:
     stopped: StopReason | None = None
     problem: str | None = None
     metrics: Metrics = Metrics()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the output is too large to be parsed between two requests."""
+        return self.output is not None and len(self.output) > LARGE
 
 
 class Observer(Protocol):

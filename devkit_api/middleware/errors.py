@@ -32,7 +32,9 @@ _TYPES = {401: "authentication", 403: "permission", 404: "not_found", 409: "conf
 def render(request: web.Request, exc: Exception) -> web.Response:
     """The answer for an exception. Unexpected ones are logged with their traceback and answered without it."""
     error = _translate(request, exc)
-    if error.status >= 500:
+    if isinstance(exc, ConnectionResetError):
+        log.info("the client went away", extra={"route": _route(request)})
+    elif error.status >= 500:
         log.error("request failed: %s", error.code, exc_info=exc, extra={"route": _route(request)})
     return answer(error)
 

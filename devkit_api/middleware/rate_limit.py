@@ -1,7 +1,8 @@
 """Rate limit: guarantees that one caller cannot keep the server from the others.
 
 Counted per principal once it is known, and per address for wrong credentials, so that keys cannot be guessed at speed.
-Callbacks of runs are not limited: they are bounded by the run itself, and refusing one would fail it.
+What runs do is not limited, neither their callbacks nor the transfers on addresses signed for them: it is bounded by
+the run itself, and refusing it would fail the run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ RATE_LIMITER: web.AppKey[RateLimiter] = web.AppKey("rate_limiter", RateLimiter)
 def check(request: web.Request) -> None:
     """Count the request against its caller. Raises `RateLimited`."""
     principal = request[PRINCIPAL]
-    if principal.kind is Kind.RUN_TOKEN:
+    if principal.kind is Kind.RUN_TOKEN or policy_of(request) == "objects:signed":
         return
     caller = principal.user_id or str(request.remote)
     _take(request, _kind(request), caller)
@@ -28,6 +29,11 @@ def check(request: web.Request) -> None:
 
 def count_refusal(request: web.Request) -> None:
     """Count a wrong credential against its address. Raises `RateLimited`."""
+    _take(request, "refused", str(request.remote))
+
+
+def count_login(request: web.Request) -> None:
+    """Count a try to sign in against its address: each costs a slow hash. Raises `RateLimited`."""
     _take(request, "login", str(request.remote))
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError
+from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError, validators
 from referencing import Registry
 from referencing.exceptions import PointerToNowhere, Unresolvable
 from referencing.jsonschema import DRAFT7
+
+from devkit_api import jsonio
 
 MAX_FINDINGS = 20
 _KEYWORDS = frozenset(Draft7Validator.META_SCHEMA["properties"])
@@ -58,7 +60,8 @@ def _dangling(schema: dict[str, Any]) -> str | None:
     resolver = _NO_REMOTE.resolver_with_root(DRAFT7.create_resource(schema))
     for ref in _references(schema):
         try:
-            resolver.lookup(ref)
+            if not isinstance(resolver.lookup(ref).contents, dict | bool):
+                return ref
         except (Unresolvable, PointerToNowhere, ValueError, KeyError, TypeError, IndexError):
             return ref
     return None
@@ -101,15 +104,25 @@ def find_violations(contract: dict[str, Any] | None, parameters: dict[str, Any])
     """What in `parameters` breaks the contract: `{path, message, expected}`, path a JSON pointer, at most 20."""
     if not contract:
         return []
-    validator = Draft7Validator(normalise(contract), registry=_NO_REMOTE, format_checker=_FORMATS)
+    validator = _Validator(normalise(contract), registry=_NO_REMOTE, format_checker=_FORMATS)
     found = []
-    for error in validator.iter_errors(parameters):
-        found.append(_finding(error))
-        if len(found) >= MAX_FINDINGS:
-            break
+    try:
+        for error in validator.iter_errors(parameters):
+            found.append(_finding(error))
+            if len(found) >= MAX_FINDINGS:
+                break
+    except RecursionError:
+        found = [{"path": "", "message": "is nested too deeply for this schema", "expected": "less nesting"}]
     return sorted(found, key=lambda finding: finding["path"])
 
 
+def _unique_items(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    """`uniqueItems` in one pass: the library compares every item with every other one, which takes minutes."""
+    if wanted and isinstance(instance, list) and len({jsonio.canonical(item) for item in instance}) < len(instance):
+        yield ValidationError("has an item twice")
+
+
+_Validator = validators.extend(Draft7Validator, {"uniqueItems": _unique_items})  # type: ignore[no-untyped-call]
 _FORMATS = FormatChecker(formats=("uuid", "date", "email"))
 
 
@@ -120,11 +133,17 @@ def _finding(error: ValidationError) -> dict[str, Any]:
         missing = [name for name in required if name not in error.instance]
         path += missing[:1]
         message = "is missing"
-    elif error.validator == "additionalProperties":
-        message = "has a field the module does not know"
+    elif error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        message = "has a field the module does not know: " + _unknown_fields(error)
     else:
         message = _short(error.message)
     return {"path": _pointer(path), "message": message, "expected": _expected(error)}
+
+
+def _unknown_fields(error: ValidationError) -> str:
+    schema: Any = error.schema
+    instance: Any = error.instance
+    return _short(", ".join(sorted(set(instance) - set(schema.get("properties", {})))), 200)
 
 
 def _expected(error: ValidationError) -> str:

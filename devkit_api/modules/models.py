@@ -130,6 +130,9 @@ class Module:
     @classmethod
     def from_document(cls, document: Document) -> Module:
         """Read the stored form; raises `KeyError`, `TypeError` or `ValueError` when it is not one."""
+        texts = [document[name] for name in ("module_id", "version", "registered_at")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a module's id, version and time are texts")
         bundle = document["bundle"]
         known = {field.name for field in attrs.fields(cls)}
         values = {name: value for name, value in document.items() if name in known}

@@ -11,7 +11,14 @@ from typing import Any, Protocol
 import attrs
 
 from devkit_api import jsonio
-from devkit_api.errors import ManifestInvalid, ModuleInUse, ModuleNotFound, SourceInvalid, SourcePathRefused
+from devkit_api.errors import (
+    DevkitError,
+    ManifestInvalid,
+    ModuleInUse,
+    ModuleNotFound,
+    SourceInvalid,
+    SourcePathRefused,
+)
 from devkit_api.ids import utc_now
 from devkit_api.modules.bundles import Accept, BundleStore
 from devkit_api.modules.models import Bundle, Module, Origin
@@ -27,11 +34,11 @@ COLLECTION = "modules"
 class ModuleRuns(Protocol):
     """What deleting a module needs of its runs."""
 
-    def unfinished(self, module_id: str) -> list[str]:
-        """Ids of the module's unfinished runs."""
+    def unfinished(self, module_id: str, version: str | None = None) -> list[str]:
+        """Ids of the unfinished runs of the module, or of one version of it."""
 
-    async def cancel_all(self, module_id: str) -> None:
-        """Cancel every unfinished run of the module."""
+    async def cancel_all(self, module_id: str, version: str | None = None) -> None:
+        """Cancel every unfinished run of the module, or of one version of it."""
 
 
 @attrs.frozen
@@ -62,7 +69,7 @@ class ModuleRegistry:
                 if module.key != key:
                     raise ValueError("a copy under another name")
                 loaded.append(module)
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, DevkitError):
                 log.error("a stored module cannot be read and is left out", extra={"document": key})
         for module in sorted(loaded, key=lambda module: module.registered_at):
             self._remember(module)
@@ -147,9 +154,9 @@ class ModuleRegistry:
 
     async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
         """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""
-        self.get(module_id, version)
         async with self._lock(module_id):
-            unfinished = runs.unfinished(module_id)
+            self.get(module_id, version)
+            unfinished = runs.unfinished(module_id, version)
             if unfinished and not force:
                 raise ModuleInUse(module_id=module_id, count=len(unfinished), details={"runs": unfinished[:20]})
             doomed = [self.get(module_id, version)] if version else list(self._versions[module_id].values())
@@ -157,7 +164,7 @@ class ModuleRegistry:
             for module in doomed:
                 self._forget(module)
             try:
-                await runs.cancel_all(module_id)
+                await runs.cancel_all(module_id, version)
                 for module in doomed:
                     await self._store.delete(COLLECTION, module.key)
             except StateError:

@@ -15,7 +15,6 @@ from devkit_api.errors import DevkitError
 from devkit_api.modules.bundles import MANIFEST
 from devkit_api.modules.models import Origin
 from devkit_api.modules.service import ModuleRegistry
-from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +27,7 @@ class ModulesWatcher:
         self._directory = directory.resolve()
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._folders: dict[str, Path] = {}
 
     async def start(self) -> None:
         """Register every module folder once, then watch in the background."""
@@ -36,8 +36,19 @@ class ModulesWatcher:
 
     async def scan(self) -> None:
         """Register every module folder as it is now."""
-        for folder in sorted(path.parent for path in self._directory.glob(f"*/{MANIFEST}")):
+        folders = sorted(path.parent for path in self._directory.glob(f"*/{MANIFEST}"))
+        for folder in folders:
             await self._register(folder)
+        if not folders:
+            self._explain_emptiness()
+
+    def _explain_emptiness(self) -> None:
+        if (self._directory / MANIFEST).is_file():
+            log.warning(
+                "%s is a module itself; name the folder above it, whose subfolders are modules", self._directory
+            )
+        else:
+            log.warning("%s holds no module yet: a subfolder with a manifest.json is one", self._directory)
 
     async def stop(self) -> None:
         """Stop watching."""
@@ -79,10 +90,24 @@ class ModulesWatcher:
         return self._directory / parts[0] if parts else None
 
     async def _register(self, folder: Path) -> None:
+        """One folder that cannot be registered must not end the watching of the others."""
         try:
-            await self._registry.register_folder(folder, Origin.DIRECTORY)
-        except DevkitError as exc:
-            log.warning("module not registered: %s", exc.message, extra={"folder": folder.name, "code": exc.code})
-            await self._registry.note_problem(str(folder), exc.message)
-        except (StateError, OSError):
-            log.exception("module not registered: its document could not be stored", extra={"folder": folder.name})
+            try:
+                registration = await self._registry.register_folder(folder, Origin.DIRECTORY)
+            except DevkitError as exc:
+                log.warning("module not registered: %s", exc.message, extra={"folder": folder.name, "code": exc.code})
+                await self._registry.note_problem(str(folder), exc.message)
+            else:
+                self._warn_of_twins(folder, registration.module.key)
+        except Exception:
+            log.exception("module not registered", extra={"folder": folder.name})
+
+    def _warn_of_twins(self, folder: Path, key: str) -> None:
+        other = self._folders.setdefault(key, folder)
+        if other != folder and (other / MANIFEST).is_file():
+            log.warning(
+                "two folders hold module %s; the last one saved is used",
+                key,
+                extra={"folders": f"{other.name}, {folder.name}"},
+            )
+        self._folders[key] = folder

@@ -7,6 +7,7 @@ at all, and no text of a user is part of a path.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiofiles
 import attrs
@@ -37,6 +39,8 @@ class FileObjectStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._indexes: OrderedDict[str, dict[str, ObjectInfo]] = OrderedDict()
+        # Held as long as somebody uses them.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self) -> None:
         """Make the directory and remove uploads an unclean stop left half-written."""
@@ -49,7 +53,6 @@ class FileObjectStore:
         self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected, info: dict[str, Any]
     ) -> ObjectInfo:
         """See `ObjectStore.put`."""
-        index = await self._index(namespace)
         stored = ObjectInfo(
             name=name,
             size=expected.size,
@@ -64,15 +67,18 @@ class FileObjectStore:
         temporary = self._root / f".{stored.version}.part"
         try:
             await _receive(temporary, chunks, expected)
-            await _make_folder(folder)
-            await _commit(temporary, content, folder / f"{_digest(name)}.json", stored)
+            # One commit at a time per namespace: disk and index agree on who was last.
+            async with self._lock(namespace):
+                await _make_folder(folder)
+                await _commit(temporary, content, folder / f"{_digest(name)}.json", stored)
+                index = await self._index(namespace)
+                replaced = index.get(name)
+                index[name] = stored
         except OSError as exc:
             raise StateError("the file could not be stored") from exc
         finally:
             await _unlink(temporary)
-        replaced = index.get(name)
-        index[name] = stored
-        if replaced is not None:
+        if replaced is not None and replaced.version != stored.version:
             await _unlink(folder / f"{_digest(name)}.{replaced.version}")
         return stored
 
@@ -96,17 +102,29 @@ class FileObjectStore:
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
-        index = await self._index(namespace)
-        info = index.pop(name, None)
-        if info is not None:
-            folder = self._folder(namespace)
-            await _unlink(folder / f"{_digest(name)}.json")
-            await _unlink(folder / f"{_digest(name)}.{info.version}")
+        async with self._lock(namespace):
+            index = await self._index(namespace)
+            info = index.pop(name, None)
+            if info is not None:
+                folder = self._folder(namespace)
+                await _unlink(folder / f"{_digest(name)}.json")
+                await _unlink(folder / f"{_digest(name)}.{info.version}")
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
-        self._indexes.pop(namespace, None)
-        await _remove_tree(self._folder(namespace))
+        async with self._lock(namespace):
+            self._indexes.pop(namespace, None)
+            await _remove_tree(self._folder(namespace))
+
+    async def sweep(self, known: set[str]) -> int:
+        """Remove the files of namespaces that are not known; how many namespaces went."""
+        return await _sweep(self._root, known)
+
+    def _lock(self, namespace: str) -> asyncio.Lock:
+        lock = self._locks.get(namespace)
+        if lock is None:
+            lock = self._locks[namespace] = asyncio.Lock()
+        return lock
 
     async def _index(self, namespace: str) -> dict[str, ObjectInfo]:
         index = self._indexes.get(namespace)
@@ -185,5 +203,15 @@ def _load_index(folder: Path) -> dict[str, ObjectInfo]:
             info = ObjectInfo(**jsonio.loads_trusted(path.read_bytes()))
         except (OSError, ValueError, TypeError):
             continue
+        if not isinstance(info.name, str) or not isinstance(info.size, int) or _digest(info.name) != path.stem:
+            continue
         index[info.name] = info
     return index
+
+
+@wrap
+def _sweep(root: Path, known: set[str]) -> int:
+    orphans = [folder for folder in root.glob("[0-9a-f][0-9a-f]/*") if folder.name not in known]
+    for folder in orphans:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(orphans)

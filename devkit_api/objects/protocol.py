@@ -63,6 +63,9 @@ class ObjectStore(Protocol):
     async def delete_namespace(self, namespace: str) -> None:
         """Remove every file of a namespace."""
 
+    async def sweep(self, known: set[str]) -> int:
+        """Remove the files of namespaces that are not known; how many namespaces went."""
+
 
 def check_name(name: str) -> str:
     """`name` when it is a plain relative path. Raises `ObjectKeyInvalid`."""

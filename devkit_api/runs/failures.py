@@ -9,6 +9,7 @@ import attrs
 
 from devkit_api import jsonio
 from devkit_api.execution.protocol import Outcome, StopReason
+from devkit_api.runs.log_events import clean
 from devkit_api.runs.models import RunError, RunStatus
 
 FAILURES: dict[str, str] = {
@@ -22,10 +23,11 @@ FAILURES: dict[str, str] = {
     "RUN_CANCELLED": "The run was cancelled.",
     "RUN_NO_OUTPUT": "The module's process ended without writing an output.",
     "RUN_KILLED": "The module's process was ended by a signal.",
-    "RUN_OUTPUT_INVALID": "The module's output is not a JSON object.",
+    "RUN_OUTPUT_INVALID": "The module's output is not a JSON object the devkit can keep.",
     "RUN_OUTPUT_TOO_LARGE": "The module's output is larger than DEVKIT_MAX_OUTPUT_BYTES.",
     "RUN_EXIT_CODE": "The module wrote an output, and its process still ended with an error.",
     "RUN_INTERRUPTED": "The devkit stopped while the run was executing.",
+    "RUN_NOT_ACCOUNTED": "The devkit failed while it took in what the run left; see its log.",
     "RUN_NOT_STARTED": "The devkit could not start the module's process.",
     "EXTERNAL_FAILED": "The attached backend reported a failure.",
 }
@@ -58,7 +60,7 @@ class Verdict:
 
 def failure(code: str, message: str | None = None, **details: Any) -> RunError:
     """A run error with the catalogue's sentence, unless the module said something itself."""
-    return RunError(code, (message or FAILURES[code])[:_MAX_MESSAGE], details)
+    return RunError(code, clean(message or FAILURES[code])[:_MAX_MESSAGE], details)
 
 
 def conclude(outcome: Outcome) -> Verdict:
@@ -82,9 +84,9 @@ def _from_output(outcome: Outcome, data: bytes) -> Verdict:
     try:
         output = jsonio.loads_lenient(data)
     except jsonio.JsonRefused as exc:
-        return Verdict(RunStatus.FAILED, failure("RUN_OUTPUT_INVALID", reason=str(exc), **_exit(outcome)))
+        return Verdict(RunStatus.FAILED, _invalid_output(str(exc), outcome))
     if not isinstance(output, dict):
-        return Verdict(RunStatus.FAILED, failure("RUN_OUTPUT_INVALID", reason="it is not an object", **_exit(outcome)))
+        return Verdict(RunStatus.FAILED, _invalid_output("it is not an object", outcome))
     if str(output.get("status") or "success").lower() != "success":
         error = _module_error(output)
         status = RunStatus.TIMED_OUT if error.code == "RUN_TIMED_OUT" else RunStatus.FAILED
@@ -92,6 +94,10 @@ def _from_output(outcome: Outcome, data: bytes) -> Verdict:
     if outcome.exit_code != 0:
         return Verdict(RunStatus.FAILED, failure("RUN_EXIT_CODE", **_exit(outcome)), output)
     return Verdict(RunStatus.COMPLETED, None, output)
+
+
+def _invalid_output(reason: str, outcome: Outcome) -> RunError:
+    return failure("RUN_OUTPUT_INVALID", f"The module's output cannot be used: {reason}.", **_exit(outcome))
 
 
 def _module_error(output: dict[str, Any]) -> RunError:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 from aiofiles.os import wrap
 
+from devkit_api import jsonio
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
+from devkit_api.errors import OutputDamaged
 
 
 class RunFiles:
@@ -26,20 +29,27 @@ class RunFiles:
         return self.folder(run_id) / "log.jsonl"
 
     @wrap
-    def write_output(self, run_id: str, data: bytes) -> None:
+    def write_output(self, run_id: str, output: dict[str, Any]) -> None:
         """Store the output durably. Raises `OSError`."""
+        data = jsonio.dumps(output)
         folder = self.folder(run_id)
         make_folder_durable(folder)
         write_atomic(folder / "output.json", data)
         fsync_folder(folder)
 
     @wrap
-    def read_output(self, run_id: str) -> bytes | None:
+    def read_output(self, run_id: str) -> dict[str, Any] | None:
         """The stored output, or None."""
         try:
-            return (self.folder(run_id) / "output.json").read_bytes()
+            data = (self.folder(run_id) / "output.json").read_bytes()
+            output = jsonio.loads_trusted(data)
         except FileNotFoundError:
             return None
+        except (OSError, ValueError) as exc:
+            raise OutputDamaged(run_id=run_id) from exc
+        if not isinstance(output, dict):
+            raise OutputDamaged(run_id=run_id)
+        return output
 
     @wrap
     def remove(self, run_id: str) -> None:
@@ -49,6 +59,8 @@ class RunFiles:
     @wrap
     def sweep(self, known: set[str]) -> int:
         """Delete what belongs to no known run; how many folders went."""
+        for leftover in self._root.glob("*/*/.*.tmp"):
+            leftover.unlink(missing_ok=True)
         orphans = [path for path in self._root.glob("*/*") if path.name not in known]
         for path in orphans:
             shutil.rmtree(path, ignore_errors=True)

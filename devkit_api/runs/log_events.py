@@ -73,15 +73,17 @@ def to_event(line: bytes) -> dict[str, Any]:
     if record.get("exception"):
         message += "\n" + str(record["exception"])
     event = {"timestamp": utc_now(), "message": clean(message)}
-    if record.get("level") in _LEVELS:
-        event["level"] = record["level"]
+    level = record.get("level")
+    if isinstance(level, str) and level in _LEVELS:
+        event["level"] = level
     if isinstance(record.get("logger"), str):
         event["logger"] = clean(record["logger"])[:200]
     return event
 
 
 def clean(text: str) -> str:
-    """Text without control characters (tabs and line breaks stay) and without credentials."""
+    """Text without control characters (tabs and line breaks stay), halves of surrogate pairs and credentials."""
+    text = text.encode("utf-8", "replace").decode()
     return mask_secrets(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 

@@ -20,7 +20,7 @@ from devkit_api import jsonio
 from devkit_api.errors import ParameterInvalid
 from devkit_api.ids import utc_now
 from devkit_api.runs.files import RunFiles
-from devkit_api.runs.log_events import LineSplitter, to_event
+from devkit_api.runs.log_events import LineSplitter, clean, to_event
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +56,16 @@ class RunLogWriter:
         if self._allowance <= 0:
             self.bytes_dropped += len(data)
             return
-        self._add(self._splitter.feed(data))
+        try:
+            self._add(self._splitter.feed(data))
+        except Exception:
+            # Whoever reads the pipe must go on: a process that nobody listens to stands still.
+            self.bytes_dropped += len(data)
+            log.exception("log lines could not be taken", extra={"run": self._path.parent.name})
 
     def note(self, message: str, level: str = "INFO") -> None:
         """A line of the devkit's own: kept even when the module has used up the log."""
-        self._keep([_own_event(message, level)])
+        self._keep([_own_event(clean(message), level)])
 
     def end_output(self) -> None:
         """The process has ended: a line it left unfinished is a line now."""
@@ -108,7 +113,8 @@ class RunLogWriter:
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(_FLUSH_AFTER)
-        await self.flush()
+        while self._buffer:  # lines may arrive while the ones before are being written
+            await self.flush()
         self._on_change()
 
 
@@ -177,9 +183,11 @@ def _events(lines: list[bytes]) -> list[dict[str, Any]]:
     events = []
     for line in lines:
         try:
-            events.append(jsonio.loads_trusted(line))
+            event = jsonio.loads_trusted(line)
         except ValueError:
             continue  # a line cut by a crash
+        if isinstance(event, dict) and isinstance(event.get("message"), str):
+            events.append(event)
     return events
 
 
@@ -205,7 +213,7 @@ def _read_forward(path: Path, position: int, limit: int) -> tuple[list[bytes], i
                 position += len(line)
                 if len(lines) >= limit:
                     break
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return [], position
     return lines, position
 
@@ -217,7 +225,7 @@ def _read_backward(path: Path, position: int | None, limit: int) -> tuple[list[b
             # A log is bounded by DEVKIT_MAX_LOG_BYTES, so reading it up to here is bounded as well.
             size = os.fstat(file.fileno()).st_size
             data = file.read(size if position is None else min(position, size))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return [], position or 0
     # A line cut by a crash is no line: a page that held nothing else would look like the end.
     data = data[: data.rfind(b"\n") + 1]

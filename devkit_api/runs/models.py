@@ -107,6 +107,7 @@ class Run:
     @classmethod
     def from_document(cls, document: Document) -> Run:
         """Read the stored form; raises `KeyError`, `TypeError` or `ValueError` when it is not one."""
+        _check_types(document)
         known = {field.name for field in attrs.fields(cls)}
         values = {name: value for name, value in document.items() if name in known}
         values["status"] = RunStatus(document["status"])
@@ -138,6 +139,18 @@ class Run:
             "finishedAt": self.finished_at,
             "heartbeatAt": self.heartbeat_at,
         }
+
+
+def _check_types(document: Document) -> None:
+    """What indexes and answers rely on; a document of another shape was not written by the devkit."""
+    texts = ("run_id", "module_id", "module_version", "created_at", "user_id", "organization_id", "token_serial")
+    maybe_texts = ("source_digest", "started_at", "finished_at", "heartbeat_at")
+    if not all(isinstance(document[name], str) for name in texts):
+        raise TypeError("a text is missing")
+    if not all(isinstance(document.get(name), str | None) for name in maybe_texts):
+        raise TypeError("a time or digest is not a text")
+    if not isinstance(document["parameters"], dict) or not isinstance(document.get("metrics", {}), dict):
+        raise TypeError("parameters and metrics are objects")
 
 
 def move(run: Run, to: RunStatus, **changes: Any) -> Run:

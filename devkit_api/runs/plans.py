@@ -35,6 +35,7 @@ class Plan:
     module_id: str
     source_digest: str | None
     expires_at: str
+    admitted: bool = False
 
     @property
     def is_expired(self) -> bool:
@@ -71,11 +72,18 @@ class PlanBook:
         document = await self._store.get(COLLECTION, key)
         if document is None:
             raise PlanInvalid(reason="it is not known here")
-        plan = Plan(**document)
+        try:
+            plan = Plan(**document)
+        except TypeError:
+            raise PlanInvalid(reason="it is damaged") from None
         unchanged = hmac.compare_digest(plan.fingerprint, fingerprint(prepared))
         if not unchanged or not hmac.compare_digest(plan.fingerprint.encode(), sent_fingerprint.encode()):
             raise PlanInvalid(reason="it was changed after it was prepared")
         return plan
+
+    async def mark_admitted(self, plan: Plan) -> None:
+        """Remember that the plan became its run; it never becomes another one."""
+        await self._store.put(COLLECTION, plan.admission_id, attrs.asdict(attrs.evolve(plan, admitted=True)))
 
     async def sweep(self) -> None:
         """Forget plans too old to be replayed."""

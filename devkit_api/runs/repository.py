@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from devkit_api.runs.models import MOVES, IllegalMove, Run, RunStatus, move
+from devkit_api.runs.models import IllegalMove, Run, RunStatus, move
 from devkit_api.state import DocumentStore
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def _head(run: Run) -> RunHead:
 
 
 class RunRepository:
-    """All runs. `on_evicted` is told of each run that leaves by retention, after its document is gone."""
+    """All runs; `listen` for changes."""
 
     def __init__(self, store: DocumentStore, max_finished: int) -> None:
         self._store = store
@@ -164,7 +164,7 @@ class RunRepository:
             moved = move(run, to, **changes)
             await self._store.put(COLLECTION, run_id, moved.to_document())
             # Progress may have come in while the disk was busy.
-            latest = self._live[run_id]
+            latest = self._live.get(run_id, moved)
             self._publish(attrs.evolve(moved, progress=latest.progress, heartbeat_at=latest.heartbeat_at))
         if moved.is_terminal:
             self._locks.pop(run_id, None)
@@ -214,8 +214,3 @@ class RunRepository:
         self._cache[run.run_id] = run
         if len(self._cache) > _CACHED:
             self._cache.popitem(last=False)
-
-
-def can_move(run: Run, to: RunStatus) -> bool:
-    """Whether the table has this move."""
-    return to in MOVES[run.status]

@@ -118,8 +118,13 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         async for event in opened:
             try:
                 await asyncio.wait_for(response.write(_sse(event)), SLOW_READER_SECONDS)
-            except (TimeoutError, ConnectionError):
-                break  # gone, or too slow: it may come back with Last-Event-ID
+            except ConnectionError:
+                break
+            except TimeoutError:
+                # Too slow: nothing more can be written, not even an end. It may come back with Last-Event-ID.
+                if request.transport is not None:
+                    request.transport.abort()
+                break
     return response
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import attrs
 
-from devkit_api import jsonio
 from devkit_api.errors import (
     Forbidden,
     InputInvalid,
@@ -19,6 +20,7 @@ from devkit_api.errors import (
     RunConflict,
     RunNotFinished,
     RunNotFound,
+    Unavailable,
 )
 from devkit_api.execution.protocol import RunSpec
 from devkit_api.ids import RUN_ID, new_run_id, utc_now
@@ -42,6 +44,8 @@ from devkit_api.security.tokens import Signer
 from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
+
+CANCEL_SECONDS = 30
 
 
 @attrs.frozen
@@ -68,6 +72,10 @@ class RunService:
     output_bytes: int
     on_removed: Callable[[str], Awaitable[None]]
     supervisor: Supervisor = attrs.field(init=False)
+    _resetting: bool = attrs.field(default=False, init=False)
+    _completing: WeakValueDictionary[str, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+    _starting: int = attrs.field(default=0, init=False)
+    _no_starts: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
@@ -92,10 +100,18 @@ class RunService:
 
     async def start(self, request: dict[str, Any], principal: Principal) -> Started:
         """Store a new run and queue it. Raises a catalogue error with nothing stored, or `StateError`."""
-        if "admissionId" in request:
-            return await self._start_plan(request, principal)
-        module = self._admit(request["moduleId"], request, principal)
-        return await self._create(new_run_id(), module, request, principal)
+        if self._resetting:
+            raise Unavailable(what="The devkit, which is being reset,", headers={"Retry-After": "1"})
+        self._starting += 1
+        try:
+            if "admissionId" in request:
+                return await self._start_plan(request, principal)
+            module = self._admit(request["moduleId"], request, principal)
+            return await self._create(new_run_id(), module, request, principal)
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                self._no_starts.set()
 
     async def _start_plan(self, request: dict[str, Any], principal: Principal) -> Started:
         prepared = {k: v for k, v in request.items() if k not in {"admissionId", "requestFingerprint"}}
@@ -103,12 +119,16 @@ class RunService:
         known = await self.repository.get(plan.run_id)
         if known is not None:
             return Started(await self.get(plan.run_id, principal))
+        if plan.admitted:
+            raise PlanInvalid(reason="it was started before, and its run is no longer kept")
         if plan.is_expired:
             raise PlanInvalid(reason="it has expired")
         module = self._admit(plan.module_id, prepared, principal)
         if (module.bundle.digest if module.bundle else None) != plan.source_digest:
             raise PlanInvalid(reason="the module's source has changed since")
-        return await self._create(plan.run_id, module, prepared, principal)
+        started = await self._create(plan.run_id, module, prepared, principal)
+        await self.plans.mark_admitted(plan)
+        return started
 
     async def _create(self, run_id: str, module: Module, request: dict[str, Any], principal: Principal) -> Started:
         serial = secrets.token_hex(8)
@@ -205,13 +225,11 @@ class RunService:
     async def cancel(self, run_id: str, viewer: Principal | None = None) -> Run:
         """Cancel; an ended run is answered as it is, so the call can be repeated."""
         run = await self.get(run_id, viewer)
-        if run.is_terminal or run.status is RunStatus.CANCEL_REQUESTED:
+        if run.is_terminal or (run.status is RunStatus.CANCEL_REQUESTED and not run.is_external):
             return run
         if not run.is_external:
             return await self.supervisor.cancel(run)
         try:
-            if run.status is RunStatus.RUNNING:
-                await self.repository.transition(run_id, RunStatus.CANCEL_REQUESTED)
             # Nobody here can stop a backend elsewhere; its next callback is refused.
             run = await self.repository.transition(
                 run_id, RunStatus.CANCELLED, finished_at=utc_now(), error=failure("RUN_CANCELLED")
@@ -243,9 +261,8 @@ class RunService:
 
     async def output(self, run: Run) -> dict[str, Any] | None:
         """What the module wrote; for a run that ended without output, an error in the same envelope."""
-        data = await self.files.read_output(run.run_id) if run.has_output else None
-        if data is not None:
-            output: dict[str, Any] = jsonio.loads_trusted(data)
+        output = await self.files.read_output(run.run_id) if run.has_output else None
+        if output is not None:
             return output
         if run.error is None:
             return None
@@ -275,6 +292,12 @@ class RunService:
 
     async def complete(self, run_id: str, request: dict[str, Any]) -> Run:
         """End an external run as its backend says. A repeated call with the same end is answered like the first."""
+        # One at a time: the first one's output is the run's, whoever else calls meanwhile.
+        lock = self._completing.setdefault(run_id, asyncio.Lock())
+        async with lock:
+            return await self._complete(run_id, request)
+
+    async def _complete(self, run_id: str, request: dict[str, Any]) -> Run:
         status = RunStatus(request["status"])
         run = await self.get(run_id)
         if not run.is_external:
@@ -300,7 +323,7 @@ class RunService:
 
     async def _store_output(self, run_id: str, output: dict[str, Any]) -> None:
         try:
-            await self.files.write_output(run_id, jsonio.dumps(output))
+            await self.files.write_output(run_id, output)
         except OSError as exc:
             raise StateError("the output could not be stored") from exc
 
@@ -337,16 +360,18 @@ class RunService:
             return None
         return Principal(Kind.RUN_TOKEN, run.user_id, run.organization_id, Role.DEVELOPER, run_id)
 
-    def unfinished(self, module_id: str) -> list[str]:
+    def unfinished(self, module_id: str, version: str | None = None) -> list[str]:
         """See `ModuleRuns`."""
-        return [run.run_id for run in self.repository.unfinished(module_id)]
+        runs = self.repository.unfinished(module_id)
+        return [run.run_id for run in runs if version is None or run.module_version == version]
 
-    async def cancel_all(self, module_id: str | None = None) -> None:
-        """Cancel every unfinished run, of one module or of all, and wait until none executes."""
-        for run in self.repository.unfinished(module_id):
-            await self.cancel(run.run_id)
-        for run in self.repository.unfinished(module_id):
-            await self.watch.until_finished(run.run_id, 30)
+    async def cancel_all(self, module_id: str | None = None, version: str | None = None) -> None:
+        """Cancel every unfinished run, of one module (or version) or of all, and wait until they have ended."""
+        runs = self.repository.unfinished(module_id)
+        ids = [run.run_id for run in runs if version is None or run.module_version == version]
+        for run_id in ids:
+            await self.cancel(run_id)
+        await asyncio.gather(*(self.watch.until_finished(run_id, CANCEL_SECONDS) for run_id in ids))
 
     async def retain(self) -> None:
         """Let the oldest finished runs go, with everything they left."""
@@ -363,13 +388,21 @@ class RunService:
         await self.on_removed(run_id)
 
     async def clear(self) -> None:
-        """Forget every run and plan; what executes is cancelled first."""
-        await self.cancel_all()
-        ids = self.repository.ids
-        await self.repository.clear()
-        await self.plans.clear()
-        for run_id in ids:
-            await self.discard(run_id)
+        """Forget every run and plan; what executes is cancelled first, and no run starts meanwhile."""
+        self._resetting = True
+        try:
+            while self._starting:
+                self._no_starts.clear()
+                await self._no_starts.wait()
+            await self.cancel_all()
+            await self.supervisor.until_idle()
+            ids = self.repository.ids
+            await self.repository.clear()
+            await self.plans.clear()
+            for run_id in ids:
+                await self.discard(run_id)
+        finally:
+            self._resetting = False
 
 
 def _is_plain(mode: str, supported: list[str]) -> bool:

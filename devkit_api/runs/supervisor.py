@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
-from devkit_api import jsonio
 from devkit_api.errors import QueueFull
 from devkit_api.execution.protocol import Execution, Executor, Outcome, RunSpec, StopReason
 from devkit_api.ids import utc_now
@@ -56,7 +55,7 @@ class Supervisor:
         External runs are left as they are: their backends did not stop with the server.
         """
         for run in self.repository.unfinished():
-            if run.is_external:
+            if run.is_external and run.status is not RunStatus.CANCEL_REQUESTED:
                 continue
             if run.status is RunStatus.QUEUED:
                 self._queue.push(run.module_id, run.run_id)
@@ -156,7 +155,7 @@ class Supervisor:
             await self._run_to_end(run_id)
         except Exception:
             log.exception("a run could not be conducted", extra={"run": run_id})
-            await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_STARTED")), {})
+            await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), {})
 
     async def _run_to_end(self, run_id: str) -> None:
         try:
@@ -168,7 +167,8 @@ class Supervisor:
         writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
         outcome = await self._execute(spec, writer)
         writer.end_output()
-        verdict = conclude(outcome)
+        # A large output would hold up everybody else while it is parsed.
+        verdict = await asyncio.to_thread(conclude, outcome) if outcome.is_large else conclude(outcome)
         if verdict.error is not None:
             writer.note(f"Run {verdict.status.value}: {verdict.error.code}: {verdict.error.message}", "ERROR")
         await self.logs.close(run_id)
@@ -213,7 +213,7 @@ class Supervisor:
         if run is None:
             return
         if verdict.output is not None:
-            await self.files.write_output(run_id, jsonio.dumps(verdict.output))
+            await self.files.write_output(run_id, verdict.output)
             run = self.repository.live(run_id) or run
         summary = (verdict.output or {}).get("summary")
         changes: dict[str, Any] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ import attrs
 from devkit_api.ids import utc_now
 from devkit_api.security.principals import ALL_SCOPES, Kind, Principal, Role
 from devkit_api.security.private_files import PrivateFile
+
+log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"hla_devkit_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -49,8 +52,12 @@ class ApiKeyBook:
         self._organization_id = organization_id
 
     def every(self) -> list[ApiKey]:
-        """Every key, oldest first."""
-        return [_from_document(document) for document in self._file.read().get("keys", [])]
+        """Every key, oldest first; a file of another shape holds none."""
+        try:
+            return [_from_document(document) for document in self._file.read().get("keys", [])]
+        except (TypeError, KeyError, ValueError):
+            log.error("the keys file has another shape than ours and is not used")
+            return []
 
     def create(
         self, name: str, *, user_id: str, role: Role, scopes: frozenset[str], days: int | None
@@ -103,4 +110,8 @@ def _digest(salt: str, secret: str) -> str:
 
 
 def _from_document(document: dict[str, Any]) -> ApiKey:
-    return ApiKey(**{**document, "scopes": tuple(document["scopes"])})
+    key = ApiKey(**{**document, "scopes": tuple(document["scopes"])})
+    Role(key.role)
+    if key.expires_at is not None:
+        datetime.fromisoformat(key.expires_at)
+    return key

@@ -43,7 +43,7 @@ class Login:
         """New tokens for a refresh token that was not used before. Raises `LoginRefused`."""
         async with self._lock:
             record = await self._store.get(COLLECTION, _key(token))
-            if record is None or record["expires"] < time.time():
+            if record is None or not _is_whole(record) or record["expires"] < time.time():
                 raise LoginRefused(reason="the refresh token is not valid")
             if record["used"]:
                 await self._revoke(record["family"])
@@ -66,7 +66,8 @@ class Login:
     async def sweep(self) -> None:
         """Forget tokens that have expired."""
         async for key, record in self._store.scan(COLLECTION):
-            if record.get("expires", 0) < time.time():
+            expires = record.get("expires")
+            if not isinstance(expires, int | float) or expires < time.time():
                 await self._store.delete(COLLECTION, key)
 
     async def _tokens(self, user: User, family: str) -> dict[str, Any]:
@@ -87,6 +88,11 @@ class Login:
         async for key, record in self._store.scan(COLLECTION):
             if record.get("family") == family or (user_id is not None and record.get("user_id") == user_id):
                 await self._store.delete(COLLECTION, key)
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    kinds = {"family": str, "user_id": str, "used": bool, "expires": int | float}
+    return all(isinstance(record.get(name), kind) for name, kind in kinds.items())
 
 
 def _key(token: str) -> str:

@@ -57,7 +57,7 @@ class TokenBuckets:
 
 
 class RateLimiter:
-    """The classes of requests: `read`, `write`, `run`, and `login` for wrong credentials."""
+    """The classes of requests: `read`, `write`, `run`, `login`, and `refused` for wrong credentials."""
 
     def __init__(self, limits: dict[str, RateLimit | None]) -> None:
         self._classes = {name: TokenBuckets(limit) for name, limit in limits.items() if limit is not None}

@@ -41,14 +41,14 @@ _LOGIN, _REFRESH, _LOGOUT = LoginSchema(), RefreshSchema(), LogoutSchema()
 
 async def login(request: web.Request) -> web.Response:
     """Tokens for an address and a password; every try counts against the caller's address."""
-    rate_limit.count_refusal(request)
+    rate_limit.count_login(request)
     body = await read_body(request, _LOGIN)
     return _private(await request.app[LOGIN].sign_in(body["email"], body["password"]))
 
 
 async def refresh(request: web.Request) -> web.Response:
     """New tokens for a refresh token, which is spent by this."""
-    rate_limit.count_refusal(request)
+    rate_limit.count_login(request)
     body = await read_body(request, _REFRESH)
     return _private(await request.app[LOGIN].refresh(body["refresh_token"]))
 

@@ -68,7 +68,7 @@ class Sessions:
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefused("the token has expired") from None
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError):
             raise TokenRefused("the token is not valid here") from None
         return self._principal(claims)
 

@@ -181,7 +181,8 @@ def _take_lock(path: Path) -> int:
 @wrap
 def _remove_leftovers(root: Path) -> None:
     for leftover in root.glob("*/*/.*.tmp"):
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError):
+            leftover.unlink()
 
 
 @wrap
