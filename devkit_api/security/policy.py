@@ -38,6 +38,7 @@ POLICIES: dict[str, Policy] = {
     "runs:read": Policy(_CREDENTIAL, own_run=True),
     "runs:cancel": Policy(_KEY),
     "runs:callback": Policy(_TOKEN, own_run=True),
+    "data:read": Policy(_CREDENTIAL),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
 }
