@@ -19,6 +19,10 @@ _PLAIN = re.compile(
     r"(?:HLA-)?(A|B|C|E|F|G|DRB[1345]|DR[AB]|DQ[AB]1|DP[AB]1)\*([0-9]{2,3}(?::[0-9]{2,3}){1,3}[NLSCAQ]?)"
 )
 
+_PLAIN_PAIR = re.compile(
+    r"(?:HLA-)?((?:DQ|DP|DR)A1?\*[0-9]{2,3}:[0-9]{2,3})[/-]((?:DQ|DP|DR)B[1345]\*[0-9]{2,3}:[0-9]{2,3})"
+)
+
 
 @attrs.frozen
 class AlleleName:
@@ -43,6 +47,9 @@ def allele(text: str) -> AlleleName | None:
     if plain is not None:
         gene, fields = plain.groups()
         return AlleleName(f"HLA-{gene}*{fields}", f"HLA-{gene}", "II" if gene.startswith("D") else "I")
+    pair = _PLAIN_PAIR.fullmatch(text.strip().upper())
+    if pair is not None:
+        return AlleleName(f"HLA-{pair[1]}/{pair[2]}", f"HLA-{pair[1].split('*')[0]}", "II")
     # Its tables take a moment to load: only for the other ways to write a name.
     from mhcgnomes import Allele, Pair, parse
 

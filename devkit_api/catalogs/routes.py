@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -37,7 +38,8 @@ def typed_read(name: str) -> Handler:
         raw = await read_json(request) if request.method == "POST" else _once(request)
         if not isinstance(raw, dict):
             filters.refuse("body", "it must be one JSON object", entity.filters)
-        query = reads.parse(entity, raw)
+        # Unusual spellings of alleles are looked up in tables that take seconds to load the first time.
+        query = await asyncio.to_thread(reads.parse, entity, raw) if "hla_allele" in raw else reads.parse(entity, raw)
         service = request.app[CATALOGS]
         scope = await service.resolve(*_pair(request), query.version)
         return json_answer(await reads.read(service, entity, query, scope))

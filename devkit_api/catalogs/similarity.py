@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from statistics import fmean, median
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from devkit_api.catalogs.filters import Condition, allele_name, allele_values
+from devkit_api.catalogs.filters import Condition, allele_name
 from devkit_api.catalogs.models import Scope
 from devkit_api.catalogs.reads import Record, records
 from devkit_api.database.pool import Pool
@@ -59,7 +60,7 @@ async def rank(pool: Pool, scope: Scope, body: dict[str, Any]) -> Record:
     """The best peptides of the length, figures over all of them, and a thinned-out score curve."""
     codes = "".join(body["amino_acids"]).upper()
     weights = [float(weight) for row in body["matrix"] for weight in row]
-    names = [allele_values(allele_name("hla_alleles", name))[0] for name in body.get("hla_alleles") or ()] or None
+    names = await asyncio.to_thread(_names, body.get("hla_alleles") or []) or None
     values = (
         weights, len(codes), codes, body["length"], codes, scope.segments, body["length"], names, scope.segments, names,
     )  # fmt: skip
@@ -78,6 +79,10 @@ async def rank(pool: Pool, scope: Scope, body: dict[str, Any]) -> Record:
             "highlight_points": [{"rank": row["rank"], "score": row["score"]} for row in top],
         },
     }
+
+
+def _names(given: list[str]) -> list[str]:
+    return [allele_name("hla_alleles", name) for name in given]
 
 
 def _stats(scores: list[float]) -> dict[str, float | None]:

@@ -30,7 +30,7 @@ _REFUSED_FUNCTIONS = frozenset(
         "inet_client_addr", "nextval", "setval", "currval", "lastval", "txid_current", "to_regclass", "to_regproc",
         "to_regrole", "has_table_privilege", "has_database_privilege", "obj_description", "col_description",
         "current_user", "session_user", "current_database", "current_schema", "current_schemas", "current_catalog",
-        "current_role", "user",
+        "current_role", "user", "current_version",
     }
 )  # fmt: skip
 _REFUSED_PREFIXES = ("pg_", "lo_", "dblink", "binary_upgrade_", "postgres_fdw", "has_", "inet_", "amvalidate")
@@ -102,6 +102,8 @@ def _check_relations(statement: Any) -> None:
     """Every table is one of the catalog's, or named by a WITH of the statement."""
     common = {cte.alias_or_name for cte in statement.find_all(exp.CTE)}
     for table in statement.find_all(exp.Table):
+        if isinstance(table.this, exp.Func) and (table.db or table.catalog):
+            raise SqlRefused(reason="functions are called without a schema")
         if isinstance(table.this, exp.Func) or not isinstance(table.this, exp.Identifier):
             continue  # a function in FROM: looked at as a function
         schema, name = table.db.lower(), table.name

@@ -26,6 +26,8 @@ _TOO_MANY_ROWS = "DK001"
 _TOO_MANY_BYTES = "DK002"
 # Classes of SQLSTATE whose message speaks of the statement and its data alone.
 _TELLABLE = ("21", "22", "42", "0A", "24", "2F", "34", "54")
+# Lost connections, shutdowns, broken disks, bugs: not the statement's doing.
+_OURS = ("08", "57", "58", "F0", "XX")
 _PRIVILEGE = ("42501", "25006")
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -127,6 +129,8 @@ def _explain(exc: psycopg2.Error, limits: SqlLimits) -> Exception:
         return SqlInvalid(reason=_message(exc), details=_place(exc))
     if code.startswith("53"):
         return SqlInvalid(reason="it needs more memory or disk than queries get")
+    if code and not code.startswith(_OURS):
+        return SqlInvalid(reason="PostgreSQL refuses it", details={"sqlstate": code})
     unexpected: Exception = exc
     return unexpected
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from devkit_api import __version__
+from devkit_api.cli.catalog import catalog
 from devkit_api.cli.client import DevkitUnreachable, RequestFailed
 from devkit_api.cli.local import doctor, env
 from devkit_api.cli.remote import register, reset, run
@@ -25,7 +26,7 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, doctor, register, run, reset):
+for command in (serve, env, doctor, register, run, reset, catalog):
     cli.add_command(command)
 
 

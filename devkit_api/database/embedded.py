@@ -23,7 +23,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -76,11 +76,14 @@ class EmbeddedPostgres:
         """Whether a server of this cluster accepts connections."""
         return self._status() == "ready" and self._process() is not None
 
-    async def start(self) -> Target:
-        """Start, making the cluster first if there is none. Raises `SettingsError` with what to do."""
+    async def start(self, changes: Mapping[str, str] | None = None) -> Target:
+        """Start, making the cluster first if there is none; `changes` go over the server's usual settings.
+
+        Raises `SettingsError` with what to do.
+        """
         await asyncio.to_thread(self._prepare)
         await self._end_leftover()
-        await asyncio.to_thread(self._launch)
+        await asyncio.to_thread(self._launch, changes or {})
         await self._until_ready()
         return self.target
 
@@ -147,7 +150,7 @@ class EmbeddedPostgres:
             reason = f"a PostgreSQL of an earlier devkit (process {process.pid}) does not stop"
             raise SettingsError([Problem(str(self.data), reason, f"kill -INT {process.pid}")]) from None
 
-    def _launch(self) -> None:
+    def _launch(self, changes: Mapping[str, str]) -> None:
         settings = {
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket_folder),
@@ -156,6 +159,7 @@ class EmbeddedPostgres:
             "max_connections": "60",
             "jit": "off",
             "log_line_prefix": "%m [%p] ",
+            **changes,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = ["/bin/sh", "-c", _KEEPER, "devkit-postgres", str(_binaries()), str(self.data), *options]

@@ -42,7 +42,7 @@ async def running(database: Database, embedded: EmbeddedPostgres | None) -> Asyn
     if embedded is not None:
         await embedded.start()
     try:
-        await _reach(database.target)
+        await prepare(database.target)
         await database.open()
         try:
             yield
@@ -53,7 +53,7 @@ async def running(database: Database, embedded: EmbeddedPostgres | None) -> Asyn
             await embedded.stop()
 
 
-async def _reach(target: Target) -> None:
+async def prepare(target: Target) -> None:
     """Migrate and seed. A server that is only starting is waited for; one that refuses us is a wrong setting."""
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(psycopg2.OperationalError),
@@ -64,7 +64,7 @@ async def _reach(target: Target) -> None:
     try:
         async for attempt in attempts:
             with attempt:
-                await asyncio.to_thread(_prepare, target)
+                await asyncio.to_thread(_migrate_and_seed, target)
     except psycopg2.Error as exc:
         log.debug("the database cannot be prepared", exc_info=exc)
         reason = f"the database {target.name} at {target.host}:{target.port} cannot be prepared ({_why(exc)})"
@@ -72,7 +72,7 @@ async def _reach(target: Target) -> None:
         raise SettingsError([Problem(f"{PREFIX}DB_HOST", reason, fix)]) from exc
 
 
-def _prepare(target: Target) -> None:
+def _migrate_and_seed(target: Target) -> None:
     applied = migrate(target)
     seeded = seed(target)
     if applied or seeded:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -98,3 +100,33 @@ def sdk_client(devkit: DevkitProcess, config: Path, monkeypatch: pytest.MonkeyPa
 def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> APIClient:
     """The SDK as a user has it."""
     return sdk_client(catalog_devkit, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def external(folder: Path) -> Iterator[dict[str, str]]:
+    """Settings of a PostgreSQL with passwords over TCP on loopback, whose owner is no superuser."""
+    home = folder / f"external-{uuid.uuid4().hex[:8]}"
+    server = EmbeddedPostgres(home)
+    password = "a-password-of-the-tests-1"
+    asyncio.run(server.start())
+    connection = psycopg2.connect(**server.target.owner())
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
+        cursor.execute("CREATE DATABASE external OWNER external_owner")
+    connection.close()
+    asyncio.run(server.stop())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hba = "host all all 127.0.0.1/32 scram-sha-256\n"
+    (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
+    tcp = EmbeddedPostgres(home)
+    asyncio.run(tcp.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
+    yield {
+        "db_host": "127.0.0.1",
+        "db_port": str(port),
+        "db_name": "external",
+        "db_user": "external_owner",
+        "db_password": password,
+    }
+    asyncio.run(tcp.stop())

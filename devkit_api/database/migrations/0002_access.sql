@@ -9,26 +9,17 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'devkit_sql') THEN
         CREATE ROLE devkit_sql;
     END IF;
-    ALTER ROLE devkit_sql LOGIN NOINHERIT NOCREATEDB NOCREATEROLE CONNECTION LIMIT 20;
+    ALTER ROLE devkit_sql LOGIN NOINHERIT CONNECTION LIMIT 30;
     ALTER ROLE devkit_sql SET default_transaction_read_only = on;
     ALTER ROLE devkit_sql SET search_path = observation, vocabulary, reference;
-    ALTER ROLE devkit_sql SET temp_file_limit = '2GB';
-EXCEPTION WHEN insufficient_privilege THEN
-    -- temp_file_limit is for superusers to set; on an external server its own limit holds.
-    ALTER ROLE devkit_sql LOGIN NOINHERIT CONNECTION LIMIT 20;
-    ALTER ROLE devkit_sql SET default_transaction_read_only = on;
-    ALTER ROLE devkit_sql SET search_path = observation, vocabulary, reference;
-END $$;
-
-DO $$
-BEGIN
-    EXECUTE format('REVOKE CREATE, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE 'REVOKE ALL ON SCHEMA public FROM PUBLIC';
-    IF current_setting('is_superuser') = 'off' THEN
+    IF current_setting('is_superuser') = 'on' THEN
+        ALTER ROLE devkit_sql SET temp_file_limit = '2GB';
+    ELSE
+        -- To stop its queries.
         EXECUTE 'GRANT devkit_sql TO CURRENT_USER';
     END IF;
-EXCEPTION WHEN insufficient_privilege THEN
-    NULL;  -- the database belongs to someone else, who decides
+    EXECUTE format('REVOKE CREATE, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE 'REVOKE ALL ON SCHEMA public FROM PUBLIC';
 END $$;
 
 -- Functions that reach beyond the tables. They are the server's own: only a superuser can close them, which the
