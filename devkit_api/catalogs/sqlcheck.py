@@ -18,7 +18,7 @@ from sqlglot.errors import SqlglotError
 from devkit_api.catalogs.writer import TABLES
 from devkit_api.errors import SqlInvalid, SqlRefused
 
-MAX_SQL = 1_000_000
+MAX_BOUND = 4_000_000
 RELATIONS = frozenset({*TABLES, "sample_peptide_binders"})
 _TIERS = frozenset(TABLES.values())
 _REFUSED_FUNCTIONS = frozenset(
@@ -39,8 +39,8 @@ _REFUSED_TYPES = ("regclass", "regproc", "regrole", "regnamespace", "regtype", "
 
 def check(sql: str) -> None:
     """Refuse what is not one query over the catalog's tables. Raises `SqlInvalid` or `SqlRefused`."""
-    if len(sql) > MAX_SQL:
-        raise SqlInvalid(reason=f"it is longer than {MAX_SQL} characters")
+    if len(sql) > MAX_BOUND:
+        raise SqlInvalid(reason=f"it is longer than {MAX_BOUND} characters with its parameters")
     statement = _parse(sql)
     if not isinstance(statement, (exp.Select, exp.SetOperation, exp.Subquery, exp.Values, exp.Table)):
         raise SqlRefused(reason="only a query (SELECT) can be run")

@@ -17,11 +17,11 @@ from marshmallow import fields, validate
 
 from devkit_api import jsonio
 from devkit_api.catalogs.models import Scope
-from devkit_api.catalogs.sqlcheck import MAX_SQL, check
 from devkit_api.database.pool import Pool, StatementCancelled, execute
 from devkit_api.errors import SqlInvalid, SqlRefused, SqlResultTooLarge, SqlTimeout
 from devkit_api.schemas import StrictSchema
 
+MAX_SQL = 1_000_000
 _TOO_MANY_ROWS = "DK001"
 _TOO_MANY_BYTES = "DK002"
 # Classes of SQLSTATE whose message speaks of the statement and its data alone.
@@ -55,7 +55,7 @@ async def run_query(pool: Pool, scope: Scope, limits: SqlLimits, sql: str, param
     async def work(cursor: Any) -> bytes:
         statement = bind(cursor, sql, params)
         # Parsing a long statement takes its time: not on the event loop.
-        await asyncio.to_thread(check, statement)
+        await asyncio.to_thread(_check, statement)
         try:
             return await _read_only(cursor, scope, limits, statement)
         except psycopg2.Error as exc:
@@ -65,6 +65,12 @@ async def run_query(pool: Pool, scope: Scope, limits: SqlLimits, sql: str, param
         return await pool.run(work)
     except StatementCancelled:
         raise SqlTimeout(seconds=limits.seconds) from None
+
+
+def _check(statement: str) -> None:
+    from devkit_api.catalogs.sqlcheck import check  # the parser is loaded by the first query, not by every start
+
+    check(statement)
 
 
 def bind(cursor: Any, sql: str, params: Sequence[Any]) -> str:

@@ -127,7 +127,9 @@ class VersionWriter:
             sql.Identifier(columns[0]),
         )  # fmt: skip
         self._cursor.execute(statement, [[row[0] for row in rows]])
-        return dict(self._cursor.fetchall())
+        ids = dict(self._cursor.fetchall())
+        # In the order of `rows`: what follows may go by position.
+        return {row[0]: ids[row[0]] for row in rows}
 
     def _insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], conflict: str = "") -> None:
         statement = self._statement(table, columns) + sql.SQL(conflict)

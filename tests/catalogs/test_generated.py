@@ -1,7 +1,5 @@
 """`catalog generate`: deterministic, loaded beside a running devkit, and read whole through the SDK."""
 
-
-
 from __future__ import annotations
 
 import subprocess
@@ -30,7 +28,7 @@ COUNT, SAMPLES = 50_000, 40
 def _generate(devkit: DevkitProcess, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "devkit_api", "catalog", "generate", *options]
     return subprocess.run(
-        command, env=devkit.environment(), cwd=devkit.root, capture_output=True, text=True, timeout=240
+        command, env=devkit.environment(), cwd=devkit.root, capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -181,12 +179,11 @@ def test_positions_are_exact(ask: Ask) -> None:
     ) == [(0,)]
 
 
-@pytest.mark.parametrize("table", VERSIONED)
+@pytest.mark.parametrize("table", sorted({*VERSIONED} - {"raw_files", "search_sessions"}))
 def test_a_ready_version_never_changes(ask: Ask, table: str) -> None:
     (schema,) = ask("SELECT table_schema FROM information_schema.tables WHERE table_name = %s AND table_schema IN"
                     " ('observation', 'vocabulary')", table)[0]  # fmt: skip
-    if ask(f"SELECT count(*) FROM {schema}.{table}") == [(0,)]:
-        pytest.skip("no rows of this table are generated")
+    assert ask(f"SELECT count(*) FROM {schema}.{table}") != [(0,)]
     with pytest.raises(psycopg2.errors.RestrictViolation):
         ask(f"UPDATE {schema}.{table} SET segment = segment RETURNING 1")
 
@@ -221,7 +218,13 @@ def test_command_line_of_the_sdk_lists_catalogs_and_tables(generated: DevkitProc
     def cli(*arguments: str) -> str:
         command = [str(Path(sys.executable).with_name("hla-compass")), "data", *arguments]
         done = subprocess.run(
-            command, env=generated.sdk_environment(), cwd=generated.root, capture_output=True, text=True, timeout=60
+            command,
+            env=generated.sdk_environment(),
+            cwd=generated.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -230,3 +233,16 @@ def test_command_line_of_the_sdk_lists_catalogs_and_tables(generated: DevkitProc
     cli("use", "devkit/synthetic")
     assert "sample_peptide_mappings" in cli("tables")
     cli("views", "list")
+
+
+def test_keys_hold_although_they_are_not_checked_on_the_way(ask: Ask) -> None:
+    keys = ask(
+        "SELECT conrelid::regclass::text, a.attname, confrelid::regclass::text, f.attname FROM pg_constraint c"
+        " JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = conkey[1]"
+        " JOIN pg_attribute f ON f.attrelid = confrelid AND f.attnum = confkey[1]"
+        " WHERE contype = 'f' AND connamespace::regnamespace::text IN ('observation', 'vocabulary')"
+    )
+    assert len(keys) > 20
+    for table, column, other, key in keys:
+        statement = f"SELECT count(*) FROM {table} t WHERE t.{column} IS NOT NULL"
+        assert ask(f"{statement} AND NOT EXISTS (SELECT FROM {other} o WHERE o.{key} = t.{column})") == [(0,)], table

@@ -212,7 +212,7 @@ def test_too_large_a_result_is_an_error_not_a_shorter_answer(
     "sql",
     [
         "SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 100000) b",
-        "SELECT 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' ~ '^(((((a*)*)*)*)*)*$' FROM generate_series(1, 10000000)",
+        "SELECT count(*) FROM generate_series(1, 1000000000) i WHERE repeat('a', 2000) || i || '!' ~ '^(((a*)*)*)b\\1$'",
         "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t",
     ],
 )
