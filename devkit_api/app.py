@@ -10,6 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
+from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
+from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
+from devkit_api.catalogs.service import CatalogService
+from devkit_api.catalogs.sqldoor import SqlLimits
+from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.middleware import chain, cors, headers
@@ -60,6 +66,7 @@ SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
+EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
@@ -81,11 +88,14 @@ def create_app(settings: Settings) -> web.Application:
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
     _build_domains(app, settings, credentials)
+    _build_catalogs(app, settings)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
-    lives: tuple[Context, ...] = (_state_lock, _object_store, _module_registry, _executor, _run_supervisor, _watcher)
+    lives: tuple[Context, ...] = (
+        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _watcher,
+    )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
 
@@ -164,9 +174,20 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
     )
 
 
+def _build_catalogs(app: web.Application, settings: Settings) -> None:
+    """The database is made but not started; without catalogs there is none."""
+    app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
+    app[EMBEDDED] = None
+    if not settings.catalogs:
+        app[CATALOGS] = CatalogService(None)
+        return
+    database, app[EMBEDDED] = build_database(settings)
+    app[CATALOGS] = CatalogService(database)
+
+
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
-    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES]
+    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -183,6 +204,16 @@ async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].open()
     yield
     await app[OBJECTS].close()
+
+
+async def _database(app: web.Application) -> AsyncIterator[None]:
+    if not app[SETTINGS].catalogs:
+        yield
+        return
+    database = app[CATALOGS].database
+    async with running(database, app[EMBEDDED]):
+        app[HEALTH].checks["database"] = database.check
+        yield
 
 
 async def _module_registry(app: web.Application) -> AsyncIterator[None]:
@@ -266,7 +297,6 @@ def _refuse_unsupported(settings: Settings) -> None:
         "STATE_BACKEND": settings.state_backend != "json",
         "EXECUTOR": settings.executor != "local",
         "S3_ENDPOINT": settings.s3_endpoint is not None,
-        "DB_HOST": settings.db_host is not None,
     }
     problems = [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")

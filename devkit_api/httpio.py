@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -17,6 +17,7 @@ from devkit_api.schemas import load
 T = TypeVar("T")
 
 _THREAD_ABOVE = 256 * 1024
+_LOOK_EVERY = 0.1
 
 
 @attrs.frozen
@@ -109,6 +110,20 @@ def text_query(request: web.Request, name: str, *, max_length: int = 200) -> str
         expected = f"printable text of at most {max_length} characters"
         raise ParameterInvalid(name=name, reason=f"it must be {expected}", details={"expected": expected})
     return raw
+
+
+async def while_connected(request: web.Request, work: Coroutine[Any, Any, T]) -> T:
+    """`work`, cancelled when the caller's connection closes: the server itself lets handlers run on."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait([task], timeout=_LOOK_EVERY))[0]:
+            if request.transport is None or request.transport.is_closing():
+                raise asyncio.CancelledError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
 
 
 def page_answer(items: list[Any], *, page: int, limit: int, total: int) -> dict[str, Any]:

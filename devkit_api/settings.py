@@ -188,6 +188,29 @@ class Settings:
         "Finished runs kept; the oldest finished go first, unfinished ones never.",
         example="1000",
     )
+    catalogs: bool = _setting(
+        "CATALOGS",
+        True,
+        boolean,
+        "Data catalogs; off starts no PostgreSQL, and their addresses answer 503.",
+        example="on",
+    )
+    sql_timeout: float = _setting(
+        "SQL_TIMEOUT", 30.0, positive_seconds(3600), "Longest time one SQL query of a user may take.", example="30"
+    )
+    sql_max_rows: int = _setting(
+        "SQL_MAX_ROWS", 100_000, whole_number(1, 10_000_000), "Most rows one SQL query may answer.", example="100000"
+    )
+    sql_max_bytes: int = _setting(
+        "SQL_MAX_BYTES",
+        64 * 1024 * 1024,
+        whole_number(1024, 1024**3),
+        "Most bytes of JSON one SQL query may answer.",
+        example="67108864",
+    )
+    db_pool_size: int = _setting(
+        "DB_POOL_SIZE", 10, whole_number(1, 50), "Most database connections for the devkit itself.", example="10"
+    )
     db_host: str | None = _setting(
         "DB_HOST", None, host_name, "PostgreSQL host; unset starts the embedded server.", example="db.lab.example"
     )

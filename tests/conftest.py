@@ -37,7 +37,7 @@ async def make_client(tmp_path: Path) -> Any:
     clients = []
 
     async def make(**settings: Any) -> TestClient[Any, Any]:
-        environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "state")}
+        environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "state"), "DEVKIT_CATALOGS": "off"}
         environ |= {f"DEVKIT_{name.upper()}": str(value) for name, value in settings.items()}
         app = create_app(load_settings(environ))
         client = TestClient(DevkitServer(app), headers={"X-API-Key": TEST_KEY})

@@ -8,6 +8,7 @@ import click
 
 from devkit_api import __version__
 from devkit_api.cli.access import keys, users
+from devkit_api.cli.catalog import catalog
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed
 from devkit_api.cli.files import files
 from devkit_api.cli.local import doctor, env, token
@@ -27,7 +28,7 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, token, doctor, keys, users, register, run, files, reset):
+for command in (serve, env, token, doctor, keys, users, register, run, files, catalog, reset):
     cli.add_command(command)
 
 

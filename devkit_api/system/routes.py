@@ -39,6 +39,7 @@ async def index(request: web.Request) -> web.Response:
                 "modules": "/v1/modules",
                 "runs": "/v1/module-runs",
                 "errors": "/docs/errors",
+                "catalogs": "/v1/data-catalogs",
             },
         }
     )
@@ -47,7 +48,7 @@ async def index(request: web.Request) -> web.Response:
 async def version(_request: web.Request) -> web.Response:
     """`GET /v1/system/version` (wire-contract A.1)."""
     return json_answer(
-        {"api_version": "6.0.2", "devkit_version": __version__, "features": {"scientific_typed_post": False}}
+        {"api_version": "6.0.2", "devkit_version": __version__, "features": {"scientific_typed_post": True}}
     )
 
 

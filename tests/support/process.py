@@ -38,6 +38,7 @@ class DevkitProcess:
             "DEVKIT_API_KEY": TEST_KEY,
             "DEVKIT_PORT": "0",
             "DEVKIT_LOG_FORMAT": "json",
+            "DEVKIT_CATALOGS": "off",
             **({"DEVKIT_MODULES_DIR": str(self.modules)} if self.modules else {}),
             **{f"DEVKIT_{name.upper()}": str(value) for name, value in self.settings.items()},
         }

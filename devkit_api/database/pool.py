@@ -1,0 +1,226 @@
+"""The aiopg pools, and what aiopg leaves to its users.
+
+Its edges, handled here and nowhere else:
+- A statement the server cancels (its timeout) surfaces as `CancelledError`, as if the task were cancelled. It is told
+  apart by `Task.cancelling()` and becomes `StatementCancelled`.
+- Cancelling a task closes the connection, and leaves the statement running: the backend is told to stop as well.
+- Connections are in autocommit: a transaction is explicit.
+- After a restart of the server a pool is full of dead connections: they are dropped and the work is tried again, as
+  often as there can be dead ones.
+- `wait_closed()` waits for connections in use without end: it is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import aiopg
+import attrs
+import psycopg2
+
+from devkit_api.database.target import Target
+from devkit_api.errors import Unavailable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+_CLOSE_SECONDS = 5.0
+_ACQUIRE_SECONDS = 5.0
+
+
+class StatementCancelled(Exception):
+    """The server ended the statement: its time was up, or someone cancelled it."""
+
+
+@attrs.define
+class PoolCounts:
+    """For metrics: how often a pool was asked, and how often it had to connect."""
+
+    acquired: int = 0
+    connected: int = 0
+
+
+class Pool:
+    """One aiopg pool. Lives on the event loop it was opened on."""
+
+    def __init__(
+        self, arguments: dict[str, Any], size: int, statement_seconds: float, stopper: dict[str, Any] | None = None
+    ) -> None:
+        self.counts = PoolCounts()
+        self._stopper = stopper or arguments
+        self.size = size
+        self._arguments = arguments
+        self._statement_seconds = statement_seconds
+        self._pool: Any = None
+
+    async def open(self, *, ready: int = 1) -> None:
+        """Connect `ready` times; the rest when needed."""
+        milliseconds = int(self._statement_seconds * 1000)
+        self._pool = await aiopg.create_pool(
+            minsize=ready,
+            maxsize=self.size,
+            timeout=self._statement_seconds + 5,
+            enable_json=False,
+            enable_hstore=False,
+            enable_uuid=False,
+            on_connect=self._connected,
+            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000",
+            **self._arguments,
+        )
+
+    async def close(self) -> None:
+        """Close what is free, wait a moment for what is in use, then close that too."""
+        if self._pool is None:
+            return
+        self._pool.close()
+        try:
+            await asyncio.wait_for(self._pool.wait_closed(), _CLOSE_SECONDS)
+        except TimeoutError:
+            self._pool.terminate()
+        self._pool = None
+
+    @property
+    def in_use(self) -> int:
+        """Connections that work now."""
+        return 0 if self._pool is None else self._pool.size - self._pool.freesize
+
+    async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """`work(cursor)` on a pooled connection. Tried again when the connection was dead, so let it only read."""
+        for _ in range(self.size + 1):
+            try:
+                async with self.cursor() as cursor:
+                    return await work(cursor)
+            except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+                if not _connection_lost(exc):
+                    raise
+                lost = exc
+        log.warning("the database does not answer", exc_info=lost)
+        raise unavailable() from None
+
+    async def run_reading(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """`run`, where a statement the server stopped is answered as an overloaded database."""
+        try:
+            return await self.run(work)
+        except StatementCancelled:
+            raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
+
+    @asynccontextmanager
+    async def cursor(self) -> AsyncIterator[Any]:
+        """A cursor on a connection of its own. Raises `Unavailable` when there is none to be had in time."""
+        connection = await self._acquire()
+        pid = connection.raw.info.backend_pid
+        try:
+            async with connection.cursor() as cursor:
+                yield cursor
+        except asyncio.CancelledError:
+            if connection.closed:
+                await asyncio.shield(self._stop_backend(pid))
+            raise
+        finally:
+            await self._release(connection)
+
+    async def _acquire(self) -> Any:
+        if self._pool is None:
+            raise unavailable()
+        self.counts.acquired += 1
+        try:
+            return await asyncio.wait_for(self._pool._acquire(), _ACQUIRE_SECONDS)
+        except (TimeoutError, psycopg2.OperationalError, RuntimeError):
+            raise unavailable() from None
+
+    async def _release(self, connection: Any) -> None:
+        """Back to the pool; a connection in the middle of something is closed instead."""
+        raw = connection.raw
+        idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
+        if not connection.closed and (raw.isexecuting() or raw.get_transaction_status() != idle):
+            connection.close()
+        await asyncio.shield(self._pool.release(connection))
+
+    async def _connected(self, _connection: Any) -> None:
+        self.counts.connected += 1
+
+    async def _stop_backend(self, pid: int) -> None:
+        """End what a cancelled task left running. By a connection of its own: the pool may be all busy."""
+        with suppress(psycopg2.Error, TimeoutError):
+            await asyncio.to_thread(_terminate, self._stopper, pid, self._arguments["user"])
+
+
+@attrs.frozen
+class Database:
+    """The owner's pool for the devkit's own statements, the reader's for users' SQL."""
+
+    target: Target
+    owner: Pool
+    reader: Pool
+
+    async def open(self) -> None:
+        """Connect."""
+        await self.owner.open()
+        await self.reader.open(ready=0)
+
+    async def close(self) -> None:
+        """Close both pools."""
+        await self.reader.close()
+        await self.owner.close()
+
+    async def check(self) -> None:
+        """For health: one statement and back."""
+        await fetch(self.owner, "SELECT 1")
+
+
+def make_database(target: Target, size: int, statement_seconds: float) -> Database:
+    """Pools for a target; nothing is opened yet. The reader's own timeout is set per query."""
+    reader = Pool(target.reader(), max(2, size // 2), statement_seconds, stopper=target.owner())
+    return Database(target, Pool(target.owner(), size, statement_seconds), reader)
+
+
+async def execute(cursor: Any, statement: Any, parameters: Sequence[Any] | None = None) -> None:
+    """`cursor.execute`, with the server's own cancellation told apart from the task's."""
+    try:
+        await cursor.execute(statement, parameters)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise StatementCancelled from None
+
+
+async def fetch(pool: Pool, statement: Any, parameters: Sequence[Any] | None = None) -> list[Row]:
+    """All rows of one reading statement."""
+
+    async def work(cursor: Any) -> list[Row]:
+        await execute(cursor, statement, parameters)
+        rows: list[Row] = await cursor.fetchall()
+        return rows
+
+    return await pool.run_reading(work)
+
+
+def unavailable() -> Unavailable:
+    """The database cannot be reached now."""
+    return Unavailable(what="The database", headers=_RETRY)
+
+
+_RETRY = {"Retry-After": "1"}
+
+
+def _connection_lost(exc: psycopg2.Error) -> bool:
+    """SQLSTATE class 08, an administrator's shutdown, or no code at all because the socket closed."""
+    code = exc.pgcode or ""
+    return not code or code.startswith(("08", "57P"))
+
+
+def _terminate(arguments: dict[str, Any], pid: int, user: str) -> None:
+    connection = psycopg2.connect(**arguments)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND usename = %s", [pid, user]
+            )
+    finally:
+        connection.close()

@@ -1,0 +1,132 @@
+"""One devkit process with a database for all tests of this folder that only read, and its client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from hla_compass import APIClient
+
+from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.target import Target
+from tests.support.modules import write_module
+from tests.support.process import TEST_KEY, DevkitProcess
+
+# A module that reads with its run token.
+ASKER = """
+api = self.bind_catalog_id(input_data["catalog_id"])
+peptides = api.get_peptides(filters={"hla_allele": "HLA-B*27:05", "version": input_data["version_id"]})
+counted = api.data.sql.query("SELECT count(*) AS n FROM peptides WHERE length = %s", [9])
+return self.success(results={"sequences": [p["sequence"] for p in peptides], "nonamers": counted["data"][0]["n"]})
+"""
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """Not pytest's own directory: every pytest that starts closes that one to other users, and for root the embedded
+    server is another user.
+    """
+    with tempfile.TemporaryDirectory(prefix="devkit-catalogs-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def catalog_devkit(folder: Path) -> Iterator[DevkitProcess]:
+    """A running devkit with the demo catalog. Tests must leave it as it is."""
+    write_module(folder / "modules" / "asker", ASKER)
+    settings = {"catalogs": "on", "sql_timeout": "2", "sql_max_rows": "20000", "sql_max_bytes": "1000000"}
+    with DevkitProcess(folder / "shared", folder / "modules", **settings) as devkit:
+        yield devkit
+
+
+@pytest.fixture
+def make_devkit(folder: Path) -> Iterator[Callable[..., DevkitProcess]]:
+    """Devkit processes of a test's own."""
+    made: list[DevkitProcess] = []
+
+    def make(**settings: Any) -> DevkitProcess:
+        devkit = DevkitProcess(folder / uuid.uuid4().hex[:8], **settings)
+        made.append(devkit)
+        return devkit
+
+    yield make
+    for devkit in made:
+        devkit.__exit__()
+
+
+@pytest.fixture(scope="session")
+def target(catalog_devkit: DevkitProcess) -> Target:
+    """The database behind `catalog_devkit`."""
+    return EmbeddedPostgres(catalog_devkit.state / "postgres").target
+
+
+@pytest.fixture
+def independent(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Queries of the test's own, as the owner: what answers are checked against."""
+    connection = psycopg2.connect(**target.owner())
+    connection.autocommit = True
+
+    def run(statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.fetchall()
+
+    yield run
+    connection.close()
+
+
+def sdk_client(devkit: DevkitProcess, config: Path, monkeypatch: pytest.MonkeyPatch, key: str = TEST_KEY) -> APIClient:
+    """The real SDK's client of a devkit."""
+    for name in [name for name in os.environ if name.startswith("HLA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HLA_API_ENDPOINT", devkit.endpoint)
+    monkeypatch.setenv("HLA_API_KEY", key)
+    monkeypatch.setenv("HLA_COMPASS_CONFIG_DIR", str(config))
+    monkeypatch.setenv("HLA_RATE_LIMIT_MAX_REQUESTS", "100000")
+    monkeypatch.setenv("HLA_CIRCUIT_THRESHOLD", "100000")
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    return APIClient()
+
+
+@pytest.fixture
+def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> APIClient:
+    """The SDK as a user has it."""
+    return sdk_client(catalog_devkit, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def external(folder: Path) -> Iterator[dict[str, str]]:
+    """Settings of a PostgreSQL with passwords over TCP on loopback, whose owner is no superuser."""
+    home = folder / f"external-{uuid.uuid4().hex[:8]}"
+    server = EmbeddedPostgres(home)
+    password = "a-password-of-the-tests-1"
+    asyncio.run(server.start())
+    connection = psycopg2.connect(**server.target.owner())
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
+        cursor.execute("CREATE DATABASE external OWNER external_owner")
+    connection.close()
+    asyncio.run(server.stop())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    hba = "host all all 127.0.0.1/32 scram-sha-256\n"
+    (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
+    tcp = EmbeddedPostgres(home)
+    asyncio.run(tcp.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
+    yield {
+        "db_host": "127.0.0.1",
+        "db_port": str(port),
+        "db_name": "external",
+        "db_user": "external_owner",
+        "db_password": password,
+    }
+    asyncio.run(tcp.stop())

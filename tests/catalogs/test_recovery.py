@@ -1,0 +1,82 @@
+"""PostgreSQL restarted under load: only what is in flight fails, and the devkit recovers by itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+
+from devkit_api.database.embedded import EmbeddedPostgres
+from tests.support.process import DevkitProcess
+
+pytestmark = pytest.mark.process
+
+DATA = "/v1/api/data/alithea-bio/immunopeptidomics"
+
+
+def _restart(devkit: DevkitProcess) -> psutil.Popen:
+    """What an operator does: end every session, then start the server again with its own settings."""
+    server = EmbeddedPostgres(devkit.state / "postgres")
+    process = psutil.Process(int((server.data / "postmaster.pid").read_text().splitlines()[0]))
+    command, owner = process.cmdline(), process.username()
+    # Its keeper waits for the devkit's pipe; the new server is the keeper's all the same, as it goes by the folder.
+    process.terminate()
+    process.send_signal(2)
+    psutil.wait_procs([process], timeout=20)
+    started = psutil.Popen(
+        command, stdin=-3, stdout=-3, stderr=-3, start_new_session=True, cwd="/",
+        **({"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 else {}),
+    )  # fmt: skip
+    assert started.is_running()
+    return started
+
+
+def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess], tmp_path: Path) -> None:
+    devkit = make_devkit(catalogs="on").start()
+    seen: Counter[int] = Counter()
+    late: Counter[int] = Counter()
+    odd: list[str] = []
+    restarted, done = threading.Event(), threading.Event()
+
+    def load() -> None:
+        while not done.is_set():
+            answer = devkit.request("POST", DATA + "/query", json={"sql": "SELECT count(*) AS n FROM peptides"})
+            (late if restarted.is_set() else seen)[answer.status_code] += 1
+            if answer.status_code == 503 and not answer.headers.get("Retry-After", "").isdigit():
+                odd.append(answer.text)
+            if answer.status_code == 200 and answer.json()["data"] != [{"n": 63}]:
+                odd.append(answer.text)
+            if answer.status_code not in {200, 503}:
+                odd.append(answer.text)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        started = _restart(devkit)
+        server = EmbeddedPostgres(devkit.state / "postgres")
+        while not server.is_running:
+            done.wait(0.02)
+        restarted.set()
+        while late[200] < 50 and not odd:
+            done.wait(0.02)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert not odd, odd[:3]
+    assert set(seen) | set(late) <= {200, 503}
+    assert devkit.request("GET", "/v1/system/ready").status_code == 200
+    connection = psycopg2.connect(**server.target.owner())
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'hla-compass-devkit'")
+        assert cursor.fetchone()[0] <= 16  # both pools, and this connection
+    connection.close()
+    assert devkit.stop() == 0
+    assert started.wait(timeout=20) == 0, "the restarted server stops with the devkit as well"
