@@ -45,6 +45,7 @@ POLICIES: dict[str, Policy] = {
     "runs:read": Policy(_CREDENTIAL, scope="read", own_run=True),
     "runs:cancel": Policy(_PEOPLE, scope="write"),
     "runs:callback": Policy(_TOKEN, own_run=True),
+    "data:read": Policy(_PEOPLE, scope="read"),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
 }
