@@ -128,9 +128,11 @@ class LocalData:
         """The real path behind `parts`; whatever the disk answers on the way becomes a catalogue error."""
         shown = "/".join(parts)
         try:
-            real = base.joinpath(*parts).resolve(strict=True)
-            if not all(map(_is_plain, parts)) or not self._is_shown(base, real):
-                raise DataNotFound(path=shown)
+            real = base
+            for part in parts:  # each step by itself: a way that leaves the root and comes back is no way
+                real = (real / part).resolve(strict=True)
+                if not _is_plain(part) or not self._is_shown(base, real):
+                    raise DataNotFound(path=shown)
             yield real, shown
         except PermissionError:
             raise DataUnreadable(path=shown) from None

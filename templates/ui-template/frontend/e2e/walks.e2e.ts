@@ -1,6 +1,6 @@
 /** The ways people take through the page, the bad days included. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { canLogIn, real, Stage } from './stage';
+import { canLogIn, restart, Stage } from './stage';
 
 const SLOW = 2000;
 let stage: Stage;
@@ -37,11 +37,15 @@ describe('with an API key', () => {
     await page.getByRole('button', { name: 'Download these 14 as CSV' }).waitFor();
   });
 
-  it.skipIf(real)('shows what only the server knows, beside the line it is about', async () => {
+  it('shows what the server refuses beside the line it is about', async () => {
+    stage.front.alter(/\/v1\/module-runs$/, (body) => body.replace('GILGFVFTL', 'GILGFVFTX'));
     await stage.fillExample();
-    await stage.peptides.fill('# mine\nNLVPMVATV\n\nGILGFVFTL refuse me');
+    await stage.peptides.fill('# mine\nNLVPMVATV\n\nGILGFVFTL my second');
     await stage.run();
-    await stage.page.locator('#input-peptides-help').getByText('Line 4: This peptide is on the blocked list.').waitFor();
+    await stage.page.locator('#input-peptides-help').getByText(/^Line 4: /).waitFor();
+    expect(await stage.peptides.getAttribute('aria-invalid')).toBe('true');
+    await stage.page.getByText('The server did not accept the input').waitFor();
+    await stage.picture('walk-refused');
   });
 
   it('cancels a run', async () => {
@@ -91,11 +95,26 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('stays with a run through a restart of the server', async () => {
+  it('stays with a run through a lost connection', async () => {
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByText(/^\d+ %: /).waitFor();
     await stage.front.outage(2500);
+    await stage.completed();
+  });
+
+  it.skipIf(!restart)('tells of a run the server lost in a restart, keeps the form, and runs again', async () => {
+    await stage.fillExample(SLOW);
+    await stage.run();
+    await stage.page.getByText(/^\d+ %: /).waitFor();
+    expect((await fetch(restart ?? '', { method: 'POST' })).status).toBe(204);
+    await stage.page.getByText('The run failed', { exact: true }).waitFor();
+    await stage.page.getByText('RUN_INTERRUPTED').waitFor();
+    await stage.page.getByText('Your input is kept; press Run to start it again.').waitFor();
+    await stage.picture('walk-interrupted');
+    expect(await stage.page.getByLabel('Bootstrap resamples').inputValue()).toBe(String(SLOW));
+    await stage.fillExample();
+    await stage.run();
     await stage.completed();
   });
 

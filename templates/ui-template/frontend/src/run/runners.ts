@@ -64,7 +64,8 @@ export function devkitRunner(client: HttpClient, session: Session): Runner {
       if (run.status === 'cancelled') return { kind: 'cancelled' };
       const title = run.status === 'timed_out' ? 'The run took longer than it may' : 'The run failed';
       const message = run.error?.message ?? 'The server gave no reason.';
-      return { kind: 'failed', problem: { title, message, code: run.error?.code } };
+      const hint = run.error?.code === 'RUN_INTERRUPTED' ? 'Your input is kept; press Run to start it again.' : undefined;
+      return { kind: 'failed', problem: { title, message, hint, code: run.error?.code } };
     },
     cancel: (runId) => cancelRun(client, runId),
   };
