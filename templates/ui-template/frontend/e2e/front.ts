@@ -120,6 +120,8 @@ export class Front {
       if (!rewrite) {
         outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
         answer.pipe(outgoing);
+        // A server that dies in the middle of an answer must look from here as it does from a browser.
+        answer.on('close', () => answer.complete || outgoing.destroy());
         return;
       }
       let text = '';

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { canLogIn, restart, Stage } from './stage';
 
-const SLOW = 2000;
+const SLOW = 1000;
 let stage: Stage;
 beforeAll(async () => {
   stage = await Stage.set();
