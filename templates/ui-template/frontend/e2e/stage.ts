@@ -14,6 +14,8 @@ const KEY = process.env.E2E_API_KEY ?? STANDIN_KEY;
 const LOGIN = { email: process.env.E2E_EMAIL ?? STANDIN_LOGIN.email, password: process.env.E2E_PASSWORD ?? STANDIN_LOGIN.password };
 /** Whether this server can be logged in to with e-mail and password. */
 export const canLogIn = !real || process.env.E2E_EMAIL !== undefined;
+/** Resamples that keep a run busy for long enough to do something to it. */
+export const SLOW = 1000;
 /** Where a POST restarts the server under test, when something can. */
 export const restart = process.env.E2E_RESTART;
 

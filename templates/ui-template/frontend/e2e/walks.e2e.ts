@@ -1,8 +1,7 @@
 /** The ways people take through the page, the bad days included. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { canLogIn, restart, Stage } from './stage';
+import { canLogIn, SLOW, Stage } from './stage';
 
-const SLOW = 1000;
 let stage: Stage;
 beforeAll(async () => {
   stage = await Stage.set();
@@ -100,21 +99,6 @@ describe('with an API key', () => {
     await stage.run();
     await stage.page.getByText(/^\d+ %: /).waitFor();
     await stage.front.outage(2500);
-    await stage.completed();
-  });
-
-  it.skipIf(!restart)('tells of a run the server lost in a restart, keeps the form, and runs again', async () => {
-    await stage.fillExample(SLOW);
-    await stage.run();
-    await stage.page.getByText(/^\d+ %: /).waitFor();
-    expect((await fetch(restart ?? '', { method: 'POST' })).status).toBe(204);
-    await stage.page.getByText('The run failed', { exact: true }).waitFor();
-    await stage.page.getByText('RUN_INTERRUPTED').waitFor();
-    await stage.page.getByText('Your input is kept; press Run to start it again.').waitFor();
-    await stage.picture('walk-interrupted');
-    expect(await stage.page.getByLabel('Bootstrap resamples').inputValue()).toBe(String(SLOW));
-    await stage.fillExample();
-    await stage.run();
     await stage.completed();
   });
 
