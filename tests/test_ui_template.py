@@ -20,8 +20,17 @@ TEMPLATE = REPO / "templates" / "ui-template"
 FRONTEND = TEMPLATE / "frontend"
 CHROMIUM = os.environ.get("E2E_CHROMIUM") or shutil.which("chromium") or ""
 EMAIL, PASSWORD = "ada@example.org", "a long pass phrase"
+
+
+def node_version() -> tuple[int, ...]:
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        return (0,)
+    done = subprocess.run(["node", "--version"], check=False, capture_output=True, text=True, timeout=60)
+    return tuple(int(part) for part in done.stdout.strip().lstrip("v").split(".") if part.isdigit())
+
+
 NEEDED = {
-    "npm": shutil.which("npm") is not None,
+    "Node 20.19 or newer, with npm": node_version() >= (20, 19),
     "Chromium": bool(CHROMIUM),
     "node_modules (npm ci)": (FRONTEND / "node_modules").is_dir(),
     "the built page (npm run build)": (FRONTEND / "dist" / "bundle.standalone.js").is_file(),
