@@ -7,6 +7,7 @@ aiohttp runs them in this order and tears them down in reverse.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
@@ -18,6 +19,9 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
+from devkit_api.local_data.routes import LOCAL_DATA
+from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
+from devkit_api.local_data.service import LocalData
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.rate_limit import RATE_LIMITER
@@ -36,6 +40,7 @@ from devkit_api.runs.context import PublicAddress
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
+from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
 from devkit_api.runs.repository import RunRepository
 from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
@@ -141,6 +146,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[BUNDLES] = bundles
     app[URL_SIGNER] = UrlSigner(signer)
     app[RUN_STORAGE] = RunStorage(objects, app[URL_SIGNER], app[ADDRESS], settings.s3_bucket, settings.max_object_bytes)
+    app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
     sessions = sessions_of(settings, credentials)
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
     for file in (keys_file, users_file):
@@ -160,6 +166,11 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
 def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
     """The bearer tokens these settings accept."""
     return Sessions(credentials.signing_secret, settings.jwt_issuer, settings.jwt_audience, settings.org_id)
+
+
+def _own_files(settings: Settings) -> tuple[Path, ...]:
+    """What holds the devkit's secrets and state, also when it lies under a data root."""
+    return (settings.state_dir.resolve(), settings.api_keys_path.resolve())
 
 
 def _rate_limiter(settings: Settings) -> RateLimiter:
@@ -188,6 +199,7 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 

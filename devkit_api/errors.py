@@ -175,6 +175,16 @@ class ModuleNotFound(DevkitError):
     hint = "GET /v1/modules lists what is; `python -m devkit_api register PATH` adds one."
 
 
+class ModuleNotChosen(DevkitError):
+    """The request names no module, and which one is meant is not clear."""
+
+    code = "MODULE_NOT_CHOSEN"
+    status = 422
+    template = "No module was named, and {reason}."
+    hint = "Name one in `module`; GET /v1/modules lists them."
+    example = '{"module": "my-module", "input": {}}'
+
+
 class ModuleInUse(DevkitError):
     """The module has unfinished runs."""
 
@@ -400,6 +410,33 @@ class ChecksumMismatch(DevkitError):
     status = 422
     template = "The uploaded bytes do not match the announced {what}."
     hint = "Send the bytes again; nothing was stored."
+
+
+class DataNotFound(DevkitError):
+    """There is no such local file or folder, or none that may be seen."""
+
+    code = "DATA_NOT_FOUND"
+    status = 404
+    template = "There is no {path!r} among the local data."
+    hint = "Hidden names, links that leave their root and the devkit's own files count as absent."
+
+
+class DataUnreadable(DevkitError):
+    """The devkit's own user may not read the local file or folder."""
+
+    code = "DATA_UNREADABLE"
+    status = 403
+    template = "The devkit may not read {path!r}."
+    hint = "Give the user the devkit runs as permission to read it."
+
+
+class DataFolderTooLarge(DevkitError):
+    """The local folder holds more names than are looked at."""
+
+    code = "DATA_FOLDER_TOO_LARGE"
+    status = 422
+    template = "The folder {path!r} holds more than {limit} names."
+    hint = "Sort its files into subfolders."
 
 
 class BodyTooLarge(DevkitError):

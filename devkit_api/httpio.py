@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import attrs
 from aiohttp import web
@@ -124,6 +125,13 @@ async def while_connected(request: web.Request, work: Coroutine[Any, Any, T]) ->
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+
+
+def attachment(name: str) -> str:
+    """A Content-Disposition that has a browser save the file under the last part of `name`."""
+    filename = name.rsplit("/", 1)[-1]
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def page_answer(items: list[Any], *, page: int, limit: int, total: int) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from typing import Any
 import attrs
 
 from devkit_api.settings_checks import (
+    DataRoot,
     RateLimit,
     boolean,
     choice,
+    data_roots,
     host_name,
     identifier,
     origins,
@@ -113,6 +115,13 @@ class Settings:
         lambda value: tuple(_path(part) for part in value.split(os.pathsep) if part),
         f"Directories from which `source.path` may register modules, joined by '{os.pathsep}'; MODULES_DIR is one.",
         example="/home/me/modules",
+    )
+    data_roots: tuple[DataRoot, ...] = _setting(
+        "DATA_ROOTS",
+        (),
+        data_roots,
+        "Folders whose files the pages of modules may browse and read, never write.",
+        example="study=/home/me/study",
     )
     api_key: str | None = _setting(
         "API_KEY",
@@ -389,6 +398,9 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{settings.modules_dir} is not a directory",
             f"mkdir -p {settings.modules_dir}",
         )
+    for root in settings.data_roots:
+        if not root.path.is_dir():
+            yield Problem(PREFIX + "DATA_ROOTS", f"{root.path} is not a directory", f"mkdir -p {root.path}")
     reason = _unusable(settings.state_dir)
     if reason is not None:
         yield Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")

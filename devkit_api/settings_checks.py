@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -29,6 +31,15 @@ class RateLimit:
     def __str__(self) -> str:
         unit = next(name for name, seconds in _PERIODS.items() if seconds == self.period)
         return f"{self.count}/{unit}:{self.burst}"
+
+
+@attrs.frozen
+class DataRoot:
+    """A folder of this machine that pages of modules may browse."""
+
+    id: str
+    label: str
+    path: Path
 
 
 def _expects(expected: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
@@ -164,3 +175,26 @@ def rate_limit(value: str) -> Any:
         raise ValueError(f"{value!r} is not like 600/minute:50")
     count = int(match[1])
     return RateLimit(count, _PERIODS[match[2]], int(match[3] or count))
+
+
+@_expects(f"folders, or label=folder, joined by '{os.pathsep}'")
+def data_roots(value: str) -> tuple[DataRoot, ...]:
+    """Folders with a label each: the one given, or the folder's name. Ids are made from the labels."""
+    found: list[DataRoot] = []
+    for part in filter(None, value.split(os.pathsep)):
+        label, separator, folder = part.partition("=")
+        if not separator or "/" in label:
+            label, folder = "", part
+        path = Path(folder).expanduser()
+        if not folder or "\0" in folder:
+            raise ValueError(f"{part!r} names no folder")
+        label = label.strip() or path.absolute().name or "root"
+        if not label.isprintable() or len(label) > 100:
+            raise ValueError(f"the label {label!r} must be printable and at most 100 characters")
+        found.append(DataRoot(_free_id(label, {root.id for root in found}), label, path))
+    return tuple(found)
+
+
+def _free_id(label: str, taken: set[str]) -> str:
+    plain = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") or "root"
+    return next(name for name in (plain, *(f"{plain}-{n}" for n in range(2, 1000))) if name not in taken)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check: style, types, shell, generated docs, tests, templates. Stops at the first failure and says what to do.
+# Every check: style, types, shell, generated docs, pages of the templates, tests, templates. Stops at the first failure and says what to do.
 # Arguments go to pytest: ./scripts/test.sh -k watcher
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -35,6 +35,30 @@ in_folder() {
   (cd -- "$1" && shift && "$@")
 }
 
+# The templates' pages: types, bundle and tests, and what the browser suite of pytest needs. Says so when it cannot.
+check_pages() {
+  local version folder
+  if ! version=$(node --version 2>/dev/null) || ! command -v npm >/dev/null; then
+    skipped+=('pages of the templates, and the browser suite: Node and npm are not installed (20.19 or newer is needed)')
+    return
+  fi
+  if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; then
+    skipped+=("pages of the templates, and the browser suite: Node $version is too old (20.19 or newer is needed)")
+    return
+  fi
+  for folder in templates/*/frontend; do
+    step "npm ci in $folder" 'Its package-lock.json must fit its package.json.' \
+      in_folder "$folder" npm ci --no-audit --no-fund --loglevel=error
+    step "npm run typecheck in $folder" "Run it alone: cd $folder && npm run typecheck" in_folder "$folder" npm run --silent typecheck
+    step "npm run build in $folder" "Run it alone: cd $folder && npm run build" in_folder "$folder" npm run --silent build
+    step "npm test in $folder" "Run it alone: cd $folder && npm test" in_folder "$folder" npm test --silent
+  done
+  if ! command -v "${E2E_CHROMIUM:-chromium}" >/dev/null; then
+    skipped+=('the browser suite: Chromium is not installed (on Debian and Ubuntu: apt-get install chromium)')
+  fi
+}
+
+skipped=()
 shell_files=(.ci/run scripts/bench scripts/*.sh)
 
 step 'ruff check' 'Many findings fix themselves: ruff check --fix' ruff check .
@@ -43,6 +67,7 @@ step 'mypy' 'The types say what the code means; correct whichever is wrong.' myp
 step 'shellcheck' 'Each finding has a page at its SC number in the shellcheck wiki.' \
   shellcheck --external-sources "${shell_files[@]}"
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
+check_pages
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
 for manifest in templates/*/manifest.json; do
   folder=$(dirname -- "$manifest")
@@ -53,3 +78,6 @@ for manifest in templates/*/manifest.json; do
     in_folder "$folder" hla-compass validate --strict
 done
 printf '\nAll checks passed in %d s.\n' "$SECONDS"
+if ((${#skipped[@]})); then
+  printf 'Not checked: %s.\n' "${skipped[@]}"
+fi

@@ -90,8 +90,7 @@ def test_relative_links_resolve(name: str) -> None:
             assert anchor in anchors(target), f"{name} links to {link}"
 
 
-# The template's page tells of `lock`, which its module may need on the platform.
-@pytest.mark.parametrize("name", [name for name in names(PAGES) if not name.startswith("templates/")])
+@pytest.mark.parametrize("name", names(PAGES))
 def test_commands_exist(name: str) -> None:
     for command in commands(REPO / name):
         words = shlex.split(command.replace("…", ""))[3:]

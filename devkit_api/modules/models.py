@@ -81,11 +81,20 @@ class Module:
         return frozenset((self.manifest.get("permissions") or {}).get("requiredRoles") or ())
 
     @property
+    def modes(self) -> list[str]:
+        """How a run of it may be started."""
+        return list(self.manifest["execution"].get("supports") or ["interactive"])
+
+    @property
+    def has_page(self) -> bool:
+        """Whether it brings a page of its own."""
+        return bool(self.manifest["type"] == "with-ui")
+
+    @property
     def default_mode(self) -> str:
         """Mode of a run that does not name one."""
         execution = self.manifest["execution"]
-        supported = execution.get("supports") or ["interactive"]
-        usual = "interactive" if "interactive" in supported else supported[0]
+        usual = "interactive" if "interactive" in self.modes else self.modes[0]
         return str(execution.get("defaultMode") or usual)
 
     @property

@@ -15,6 +15,7 @@ from devkit_api.errors import (
     DevkitError,
     ManifestInvalid,
     ModuleInUse,
+    ModuleNotChosen,
     ModuleNotFound,
     SourceInvalid,
     SourcePathRefused,
@@ -99,6 +100,15 @@ class ModuleRegistry:
             suffix = f" in version {version[:40]!r}" if version and module_id in self._versions else ""
             raise ModuleNotFound(module_id=module_id[:100], version=suffix)
         return module
+
+    def only_with_page(self) -> Module:
+        """The one module that has a page. Raises `ModuleNotChosen` when there is none, or more than one."""
+        pages = sorted(module_id for module_id in self._versions if self.get(module_id).has_page)
+        if len(pages) != 1:
+            shown = ", ".join(pages[:5]) + (", …" if len(pages) > 5 else "")
+            reason = f"{len(pages)} have a page ({shown})" if pages else "none of the registered ones has a page"
+            raise ModuleNotChosen(reason=reason, details={"modules": pages[:20]})
+        return self.get(pages[0])
 
     def versions(self, module_id: str) -> list[str]:
         """Registered versions of a module, the current one last."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from devkit_api.errors import ObjectNotFound, SignatureInvalid
-from devkit_api.httpio import int_query, json_answer, read_body, text_query
+from devkit_api.httpio import attachment, int_query, json_answer, read_body, text_query
 from devkit_api.ids import RUN_ID
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.run_storage import PAGE, RunStorage, StorageSchema
@@ -59,17 +59,9 @@ async def get_object(request: web.Request) -> web.StreamResponse:
     answer = web.FileResponse(path, chunk_size=_CHUNK)
     answer.content_type = info.content_type.split(";")[0].strip() or "application/octet-stream"
     # A file of a module is data: no browser may run it as a page of this origin.
-    answer.headers["Content-Disposition"] = _attachment(name)
+    answer.headers["Content-Disposition"] = attachment(name)
     answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return answer
-
-
-def _attachment(name: str) -> str:
-    from urllib.parse import quote
-
-    filename = name.rsplit("/", 1)[-1]
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in filename)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 ROUTES = [

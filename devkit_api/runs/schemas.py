@@ -65,6 +65,15 @@ class StartSchema(PrepareSchema):
             raise ValidationError("admissionId and requestFingerprint belong together", "admissionId")
 
 
+class ExecuteSchema(StrictSchema):
+    """`POST /api/execute`."""
+
+    input = fields.Dict(required=True, metadata={"expected": "an object that fits the module's inputs", "example": {}})
+    module = fields.String(
+        validate=_id, metadata={"expected": "the id of a registered module", "example": "peptide-counter"}
+    )
+
+
 _NO_PERCENT = "is not a number from 0 to 100"
 
 

@@ -46,6 +46,8 @@ POLICIES: dict[str, Policy] = {
     "runs:cancel": Policy(_PEOPLE, scope="write"),
     "runs:callback": Policy(_TOKEN, own_run=True),
     "data:read": Policy(_CREDENTIAL, scope="read"),
+    # Files of the person, not of a run: module code has no business there.
+    "local-data:read": Policy(_PEOPLE, scope="read"),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
 }

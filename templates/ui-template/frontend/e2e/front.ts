@@ -10,12 +10,17 @@ const bundle = readFileSync(new URL('../dist/bundle.standalone.js', import.meta.
 const PAGE = `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Anchor motif explorer</title><link rel="icon" href="data:,"></head><body style="margin:0"><div id="root"></div><script src="/bundle.js"></script></body></html>`;
 
+interface Alteration {
+  path: RegExp;
+  change(body: string): string;
+}
 type Fault = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
 
 export class Front {
   readonly seen: string[] = [];
   private readonly target: URL;
   private faults: Fault[] = [];
+  private alterations: Alteration[] = [];
   private revoked: string | null = null;
   private lastToken = '';
   private lifetime: number | null = null;
@@ -37,6 +42,7 @@ export class Front {
 
   heal(): void {
     this.faults = [];
+    this.alterations = [];
     this.lifetime = null;
     this.revoked = null;
   }
@@ -45,6 +51,11 @@ export class Front {
   stall(path: RegExp, times: number): void {
     let left = times;
     this.faults.push((incoming) => path.test(incoming.url ?? '') && left-- > 0);
+  }
+
+  /** Change what the page sends, so that the server's own rules refuse what the page's would never send. */
+  alter(path: RegExp, change: (body: string) => string): void {
+    this.alterations.push({ path, change });
   }
 
   /** Answer the next calls with an error. */
@@ -109,6 +120,8 @@ export class Front {
       if (!rewrite) {
         outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
         answer.pipe(outgoing);
+        // A server that dies in the middle of an answer must look from here as it does from a browser.
+        answer.on('close', () => answer.complete || outgoing.destroy());
         return;
       }
       let text = '';
@@ -120,6 +133,14 @@ export class Front {
     });
     onward.on('error', () => outgoing.destroy());
     outgoing.on('close', () => onward.destroy());
-    incoming.pipe(onward);
+    const altered = this.alterations.find(({ path }) => path.test(incoming.url ?? ''));
+    if (!altered || incoming.method !== 'POST') return void incoming.pipe(onward);
+    let body = '';
+    incoming.on('data', (chunk: Buffer) => (body += chunk.toString()));
+    incoming.on('end', () => {
+      const sent = Buffer.from(altered.change(body));
+      onward.setHeader('Content-Length', sent.length);
+      onward.end(sent);
+    });
   }
 }

@@ -9,11 +9,15 @@ import { Front } from './front';
 import { STANDIN_KEY, STANDIN_LOGIN, StandIn } from './standin';
 
 /** Set E2E_BASE_URL and E2E_API_KEY to walk in front of a running devkit. */
-export const real = process.env.E2E_BASE_URL !== undefined;
+const real = process.env.E2E_BASE_URL !== undefined;
 const KEY = process.env.E2E_API_KEY ?? STANDIN_KEY;
 const LOGIN = { email: process.env.E2E_EMAIL ?? STANDIN_LOGIN.email, password: process.env.E2E_PASSWORD ?? STANDIN_LOGIN.password };
 /** Whether this server can be logged in to with e-mail and password. */
 export const canLogIn = !real || process.env.E2E_EMAIL !== undefined;
+/** Resamples that keep a run busy for long enough to do something to it. */
+export const SLOW = 1000;
+/** Where a POST restarts the server under test, when something can. */
+export const restart = process.env.E2E_RESTART;
 
 const BROWSER = process.env.E2E_CHROMIUM ?? '/usr/bin/chromium';
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];

@@ -82,9 +82,9 @@ export class StandIn {
 
   private start_run(body: Record<string, unknown>, response: ServerResponse): void {
     const parameters = body.parameters as { peptides: Array<{ sequence: string; name?: string }>; resamples?: number };
-    const at = parameters.peptides.findIndex((peptide) => peptide.name === 'refuse me');
+    const at = parameters.peptides.findIndex((peptide) => peptide.sequence.includes('X'));
     if (at !== -1) {
-      const error = { path: `/peptides/${at}/sequence`, message: 'This peptide is on the blocked list.', expected: 'Another peptide.' };
+      const error = { path: `/peptides/${at}/sequence`, message: 'does not match the pattern', expected: 'Another peptide.' };
       return fail(response, 422, 'INPUT_INVALID', 'One input is not accepted.', { errors: [error] });
     }
     const run: Run = { id: `devkit-run-${++this.counter}`, status: 'queued', percent: 0, message: '', watchers: new Set() };

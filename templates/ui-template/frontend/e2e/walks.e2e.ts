@@ -1,8 +1,7 @@
 /** The ways people take through the page, the bad days included. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { canLogIn, real, Stage } from './stage';
+import { canLogIn, SLOW, Stage } from './stage';
 
-const SLOW = 2000;
 let stage: Stage;
 beforeAll(async () => {
   stage = await Stage.set();
@@ -37,11 +36,15 @@ describe('with an API key', () => {
     await page.getByRole('button', { name: 'Download these 14 as CSV' }).waitFor();
   });
 
-  it.skipIf(real)('shows what only the server knows, beside the line it is about', async () => {
+  it('shows what the server refuses beside the line it is about', async () => {
+    stage.front.alter(/\/v1\/module-runs$/, (body) => body.replace('GILGFVFTL', 'GILGFVFTX'));
     await stage.fillExample();
-    await stage.peptides.fill('# mine\nNLVPMVATV\n\nGILGFVFTL refuse me');
+    await stage.peptides.fill('# mine\nNLVPMVATV\n\nGILGFVFTL my second');
     await stage.run();
-    await stage.page.locator('#input-peptides-help').getByText('Line 4: This peptide is on the blocked list.').waitFor();
+    await stage.page.locator('#input-peptides-help').getByText(/^Line 4: /).waitFor();
+    expect(await stage.peptides.getAttribute('aria-invalid')).toBe('true');
+    await stage.page.getByText('The server did not accept the input').waitFor();
+    await stage.picture('walk-refused');
   });
 
   it('cancels a run', async () => {
@@ -91,7 +94,7 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('stays with a run through a restart of the server', async () => {
+  it('stays with a run through a lost connection', async () => {
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByText(/^\d+ %: /).waitFor();

@@ -17,5 +17,5 @@ export function devkitProxy(target: string, key: string | undefined): Record<str
     },
   };
   // With the closing slash: `/api` alone would also catch this project's own source files.
-  return { '/v1/': options, '/dev/': options, '/api/': options };
+  return { '/v1/': options, '/dev/': options, '/api/': options, '/docs/': options };
 }

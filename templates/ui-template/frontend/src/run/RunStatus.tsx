@@ -72,7 +72,7 @@ function Working({ state, onCancel }: { state: RunState; onCancel: (() => void) 
 }
 
 function LinkLine({ state: { link } }: { state: RunState }) {
-  if (link?.via === 'lost') return <p className="m-warning-text">Connection lost: {link.why} The run goes on; reconnecting.</p>;
+  if (link?.via === 'lost') return <p className="m-warning-text">Connection lost: {link.why} Reconnecting to see how the run stands.</p>;
   if (link?.via === 'polling') return <p className="m-muted">{link.why} Asking for news every few seconds instead.</p>;
   return null;
 }

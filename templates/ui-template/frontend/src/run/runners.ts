@@ -64,7 +64,8 @@ export function devkitRunner(client: HttpClient, session: Session): Runner {
       if (run.status === 'cancelled') return { kind: 'cancelled' };
       const title = run.status === 'timed_out' ? 'The run took longer than it may' : 'The run failed';
       const message = run.error?.message ?? 'The server gave no reason.';
-      return { kind: 'failed', problem: { title, message, code: run.error?.code } };
+      const hint = run.error?.code === 'RUN_INTERRUPTED' ? 'Your input is kept; press Run to start it again.' : undefined;
+      return { kind: 'failed', problem: { title, message, hint, code: run.error?.code } };
     },
     cancel: (runId) => cancelRun(client, runId),
   };
@@ -92,7 +93,11 @@ export function problemFrom(error: unknown): RunProblem {
   if (error.status === 401) {
     return { ...common, title: 'Sign in to run', message: error.message, hint: 'Your input is kept. Sign in above and press Run again.' };
   }
-  if (error.status === 422) return { ...common, title: 'The server did not accept the input', message: error.message, hint: details.hint };
+  if (error.status === 422) {
+    // The server's hint speaks to people who write requests; whoever fills in a form is told where to look.
+    const hint = details.fieldErrors?.length ? 'What to change is marked in the form.' : details.hint;
+    return { ...common, title: 'The server did not accept the input', message: error.message, hint };
+  }
   const hint = error.transient
     ? 'Starting a run is not repeated on its own, because it might then run twice. Your input is kept; press Run to try again.'
     : details.hint;
