@@ -125,11 +125,13 @@ CASES = {
         "import os\nfrom pathlib import Path\n"
         "Path(os.environ['HLA_COMPASS_OUTPUT']).write_text('{\"status\": \"succ')\nos._exit(0)",
         "RUN_OUTPUT_INVALID",
+        message="The module's output cannot be used: it is not JSON.",
     ),
     "writes-a-list": Case(
         "import os\nfrom pathlib import Path\nPath(os.environ['HLA_COMPASS_OUTPUT']).write_text('[1, 2]')\nos._exit(0)",
         "RUN_OUTPUT_INVALID",
-        details={"reason": "it is not an object", "exitCode": 0},
+        message="The module's output cannot be used: it is not an object.",
+        details={"exitCode": 0},
     ),
     "links-its-output": Case(
         "import os\nos.symlink('/etc/passwd', os.environ['HLA_COMPASS_OUTPUT'])\nos._exit(0)",
