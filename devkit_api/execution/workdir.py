@@ -27,37 +27,6 @@ class Workdir:
         """Working directory: links to the files of the source bundle, and room for the module's own."""
         return self.root / "cwd"
 
-    def environment(self, spec: RunSpec) -> dict[str, str]:
-        """The whole environment of the process (wire-contract E.1). Nothing is inherited but PATH and the locale."""
-        home, temporary = self.root / "home", self.root / "tmp"
-        inherited = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-        fixed = {
-            "HOME": str(home),
-            "TMPDIR": str(temporary),
-            "MPLCONFIGDIR": str(temporary),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # Without it the SDK logs warnings about missing key rings into every run (wire-contract 1.6).
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "HLA_COMPASS_CONFIG_DIR": str(home / ".hla-compass"),
-            "HLA_COMPASS_SKIP_VERSION_CHECK": "1",
-            "HLA_COMPASS_WORKDIR": str(self.root / "scratch"),
-            "HLA_COMPASS_PAYLOAD": str(self.root / "input.json"),
-            "HLA_COMPASS_CONTEXT": str(self.root / "context.json"),
-            "HLA_COMPASS_OUTPUT": str(self.output),
-            "HLA_COMPASS_SUMMARY": str(self.output.with_name("summary.json")),
-            "HLA_COMPASS_MODULE": spec.entrypoint,
-            "HLA_COMPASS_MODULE_ID": spec.module_id,
-            "HLA_COMPASS_RUN_ID": spec.run_id,
-            "HLA_COMPASS_RUN_MODE": spec.mode,
-            "HLA_COMPASS_LOG_FORMAT": "json",
-            "HLA_COMPASS_EXECUTE_TIMEOUT_SECONDS": f"{spec.limits.runtime_seconds:g}",
-            # Local runs poll and report as often as they like; the server has its own limits.
-            "HLA_RATE_LIMIT_MAX_REQUESTS": "10000",
-        }
-        return {**inherited, **spec.environment, **fixed}
-
     @property
     def output(self) -> Path:
         """Where the runner writes its output. Its folder is the run's alone."""

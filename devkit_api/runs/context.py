@@ -63,6 +63,6 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int) -> RunSpec:
         mode=run.mode,
         payload=run.parameters,
         context=run_context(run, token, base_url),
-        environment={**run.environment_variables, "HLA_COMPASS_CORRELATION_ID": run.correlation_id},
+        environment=run.environment_variables,
         limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb),
     )

@@ -1,0 +1,98 @@
+"""A zygote: holds one module in memory and forks a run of it whenever it is told to, one at a time."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import sys
+import time
+from typing import Any
+
+from . import confine, forked, preimport, wire
+
+
+def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> None:
+    """Import the order's module unless it says not to, then serve runs until the server closes the connection."""
+    os.setsid()
+    confine.no_new_privileges()
+    confine.adopt_orphans()
+    confine.die_with(nursery)
+    confine.replace_environment(order["environment"])
+    time.tzset()
+    os.chdir(order["source"])
+    preimport.hide_ourselves()
+    started = time.perf_counter()
+    imported = preimport.Imported()
+    if order["preimport"]:
+        imported = preimport.import_module(order["entrypoint"], order["source"])
+        if imported.problem is not None:
+            connection.send({"op": "unfit", "reason": imported.problem})
+            return
+    gc.collect()
+    gc.freeze()
+    seconds = time.perf_counter() - started
+    connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
+    _serve(connection, imported)
+
+
+def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
+    while (message := connection.receive()) is not None:
+        if message.body["op"] == "run":
+            _run(connection, message, imported)
+        # A signal for a run that has just ended is late, and means nothing.
+
+
+def _run(connection: wire.Connection, message: wire.Message, imported: preimport.Imported) -> None:
+    (output,) = message.fds
+    parent = os.getpid()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        forked.main(message.body, output, parent, imported)
+    os.close(output)
+    connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
+    _until_dead(connection, pid)
+    confine.signal_group(pid, signal.SIGKILL)  # while the leader is a zombie, its group's id cannot be another's
+    _, status, usage = os.wait4(pid, 0)
+    confine.end_all_children()
+    code = os.waitstatus_to_exitcode(status)
+    connection.send(
+        {
+            "op": "exited",
+            "code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_memory_bytes": usage.ru_maxrss * 1024,
+        }
+    )
+
+
+def _until_dead(connection: wire.Connection, pid: int) -> None:
+    """Wait for the run's leader and pass on signals; without a server there is nobody to run for."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(connection.fileno(), select.POLLIN)
+    try:
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if pidfd in ready:
+                return
+            message = connection.receive()
+            if message is None:
+                os._exit(0)  # the run and all it started die with us
+            if message.body["op"] == "signal":
+                confine.signal_group(pid, message.body["number"])
+    finally:
+        os.close(pidfd)
+
+
+def _private_memory() -> int:
+    """Bytes this process does not share with the nursery."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+            return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+    except OSError:
+        return 0
