@@ -152,6 +152,12 @@ def cold(server: Server, root: Path, count: int) -> list[float]:
     return seconds
 
 
+def cpu_seconds(pid: int) -> float:
+    """CPU time of one process so far, its children not included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def quantile(values: list[float], part: float) -> float:
     return sorted(values)[min(int(len(values) * part), len(values) - 1)]
 
@@ -161,7 +167,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         root = Path(folder)
         with Server(root) as server:
             warm, metrics = latency(server, args.count)
+            server_before, ours_before = cpu_seconds(server.process.pid), time.process_time()
             rate, runs, wrong = sustained(server, args.clients, args.seconds)
+            server_cpu = cpu_seconds(server.process.pid) - server_before
+            client_cpu = time.process_time() - ours_before
             cold_runs = cold(server, root, args.cold)
     phases = sorted({name for item in metrics for name in item if name.endswith("Seconds")})
     return {
@@ -172,6 +181,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "runs_per_second": rate,
         "runs": runs,
         "lost_or_doubled": wrong,
+        "server_cpu_ms_per_run": server_cpu / runs * 1e3,
+        "client_cpu_ms_per_run": client_cpu / runs * 1e3,
         "phases_ms": {name: statistics.median(item.get(name, 0) for item in metrics) * 1e3 for name in phases},
         "peak_memory_mib": statistics.median(item.get("peakMemoryBytes", 0) for item in metrics) / 1024**2,
         "load": os.getloadavg()[0],
@@ -191,7 +202,7 @@ def main() -> None:
         print(json.dumps(figures))
         return
     for name, value in figures.items():
-        print(f"{name:>18}  {value:.2f}" if isinstance(value, float) else f"{name:>18}  {value}")
+        print(f"{name:>22}  {value:.2f}" if isinstance(value, float) else f"{name:>22}  {value}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import attrs
+
 from devkit_api.execution import child
 from devkit_api.execution.environment import needs_fresh_interpreter, run_environment
 from devkit_api.execution.output import OutputPipe
@@ -72,25 +74,27 @@ class LocalExecution:
             self._stop_event.set()
 
     async def _execute(self) -> Outcome:
+        outcome = await self._attempt()
+        output, too_large = await self._workdir.finish(self._spec.limits.output_bytes, keep=self._keep_workdir)
+        return attrs.evolve(outcome, output=output, output_too_large=too_large, stopped=self._stopped)
+
+    async def _attempt(self) -> Outcome:
         try:
             begun = perf_counter()
             await self._workdir.prepare(self._source, self._spec)
             lane = await self._acquire()
             if lane is None:
-                return Outcome(stopped=self._stopped)
+                return Outcome()
             try:
                 return await self._supervise(lane.zygote, begun)
             finally:
                 await self._pool.release(lane)
         except Lost:
             log.error("run could not be executed: no process for it", extra={"run": self._spec.run_id})
-            return Outcome(problem="its process could not be started", stopped=self._stopped)
+            return Outcome(problem="its process could not be started")
         except OSError as exc:
             log.exception("run could not be executed", extra={"run": self._spec.run_id})
             return Outcome(problem=f"its process could not be started ({os.strerror(exc.errno or 0)})")
-        finally:
-            if not self._keep_workdir:
-                await self._workdir.remove()
 
     async def _acquire(self) -> Lane | None:
         """A zygote, or None when the run is stopped before there is one."""
@@ -119,7 +123,16 @@ class LocalExecution:
             await pipe.drain(_DRAIN_SECONDS)
         finally:
             pipe.close()
-        return await self._outcome(ended, launched - begun, executed - launched)
+        return Outcome(
+            exit_code=ended.code,
+            signal=ended.signal,
+            metrics=Metrics(
+                launch_seconds=launched - begun,
+                execute_seconds=executed - launched,
+                cpu_seconds=ended.cpu_seconds,
+                peak_memory_bytes=ended.peak_memory_bytes,
+            ),
+        )
 
     def _order(self) -> dict[str, Any]:
         order: dict[str, Any] = {
@@ -153,19 +166,3 @@ class LocalExecution:
         except Lost:
             # The zygote was ended from outside, and the run with it.
             return Exit(code=None, signal=signal.SIGKILL, cpu_seconds=0.0, peak_memory_bytes=0)
-
-    async def _outcome(self, ended: Exit, launch_seconds: float, execute_seconds: float) -> Outcome:
-        output, too_large = await self._workdir.read_output(self._spec.limits.output_bytes)
-        return Outcome(
-            exit_code=ended.code,
-            signal=ended.signal,
-            output=output,
-            output_too_large=too_large,
-            stopped=self._stopped,
-            metrics=Metrics(
-                launch_seconds=launch_seconds,
-                execute_seconds=execute_seconds,
-                cpu_seconds=ended.cpu_seconds,
-                peak_memory_bytes=ended.peak_memory_bytes,
-            ),
-        )

@@ -15,6 +15,8 @@ from aiofiles.os import wrap
 from devkit_api import jsonio
 from devkit_api.execution.protocol import RunSpec
 
+_FOLDERS = ("cwd", "home", "tmp", "out", "scratch")
+
 
 @attrs.frozen
 class Workdir:
@@ -34,18 +36,30 @@ class Workdir:
 
     @wrap
     def prepare(self, source: Path, spec: RunSpec) -> None:
-        """Create the directory afresh and write what the runner reads."""
-        shutil.rmtree(self.root, ignore_errors=True)
-        for folder in ("cwd", "home", "tmp", "out", "scratch"):
-            (self.root / folder).mkdir(parents=True, mode=0o700)
-        self.root.chmod(0o700)
-        for entry in source.iterdir():
-            (self.cwd / entry.name).symlink_to(entry)
-        _write_private(self.root / "input.json", jsonio.dumps(spec.payload))
-        _write_private(self.root / "context.json", jsonio.dumps(spec.context))
+        """Create the directory afresh and write what the runner reads. Plain calls: every run pays for this."""
+        root = str(self.root)
+        try:
+            os.mkdir(root, 0o700)
+        except FileExistsError:
+            self._remove()
+            os.mkdir(root, 0o700)
+        for folder in _FOLDERS:
+            os.mkdir(f"{root}/{folder}", 0o700)
+        for name in os.listdir(source):
+            os.symlink(f"{source}/{name}", f"{root}/cwd/{name}")
+        _write_private(f"{root}/input.json", jsonio.dumps(spec.payload))
+        _write_private(f"{root}/context.json", jsonio.dumps(spec.context))
 
     @wrap
-    def read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
+    def finish(self, max_output_bytes: int, *, keep: bool) -> tuple[bytes | None, bool]:
+        """`read_output`, and then the end of the directory unless it is to be kept."""
+        try:
+            return self._read_output(max_output_bytes)
+        finally:
+            if not keep:
+                self._remove()
+
+    def _read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
         """The output file's bytes and whether it was too large. A link or a device is no output."""
         try:
             fd = os.open(self.output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -62,16 +76,34 @@ class Workdir:
     @wrap
     def remove(self) -> None:
         """Delete everything, whatever modes the module left behind."""
+        self._remove()
 
-        def make_writable(_function: Callable[..., object], path: str, _error: object) -> None:
-            with suppress(OSError):
-                os.chmod(Path(path).parent, 0o700)  # noqa: PTH101  rmtree hands text
-                Path(path).unlink()
-
-        shutil.rmtree(self.root, onerror=make_writable)
+    def _remove(self) -> None:
+        if not _remove_tidy(str(self.root)):
+            shutil.rmtree(self.root, onerror=_make_writable)
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def _remove_tidy(root: str) -> bool:
+    """Remove what `prepare` made and nearly every run leaves; False when there is more."""
+    try:
+        for folder in (*(f"{root}/{name}" for name in _FOLDERS), root):
+            with os.scandir(folder) as entries:
+                names = [entry.path for entry in entries if not entry.is_dir(follow_symlinks=False)]
+            for name in names:
+                os.unlink(name)
+            os.rmdir(folder)
+    except OSError:
+        return False
+    return True
+
+
+def _make_writable(_function: Callable[..., object], path: str, _error: object) -> None:
+    with suppress(OSError):
+        os.chmod(os.path.dirname(path), 0o700)
+        os.unlink(path)
+
+
+def _write_private(path: str, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(data)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class RunLogWriter:
         self._splitter = LineSplitter()
         self._buffer: list[bytes] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._lock = asyncio.Lock()
         self.bytes_seen = 0
         self.bytes_dropped = 0
@@ -70,6 +72,7 @@ class RunLogWriter:
         """Write what is left."""
         if self._allowance > 0:
             self._add(to_event(line.replace(self._token, b"***")) for line in self._splitter.finish())
+        self._closing.set()
         if self._flusher is not None:
             await self._flusher
         await self.flush()
@@ -105,7 +108,8 @@ class RunLogWriter:
                 self._flusher = asyncio.create_task(self._flush_soon())
 
     async def _flush_soon(self) -> None:
-        await asyncio.sleep(_FLUSH_AFTER)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), _FLUSH_AFTER)
         await self.flush()
 
 

@@ -125,4 +125,5 @@ class _Nursery:
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         text = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        self._connection.send({"op": "gone", "pid": pid, "how": text})
+        with contextlib.suppress(OSError):  # the server may be gone first
+            self._connection.send({"op": "gone", "pid": pid, "how": text})
