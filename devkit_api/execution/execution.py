@@ -18,7 +18,6 @@ from devkit_api.execution import child
 from devkit_api.execution.environment import needs_fresh_interpreter, run_environment
 from devkit_api.execution.output import OutputPipe
 from devkit_api.execution.protocol import Metrics, Observer, Outcome, RunSpec, StopReason
-from devkit_api.execution.workdir import Workdir
 from devkit_api.execution.zygote.handle import Exit, Lost, Zygote
 from devkit_api.execution.zygote.pool import Lane, ZygotePool
 
@@ -39,23 +38,22 @@ class LocalExecution:
         self,
         spec: RunSpec,
         observer: Observer,
-        workdir: Workdir,
         source: Path,
         pool: ZygotePool,
         *,
         kill_grace: float,
-        keep_workdir: bool,
+        keep_as: Path | None,
     ) -> None:
         self._spec = spec
         self._observer = observer
-        self._workdir = workdir
         self._source = source
         self._pool = pool
         self._kill_grace = kill_grace
-        self._keep_workdir = keep_workdir
+        self._keep_as = keep_as
         self._stopped: StopReason | None = None
         self._stop_event = asyncio.Event()
         self._task: asyncio.Task[Outcome] | None = None
+        self._begun = perf_counter()
 
     def begin(self, when_done: Callable[[LocalExecution], None]) -> None:
         """Start executing in the background."""
@@ -74,27 +72,29 @@ class LocalExecution:
             self._stop_event.set()
 
     async def _execute(self) -> Outcome:
-        outcome = await self._attempt()
-        output, too_large = await self._workdir.finish(self._spec.limits.output_bytes, keep=self._keep_workdir)
-        return attrs.evolve(outcome, output=output, output_too_large=too_large, stopped=self._stopped)
-
-    async def _attempt(self) -> Outcome:
+        outcome = Outcome()
         try:
-            begun = perf_counter()
-            await self._workdir.prepare(self._source, self._spec)
             lane = await self._acquire()
-            if lane is None:
-                return Outcome()
-            try:
-                return await self._supervise(lane.zygote, begun)
-            finally:
-                await self._pool.release(lane)
+            if lane is not None:
+                try:
+                    outcome = await self._use(lane)
+                finally:
+                    await self._pool.release(lane)
         except Lost:
             log.error("run could not be executed: no process for it", extra={"run": self._spec.run_id})
-            return Outcome(problem="its process could not be started")
+            outcome = Outcome(problem="its process could not be started")
         except OSError as exc:
             log.exception("run could not be executed", extra={"run": self._spec.run_id})
-            return Outcome(problem=f"its process could not be started ({os.strerror(exc.errno or 0)})")
+            outcome = Outcome(problem=f"its process could not be started ({os.strerror(exc.errno or 0)})")
+        return attrs.evolve(outcome, stopped=self._stopped)
+
+    async def _use(self, lane: Lane) -> Outcome:
+        await lane.workdir.prepare(self._source, self._spec)
+        try:
+            outcome = await self._supervise(lane)
+        finally:
+            output, too_large = await lane.workdir.finish(self._spec.limits.output_bytes, self._keep_as)
+        return attrs.evolve(outcome, output=output, output_too_large=too_large)
 
     async def _acquire(self) -> Lane | None:
         """A zygote, or None when the run is stopped before there is one."""
@@ -111,10 +111,11 @@ class LocalExecution:
         await asyncio.wait({hatching})
         return None
 
-    async def _supervise(self, zygote: Zygote, begun: float) -> Outcome:
+    async def _supervise(self, lane: Lane) -> Outcome:
+        zygote = lane.zygote
         pipe = OutputPipe(self._observer.on_output)
         try:
-            started = await zygote.run(self._order(), pipe.write_end)
+            started = await zygote.run(self._order(lane.workdir.root), pipe.write_end)
             pipe.close_write_end()
             launched = perf_counter()
             log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
@@ -127,17 +128,17 @@ class LocalExecution:
             exit_code=ended.code,
             signal=ended.signal,
             metrics=Metrics(
-                launch_seconds=launched - begun,
+                launch_seconds=launched - self._begun,
                 execute_seconds=executed - launched,
                 cpu_seconds=ended.cpu_seconds,
                 peak_memory_bytes=ended.peak_memory_bytes,
             ),
         )
 
-    def _order(self) -> dict[str, Any]:
+    def _order(self, root: Path) -> dict[str, Any]:
         order: dict[str, Any] = {
-            "cwd": str(self._workdir.cwd),
-            "environment": run_environment(self._workdir.root, self._spec),
+            "cwd": f"{root}/cwd",
+            "environment": run_environment(root, self._spec),
             "limits": {"core": 0},
         }
         if needs_fresh_interpreter(self._spec.environment):

@@ -29,16 +29,14 @@ class LocalExecutor:
         self._bundle_path = bundle_path
         self._kill_grace = kill_grace
         self._keep_workdirs = keep_workdirs
-        self._zygote_homes = work_root.with_name("zygotes")
+        self._lanes = work_root.with_name("lanes")
         self._running: set[LocalExecution] = set()
-        self.pool = ZygotePool(
-            self._zygote_homes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds
-        )
+        self.pool = ZygotePool(self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds)
 
     async def open(self) -> None:
         """Make the work root and remove what an unclean stop left in it."""
         self._work_root.mkdir(parents=True, exist_ok=True)
-        await Workdir(self._zygote_homes).remove()
+        await Workdir(self._lanes).remove()
         for leftover in () if self._keep_workdirs else self._work_root.iterdir():
             await Workdir(leftover).remove()
         self.pool.open()
@@ -53,8 +51,8 @@ class LocalExecutor:
     async def launch(self, spec: RunSpec, observer: Observer) -> Execution:
         """Start the run in its own process group, session and work directory."""
         execution = LocalExecution(
-            spec, observer, Workdir(self._work_root / spec.run_id), self._bundle_path(spec.source_digest), self.pool,
-            kill_grace=self._kill_grace, keep_workdir=self._keep_workdirs,
+            spec, observer, self._bundle_path(spec.source_digest), self.pool, kill_grace=self._kill_grace,
+            keep_as=self._work_root / spec.run_id if self._keep_workdirs else None,
         )  # fmt: skip
         self._running.add(execution)
         execution.begin(self._running.discard)

@@ -1,11 +1,16 @@
-"""The private directory of one run: what the runner reads, what it writes, and nothing else."""
+"""The private directory of a run: what the runner reads, what it writes, and nothing else.
+
+A directory belongs to a lane and serves its runs one after the other. Between two runs everything is removed that
+`prepare` did not make; whatever is not exactly as it was made costs the whole directory. Making and deleting a dozen
+inodes per run instead would be the largest part of a short run's cost on file systems such as ext4.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,54 +20,70 @@ from aiofiles.os import wrap
 from devkit_api import jsonio
 from devkit_api.execution.protocol import RunSpec
 
-_FOLDERS = ("cwd", "home", "tmp", "out", "scratch")
+_FOLDERS = ("", "/cwd", "/home", "/home/.hla-compass", "/tmp", "/out", "/scratch")  # noqa: S108  inside the run's own
+_FILES = ("/input.json", "/context.json")
+
+# What must not change between two runs: inode, type and mode, owner, and for links when they were last touched.
+_Identity = tuple[int, int, int, int]
 
 
-@attrs.frozen
+@attrs.define
 class Workdir:
     """`root/` holds input, context, output and summary; `root/cwd` is where the module runs."""
 
     root: Path
+    owner: int | None = None
+    _made: dict[str, _Identity] = attrs.Factory(dict)
 
     @property
     def cwd(self) -> Path:
         """Working directory: links to the files of the source bundle, and room for the module's own."""
         return self.root / "cwd"
 
-    @property
-    def output(self) -> Path:
-        """Where the runner writes its output. Its folder is the run's alone."""
-        return self.root / "out" / "output.json"
-
     @wrap
     def prepare(self, source: Path, spec: RunSpec) -> None:
-        """Create the directory afresh and write what the runner reads. Plain calls: every run pays for this."""
+        """Bring the directory into its first state and write what the runner reads."""
         root = str(self.root)
-        try:
-            os.mkdir(root, 0o700)
-        except FileExistsError:
-            self._remove()
-            os.mkdir(root, 0o700)
-        for folder in _FOLDERS:
-            os.mkdir(f"{root}/{folder}", 0o700)
+        if not self._made:
+            shutil.rmtree(root, ignore_errors=True)
+            self._made = dict(self._make(root, str(source)))
+        for name, content in zip(_FILES, (spec.payload, spec.context), strict=True):
+            fd = os.open(root + name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(fd, "wb") as file:
+                file.write(jsonio.dumps(content))
+
+    def _make(self, root: str, source: str) -> Iterator[tuple[str, _Identity]]:
+        paths = [root + folder for folder in _FOLDERS]
+        for folder in paths:
+            os.mkdir(folder, 0o700)
         for name in os.listdir(source):
-            os.symlink(f"{source}/{name}", f"{root}/cwd/{name}")
-        _write_private(f"{root}/input.json", jsonio.dumps(spec.payload))
-        _write_private(f"{root}/context.json", jsonio.dumps(spec.context))
+            paths.append(f"{root}/cwd/{name}")
+            os.symlink(f"{source}/{name}", paths[-1])
+        for name in _FILES:
+            paths.append(root + name)
+            os.close(os.open(paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        for path in paths:
+            if self.owner is not None:
+                os.chown(path, self.owner, self.owner, follow_symlinks=False)
+            yield path, _identity(os.lstat(path))
 
     @wrap
-    def finish(self, max_output_bytes: int, *, keep: bool) -> tuple[bytes | None, bool]:
-        """`read_output`, and then the end of the directory unless it is to be kept."""
+    def finish(self, max_output_bytes: int, keep_as: Path | None = None) -> tuple[bytes | None, bool]:
+        """The output file's bytes and whether it was too large; then the directory is ready for another run."""
         try:
             return self._read_output(max_output_bytes)
         finally:
-            if not keep:
+            if keep_as is not None:
+                self._made = {}
+                os.rename(self.root, keep_as)
+            elif not self._tidy():
                 self._remove()
 
     def _read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
-        """The output file's bytes and whether it was too large. A link or a device is no output."""
+        """A link or a device is no output."""
         try:
-            fd = os.open(self.output, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(self.root / "out" / "output.json", flags)
         except OSError:
             return None, False
         with os.fdopen(fd, "rb") as file:
@@ -73,37 +94,42 @@ class Workdir:
                 return None, True
             return file.read(max_bytes + 1)[:max_bytes], False
 
+    def _tidy(self) -> bool:
+        """Remove the files a run left; False when what `prepare` made is not as it was."""
+        found = 0
+        try:
+            for folder in _FOLDERS:
+                with os.scandir(str(self.root) + folder) as entries:
+                    for entry in entries:
+                        made = self._made.get(entry.path)
+                        if made is None:
+                            os.unlink(entry.path)
+                        elif made != _identity(entry.stat(follow_symlinks=False)):
+                            return False
+                        else:
+                            found += 1
+        except OSError:
+            return False
+        return found == len(self._made) - 1 and self._made[str(self.root)] == _identity(os.lstat(self.root))
+
     @wrap
     def remove(self) -> None:
         """Delete everything, whatever modes the module left behind."""
         self._remove()
 
     def _remove(self) -> None:
-        if not _remove_tidy(str(self.root)):
-            shutil.rmtree(self.root, onerror=_make_writable)
+        self._made = {}
+        shutil.rmtree(self.root, onerror=_make_writable)
 
 
-def _remove_tidy(root: str) -> bool:
-    """Remove what `prepare` made and nearly every run leaves; False when there is more."""
-    try:
-        for folder in (*(f"{root}/{name}" for name in _FOLDERS), root):
-            with os.scandir(folder) as entries:
-                names = [entry.path for entry in entries if not entry.is_dir(follow_symlinks=False)]
-            for name in names:
-                os.unlink(name)
-            os.rmdir(folder)
-    except OSError:
-        return False
-    return True
+def _identity(info: os.stat_result) -> _Identity:
+    if stat.S_ISLNK(info.st_mode):
+        return info.st_ino, info.st_mode, info.st_uid, info.st_ctime_ns
+    # A directory's links are its subdirectories; a file must have no second name.
+    return info.st_ino, info.st_mode, info.st_uid, 0 if stat.S_ISDIR(info.st_mode) else info.st_nlink
 
 
 def _make_writable(_function: Callable[..., object], path: str, _error: object) -> None:
     with suppress(OSError):
         os.chmod(os.path.dirname(path), 0o700)
         os.unlink(path)
-
-
-def _write_private(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import socket
 import sys
 from collections import OrderedDict
@@ -18,6 +17,7 @@ import attrs
 
 from devkit_api.execution.environment import needs_fresh_interpreter, nursery_environment, zygote_environment
 from devkit_api.execution.protocol import RunSpec
+from devkit_api.execution.workdir import Workdir
 from devkit_api.execution.zygote import launch
 from devkit_api.execution.zygote.handle import Channel, Lost, Zygote
 
@@ -50,7 +50,8 @@ class Lane:
 
     kind: Kind
     zygote: Zygote
-    home: Path
+    folder: Path
+    workdir: Workdir
     memory_bytes: int = 0
 
 
@@ -136,9 +137,9 @@ class ZygotePool:
     """Zygotes by kind. A lane belongs to one run from `take` or `hatch` to `release`."""
 
     def __init__(
-        self, homes: Path, bundle_path: Callable[[str], Path], *, memory_bytes: int, import_seconds: float
+        self, folder: Path, bundle_path: Callable[[str], Path], *, memory_bytes: int, import_seconds: float
     ) -> None:
-        self._homes = homes
+        self._folder = folder
         self._bundle_path = bundle_path
         self._memory_bytes = memory_bytes
         self._import_seconds = import_seconds
@@ -208,7 +209,8 @@ class ZygotePool:
     async def _try(self, kind: Kind, *, preimport: bool) -> Lane | None:
         await self._ensure_nursery()
         self._count += 1
-        home = self._homes / f"zygote-{self._count}"
+        folder = self._folder / str(self._count)
+        home = folder / "zygote"
         home.mkdir(mode=0o700, parents=True)
         source = self._bundle_path(kind.digest)
         order: dict[str, Any] = {
@@ -217,7 +219,7 @@ class ZygotePool:
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
         }
-        lane = Lane(kind, await self._nursery.hatch(order), home)
+        lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run"))
         self._lanes.add(lane)
         try:
             problem = await self._until_ready(lane, preimport)
@@ -267,4 +269,4 @@ class ZygotePool:
         self._idle.pop(lane, None)
         self._lanes.discard(lane)
         lane.zygote.close()
-        await asyncio.to_thread(shutil.rmtree, lane.home, ignore_errors=True)
+        await Workdir(lane.folder).remove()
