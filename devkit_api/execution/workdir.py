@@ -119,7 +119,8 @@ class Workdir:
 
     def _remove(self) -> None:
         self._made = {}
-        shutil.rmtree(self.root, onerror=_make_writable)
+        if os.path.lexists(self.root):
+            shutil.rmtree(self.root, onerror=_make_writable)
 
 
 def _identity(info: os.stat_result) -> _Identity:

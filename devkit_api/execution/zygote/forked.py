@@ -16,51 +16,50 @@ import types
 from contextlib import suppress
 from typing import Any
 
-from . import confine
+from . import confine, wire
 from .preimport import Imported
 
 _RUNNER = "hla_compass.runtime.runner"
 
 
-def main(order: dict[str, Any], output: int, zygote: int, imported: Imported) -> None:
-    """Never returns."""
+def main(connection: wire.Connection, zygote: int, imported: Imported) -> None:
+    """Get ready, wait for the order, run it. Never returns."""
     code = 70
     try:
-        _become_run(order, output, zygote)
-        if order.get("exec"):
-            os.execve(order["exec"][0], order["exec"], order["environment"])  # noqa: S606
-        _start_afresh(order["cwd"], imported)
-        code = _run()
+        os.setsid()
+        confine.die_with(zygote)
+        _start_afresh(imported)
+        message = connection.receive()
+        if message is None:
+            os._exit(0)
+        _become_run(message.body, message.fds[0])
+        code = _run(message.body["cwd"], imported)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
 
 
-def _become_run(order: dict[str, Any], output: int, zygote: int) -> None:
-    os.setsid()
-    confine.limit(order["limits"])
-    confine.die_with(zygote)
-    os.chdir(order["cwd"])
-    confine.replace_environment(order["environment"])
-    confine.take_over_stdio(output)
-    confine.set_dumpable(True)
-
-
-def _start_afresh(cwd: str, imported: Imported) -> None:
+def _start_afresh(imported: Imported) -> None:
     """State that must not be the same in two runs, or that imports left behind for this process alone."""
     sys.argv[:] = ["module-runner"]
-    sys.path[0] = cwd
     runner = importlib.import_module(_RUNNER)
     main_module = types.ModuleType("__main__")
     main_module.__dict__.update(__spec__=runner.__spec__, __file__=runner.__file__, __builtins__=__builtins__)
     sys.modules["__main__"] = main_module
     tempfile.tempdir = None
-    _configure_logging(runner, imported)
     _seed(imported)
     gc.enable()
-    if imported.printed:
-        os.write(1, imported.printed)
+
+
+def _become_run(order: dict[str, Any], output: int) -> None:
+    confine.limit(order["limits"])
+    os.chdir(order["cwd"])
+    confine.replace_environment(order["environment"])
+    confine.take_over_stdio(output)
+    confine.set_dumpable(True)
+    if order.get("exec"):
+        os.execve(order["exec"][0], order["exec"], order["environment"])  # noqa: S606
 
 
 def _configure_logging(runner: Any, imported: Imported) -> None:
@@ -86,8 +85,12 @@ def _seed(imported: Imported) -> None:
             numpy_random.seed()
 
 
-def _run() -> int:
+def _run(cwd: str, imported: Imported) -> int:
     """The runner, and the end of an interpreter: threads joined, exit handlers called, files flushed."""
+    sys.path[0] = cwd
+    _configure_logging(sys.modules[_RUNNER], imported)
+    if imported.printed:
+        os.write(1, imported.printed)
     code = _guarded(sys.modules[_RUNNER].main)
     with suppress(Exception):
         threading._shutdown()  # type: ignore[attr-defined]

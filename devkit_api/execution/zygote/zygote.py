@@ -6,6 +6,7 @@ import gc
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from typing import Any
@@ -37,20 +38,49 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     _serve(connection, imported)
 
 
+class _Spare:
+    """A fork made ahead of its run, waiting for the order."""
+
+    def __init__(self, server: wire.Connection, imported: preimport.Imported) -> None:
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            server.close()
+            forked.main(wire.Connection(theirs), parent, imported)
+        theirs.close()
+        self._connection = wire.Connection(ours)
+
+    def start(self, message: wire.Message) -> None:
+        """Hand over the order. Raises `OSError` when the spare is gone."""
+        self._connection.send(message.body, message.fds)
+        self._connection.close()
+
+    def discard(self) -> None:
+        """Reap a spare that is gone."""
+        self._connection.close()
+        confine.end_all_children()
+
+
 def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
+    spare = _Spare(connection, imported)
     while (message := connection.receive()) is not None:
-        if message.body["op"] == "run":
-            _run(connection, message, imported)
-        # A signal for a run that has just ended is late, and means nothing.
+        if message.body["op"] != "run":
+            continue  # a signal for a run that has just ended is late, and means nothing
+        try:
+            spare.start(message)
+        except OSError:
+            spare.discard()
+            spare = _Spare(connection, imported)
+            spare.start(message)
+        _conduct(connection, spare.pid, message.fds[0])
+        spare = _Spare(connection, imported)
 
 
-def _run(connection: wire.Connection, message: wire.Message, imported: preimport.Imported) -> None:
-    (output,) = message.fds
-    parent = os.getpid()
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid == 0:
-        forked.main(message.body, output, parent, imported)
+def _conduct(connection: wire.Connection, pid: int, output: int) -> None:
+    """See a run to its end and report it."""
     os.close(output)
     connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
     _until_dead(connection, pid)
