@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from typing import Any
@@ -17,7 +18,7 @@ BODIES = st.dictionaries(st.text(max_size=10), st.one_of(st.none(), st.integers(
 
 def cut(data: bytes, points: list[int]) -> list[bytes]:
     bounds = [0, *sorted(point % (len(data) + 1) for point in points), len(data)]
-    return [data[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 @given(st.lists(BODIES, max_size=6), st.lists(st.integers(0, 10_000), max_size=8))
