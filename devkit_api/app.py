@@ -104,7 +104,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         executor=LocalExecutor(
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
             keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
-            import_seconds=settings.import_timeout,
+            import_seconds=settings.import_timeout, isolation=settings.isolation,
         ),
         logs=runs.logs,
         files=files,

@@ -238,6 +238,13 @@ class Settings:
         "How long a module's import may take before its runs import it themselves, each anew.",
         example="30",
     )
+    isolation: str = _setting(
+        "ISOLATION",
+        "auto",
+        choice("auto", "process"),
+        "How far runs are kept apart: as far as this machine allows, or no further than processes.",
+        example="auto",
+    )
     queue_limit: int = _setting(
         "QUEUE_LIMIT",
         10_000,

@@ -29,6 +29,8 @@ _TIMEOUT_HEAD_START = 1.0
 _DRAIN_SECONDS = 0.5
 # A zygote that does not report the end of a killed run is stuck.
 _REPORT_SECONDS = 5.0
+# Handed over as text: a module's user may not be able to read the devkit's own folder.
+_CHILD = Path(child.__file__).read_text()
 
 
 class LocalExecution:
@@ -113,7 +115,7 @@ class LocalExecution:
 
     async def _supervise(self, lane: Lane) -> Outcome:
         zygote = lane.zygote
-        pipe = OutputPipe(self._observer.on_output)
+        pipe = OutputPipe(self._observer.on_output, lane.user)
         try:
             started = await zygote.run(self._order(lane.workdir.root), pipe.write_end)
             pipe.close_write_end()
@@ -127,6 +129,7 @@ class LocalExecution:
         return Outcome(
             exit_code=ended.code,
             signal=ended.signal,
+            killed_for_memory=self._is_killed_for_memory(ended),
             metrics=Metrics(
                 launch_seconds=launched - self._begun,
                 execute_seconds=executed - launched,
@@ -139,10 +142,10 @@ class LocalExecution:
         order: dict[str, Any] = {
             "cwd": f"{root}/cwd",
             "environment": run_environment(root, self._spec),
-            "limits": {"core": 0},
+            "limits": self._pool.isolation.limits(self._spec.limits),
         }
         if needs_fresh_interpreter(self._spec.environment):
-            order["exec"] = [sys.executable, child.__file__]
+            order["exec"] = [sys.executable, "-c", _CHILD]
         return order
 
     async def _until_exit(self, zygote: Zygote) -> Exit:
@@ -167,3 +170,10 @@ class LocalExecution:
         except Lost:
             # The zygote was ended from outside, and the run with it.
             return Exit(code=None, signal=signal.SIGKILL, cpu_seconds=0.0, peak_memory_bytes=0)
+
+    def _is_killed_for_memory(self, ended: Exit) -> bool:
+        """SIGKILL, or 137 from a child that got it, that we did not send, near the memory the run may have."""
+        killed = ended.signal == signal.SIGKILL or ended.code == 128 + signal.SIGKILL
+        limit = self._spec.limits.memory_mb
+        near = limit is None or ended.peak_memory_bytes > 0.8 * limit * 1024**2
+        return killed and near and self._stopped is None and ended.peak_memory_bytes > 0

@@ -24,6 +24,7 @@ class LocalExecutor:
         keep_workdirs: bool,
         warm_memory_bytes: int,
         import_seconds: float,
+        isolation: str = "auto",
     ) -> None:
         self._work_root = work_root
         self._bundle_path = bundle_path

@@ -13,8 +13,10 @@ _CHUNK = 64 * 1024
 class OutputPipe:
     """`write_end` goes to the run; what comes out is passed on as it comes."""
 
-    def __init__(self, on_output: Callable[[bytes], None]) -> None:
+    def __init__(self, on_output: Callable[[bytes], None], user: int | None) -> None:
         self._read_end, self.write_end = os.pipe()
+        if user is not None:
+            os.fchown(self.write_end, user, user)  # so that the run can open /dev/stdout
         os.set_blocking(self._read_end, False)
         self._on_output = on_output
         self._ended = asyncio.Event()

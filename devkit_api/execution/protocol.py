@@ -26,6 +26,9 @@ class Limits:
     runtime_seconds: float
     output_bytes: int
     memory_mb: int | None = None
+    open_files: int = 1024
+    processes: int = 512
+    file_bytes: int = 4 * 1024**3
 
 
 @attrs.frozen
@@ -58,6 +61,7 @@ class Metrics:
 class Outcome:
     """How an execution ended. `output` is the runner's output file as it was written, or None when there is none.
 
+    `killed_for_memory`: it was killed without being told, and had used about what it may.
     `problem` is set when the platform failed before or around the module; it is text for the module's author.
     """
 
@@ -68,6 +72,7 @@ class Outcome:
     stopped: StopReason | None = None
     problem: str | None = None
     metrics: Metrics = Metrics()
+    killed_for_memory: bool = False
 
 
 class Observer(Protocol):

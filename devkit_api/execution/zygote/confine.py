@@ -122,7 +122,8 @@ def end_all_children() -> None:
         except ChildProcessError:
             return
         if pid == 0:
-            for child in children(os.getpid()):
+            # The first process of a namespace can end all others in one go; a fork bomb outruns any list.
+            for child in [-1] if os.getpid() == 1 else children(os.getpid()):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(child, signal.SIGKILL)
             with suppress(ChildProcessError):

@@ -28,6 +28,7 @@ def main(connection: wire.Connection, zygote: int, imported: Imported) -> None:
     try:
         os.setsid()
         confine.die_with(zygote)
+        confine.set_dumpable(True)
         _start_afresh(imported)
         message = connection.receive()
         if message is None:
@@ -57,7 +58,6 @@ def _become_run(order: dict[str, Any], output: int) -> None:
     os.chdir(order["cwd"])
     confine.replace_environment(order["environment"])
     confine.take_over_stdio(output)
-    confine.set_dumpable(True)
     if order.get("exec"):
         os.execve(order["exec"][0], order["exec"], order["environment"])  # noqa: S606
 

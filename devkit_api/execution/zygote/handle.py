@@ -149,7 +149,8 @@ class Zygote:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let it go."""
+        """End it for good."""
+        self.kill()
         self._channel.close()
         self._on_lost()
         if self._pidfd is not None:

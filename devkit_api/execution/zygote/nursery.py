@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any
 
-from . import confine, wire, zygote
+from . import confine, sandbox, wire, zygote
 
 # What a run with a token imports sooner or later; the rest of the SDK comes with these.
 _WARM = (
@@ -44,7 +44,7 @@ def main(socket_fd: int, server: int) -> None:
     _import_sdk()
     gc.collect()
     gc.freeze()
-    connection.send({"op": "hello", "pid": os.getpid()})
+    connection.send({"op": "hello", "namespaces": sandbox.is_available()})
     _Nursery(connection).serve()
 
 
@@ -73,6 +73,7 @@ class _Nursery:
     def __init__(self, connection: wire.Connection) -> None:
         self._connection = connection
         self._zygotes: dict[int, int] = {}
+        self._namespaces: sandbox.ProcessNamespaces | None = None
         self._poll = select.poll()
         self._poll.register(connection.fileno(), select.POLLIN)
 
@@ -96,9 +97,15 @@ class _Nursery:
 
     def _hatch(self, order: dict[str, Any], fd: int) -> None:
         parent = os.getpid()
+        if order["namespaces"]:
+            self._namespaces = self._namespaces or sandbox.ProcessNamespaces()
+            self._namespaces.enter()
+            parent = 0  # what the first process of a namespace sees as its parent
         pid = os.fork()
         if pid == 0:
             self._become_zygote(order, fd, parent)
+        if order["namespaces"] and self._namespaces:
+            self._namespaces.leave()
         os.close(fd)
         pidfd = os.pidfd_open(pid)
         self._zygotes[pidfd] = pid

@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from devkit_api.execution.environment import needs_fresh_interpreter, nursery_environment, zygote_environment
+from devkit_api.execution.environment import needs_fresh_interpreter, zygote_environment
+from devkit_api.execution.isolation import EXPLAINED, FIRST_USER, USERS, Isolation, Level, choose_level
 from devkit_api.execution.protocol import RunSpec
 from devkit_api.execution.workdir import Workdir
-from devkit_api.execution.zygote import launch
-from devkit_api.execution.zygote.handle import Channel, Lost, Zygote
+from devkit_api.execution.zygote.handle import Lost, Zygote
+from devkit_api.execution.zygote.keeper import Nursery
 
 log = logging.getLogger(__name__)
-
-_START_SECONDS = 60.0
-_CLOSE_SECONDS = 5.0
 
 
 @attrs.frozen
@@ -52,97 +47,28 @@ class Lane:
     zygote: Zygote
     folder: Path
     workdir: Workdir
+    user: int | None
     memory_bytes: int = 0
-
-
-class Nursery:
-    """The nursery process. `hatch` asks it for a zygote."""
-
-    def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
-        self._channel: Channel | None = None
-        self._hello: asyncio.Future[None] | None = None
-        self._hatching: dict[int, asyncio.Future[int]] = {}
-        self._count = 0
-
-    @property
-    def pid(self) -> int | None:
-        """Its pid while it lives."""
-        return self._process.pid if self._process and self._process.returncode is None else None
-
-    async def start(self) -> None:
-        """Start the process and wait until it has the SDK. Raises `Lost`."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._hello = asyncio.get_running_loop().create_future()
-            self._channel = Channel(ours, self._on_message, self._on_lost)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, launch.__file__, str(theirs.fileno()), str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                env=nursery_environment(), cwd="/", start_new_session=True,
-            )  # fmt: skip
-        try:
-            await asyncio.wait_for(asyncio.shield(self._hello), _START_SECONDS)
-        except TimeoutError:
-            await self.close()
-            raise Lost from None
-
-    async def hatch(self, order: dict[str, Any]) -> Zygote:
-        """A new zygote; await its `ready`. Raises `Lost`."""
-        if self._channel is None:
-            raise Lost
-        ours, theirs = socket.socketpair()
-        self._count += 1
-        hatched = self._hatching[self._count] = asyncio.get_running_loop().create_future()
-        try:
-            with theirs:
-                self._channel.send({"op": "hatch", "id": self._count, **order}, [theirs.fileno()])
-            return Zygote(await hatched, ours)
-        except BaseException:
-            ours.close()
-            raise
-
-    async def close(self) -> None:
-        """End it, and with it every zygote."""
-        if self._channel is not None:
-            self._channel.close()
-            self._on_lost()
-        if self._process is not None:
-            try:
-                await asyncio.wait_for(self._process.wait(), _CLOSE_SECONDS)
-            except TimeoutError:
-                with suppress(ProcessLookupError):
-                    self._process.kill()
-                await self._process.wait()
-
-    def _on_message(self, body: dict[str, Any]) -> None:
-        if body["op"] == "hello" and self._hello is not None and not self._hello.done():
-            self._hello.set_result(None)
-        elif body["op"] == "hatched":
-            hatched = self._hatching.pop(body["id"], None)
-            if hatched is not None and not hatched.done():
-                hatched.set_result(body["pid"])
-
-    def _on_lost(self) -> None:
-        self._channel = None
-        waiting: list[asyncio.Future[Any]] = [*self._hatching.values(), *([self._hello] if self._hello else [])]
-        self._hatching.clear()
-        for future in waiting:
-            if not future.done():
-                future.set_exception(Lost())
-                future.exception()
 
 
 class ZygotePool:
     """Zygotes by kind. A lane belongs to one run from `take` or `hatch` to `release`."""
 
     def __init__(
-        self, folder: Path, bundle_path: Callable[[str], Path], *, memory_bytes: int, import_seconds: float
+        self,
+        folder: Path,
+        bundle_path: Callable[[str], Path],
+        *,
+        memory_bytes: int,
+        import_seconds: float,
+        isolation: str = "auto",
     ) -> None:
         self._folder = folder
         self._bundle_path = bundle_path
         self._memory_bytes = memory_bytes
         self._import_seconds = import_seconds
+        self._wanted = isolation
+        self.isolation = Isolation(Level.PROCESS, folder.parent)
         self._nursery = Nursery()
         self._starting = asyncio.Lock()
         self._idle: OrderedDict[Lane, None] = OrderedDict()  # least recently used first
@@ -208,18 +134,17 @@ class ZygotePool:
 
     async def _try(self, kind: Kind, *, preimport: bool) -> Lane | None:
         await self._ensure_nursery()
-        self._count += 1
-        folder = self._folder / str(self._count)
-        home = folder / "zygote"
-        home.mkdir(mode=0o700, parents=True)
+        folder, user = self._next_place()
+        home = _make_home(folder, user)
         source = self._bundle_path(kind.digest)
         order: dict[str, Any] = {
             "source": str(source),
             "entrypoint": kind.entrypoint,
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
+            **self.isolation.order(user, source, folder),
         }
-        lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run"))
+        lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
         self._lanes.add(lane)
         try:
             problem = await self._until_ready(lane, preimport)
@@ -257,6 +182,21 @@ class ZygotePool:
             if self._nursery.pid is None and not self._closed:
                 self._nursery = Nursery()
                 await self._nursery.start()
+                level = choose_level(
+                    wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
+                )
+                self.isolation = Isolation(level, self._folder.parent)
+                self.isolation.close_state()
+                log.info("runs are isolated", extra={"level": level.value, "means": EXPLAINED[level]})
+
+    def _next_place(self) -> tuple[Path, int | None]:
+        """A folder and a user no living lane has."""
+        taken = {lane.user for lane in self._lanes}
+        while True:
+            self._count += 1
+            user = FIRST_USER + self._count % USERS
+            if user not in taken:
+                return self._folder / str(self._count), None if self.isolation.level is Level.PROCESS else user
 
     async def _drop_outdated(self, kind: Kind) -> None:
         """An edited module leaves zygotes of its former source behind."""
@@ -270,3 +210,14 @@ class ZygotePool:
         self._lanes.discard(lane)
         lane.zygote.close()
         await Workdir(lane.folder).remove()
+
+
+def _make_home(folder: Path, user: int | None) -> Path:
+    """The folder of a lane, which belongs to us, and in it the home of its zygote."""
+    home = folder / "zygote"
+    home.mkdir(mode=0o700, parents=True)
+    folder.chmod(0o711)
+    folder.parent.chmod(0o711)
+    if user is not None:
+        os.chown(home, user, user)
+    return home

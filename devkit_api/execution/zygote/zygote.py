@@ -11,12 +11,17 @@ import sys
 import time
 from typing import Any
 
-from . import confine, forked, preimport, wire
+from . import confine, forked, preimport, sandbox, wire
 
 
 def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> None:
     """Import the order's module unless it says not to, then serve runs until the server closes the connection."""
     os.setsid()
+    if order["namespaces"]:
+        sandbox.furnish(order)
+    if order["user"] is not None:
+        sandbox.drop_to(order["user"])
+        confine.set_dumpable(True)  # the kernel withdrew it; without it a process cannot read its own /proc
     confine.no_new_privileges()
     confine.adopt_orphans()
     confine.die_with(nursery)
@@ -35,6 +40,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     gc.freeze()
     seconds = time.perf_counter() - started
     connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
+    confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
     _serve(connection, imported)
 
 
