@@ -97,6 +97,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         address=app[ADDRESS],
         longest_runtime=settings.max_runtime_seconds,
         output_bytes=settings.max_output_bytes,
+        file_bytes=settings.max_file_mb * 1024**2,
         on_removed=objects.delete_namespace,
     )
     runs.supervisor = Supervisor(

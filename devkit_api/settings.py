@@ -238,6 +238,13 @@ class Settings:
         "How long a module's import may take before its runs import it themselves, each anew.",
         example="30",
     )
+    max_file_mb: int = _setting(
+        "MAX_FILE_MB",
+        4096,
+        whole_number(1, 1024**2),
+        "Largest file a module's process may write in its work directory, in MiB.",
+        example="4096",
+    )
     isolation: str = _setting(
         "ISOLATION",
         "auto",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from devkit_api.execution.execution import LocalExecution
+from devkit_api.execution.orphans import end_orphans
 from devkit_api.execution.protocol import Execution, Observer, RunSpec, StopReason
 from devkit_api.execution.workdir import Workdir
 from devkit_api.execution.zygote.pool import ZygotePool
@@ -32,10 +33,13 @@ class LocalExecutor:
         self._keep_workdirs = keep_workdirs
         self._lanes = work_root.with_name("lanes")
         self._running: set[LocalExecution] = set()
-        self.pool = ZygotePool(self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds)
+        self.pool = ZygotePool(
+            self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds, isolation=isolation
+        )
 
     async def open(self) -> None:
-        """Make the work root and remove what an unclean stop left in it."""
+        """Make the work root; what an unclean stop left is ended and removed."""
+        await asyncio.to_thread(end_orphans, self._lanes)
         self._work_root.mkdir(parents=True, exist_ok=True)
         await Workdir(self._lanes).remove()
         for leftover in () if self._keep_workdirs else self._work_root.iterdir():

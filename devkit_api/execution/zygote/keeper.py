@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from devkit_api.execution.environment import nursery_environment
@@ -20,7 +21,8 @@ _CLOSE_SECONDS = 5.0
 class Nursery:
     """The nursery process. `hatch` asks it for a zygote."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: Path) -> None:
+        self._lanes = lanes
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._hello: asyncio.Future[None] | None = None
@@ -41,6 +43,7 @@ class Nursery:
             self._channel = Channel(ours, self._on_message, self._on_lost)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, launch.__file__, str(theirs.fileno()), str(os.getpid()),
+                str(self._lanes),  # a mark by which `orphans` knows this process and its forks
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 env=nursery_environment(), cwd="/", start_new_session=True,
             )  # fmt: skip

@@ -11,7 +11,7 @@ PACKAGE = "_devkit_zygote"
 
 
 def main() -> None:
-    """`launch.py SOCKET_FD SERVER_PID`."""
+    """`launch.py SOCKET_FD SERVER_PID MARK`."""
     folder = sys.path.pop(0)
     package = types.ModuleType(PACKAGE)
     package.__path__ = [os.path.dirname(os.path.abspath(__file__))]

@@ -69,7 +69,7 @@ class ZygotePool:
         self._import_seconds = import_seconds
         self._wanted = isolation
         self.isolation = Isolation(Level.PROCESS, folder.parent)
-        self._nursery = Nursery()
+        self._nursery = Nursery(self._folder)
         self._starting = asyncio.Lock()
         self._idle: OrderedDict[Lane, None] = OrderedDict()  # least recently used first
         self._lanes: set[Lane] = set()
@@ -180,7 +180,7 @@ class ZygotePool:
     async def _ensure_nursery(self) -> None:
         async with self._starting:
             if self._nursery.pid is None and not self._closed:
-                self._nursery = Nursery()
+                self._nursery = Nursery(self._folder)
                 await self._nursery.start()
                 level = choose_level(
                     wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
