@@ -26,6 +26,9 @@ class Limits:
     runtime_seconds: float
     output_bytes: int
     memory_mb: int | None = None
+    open_files: int = 1024
+    processes: int = 512
+    file_bytes: int = 4 * 1024**3
 
 
 @attrs.frozen
@@ -61,6 +64,7 @@ LARGE = 256 * 1024
 class Outcome:
     """How an execution ended. `output` is the runner's output file as it was written, or None when there is none.
 
+    `killed_for_memory`: it was killed without being told, and had used about what it may.
     `problem` is set when the platform failed before or around the module; it is text for the module's author.
     """
 
@@ -71,6 +75,7 @@ class Outcome:
     stopped: StopReason | None = None
     problem: str | None = None
     metrics: Metrics = Metrics()
+    killed_for_memory: bool = False
 
     @property
     def is_large(self) -> bool:

@@ -47,6 +47,7 @@ class Supervisor:
     _conducting: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
     _executions: dict[str, Execution] = attrs.field(factory=dict, init=False)
     _entering: int = attrs.field(default=0, init=False)
+    _busy: int = attrs.field(default=0, init=False)
     _closing: bool = attrs.field(default=False, init=False)
 
     async def recover(self) -> None:
@@ -78,12 +79,12 @@ class Supervisor:
     @property
     def executing(self) -> int:
         """Runs that have a worker."""
-        return len(self._conducting)
+        return self._busy
 
     @contextmanager
     def room(self) -> Iterator[None]:
         """Room for one more run, held while it is being stored. Raises `QueueFull` when no more may wait."""
-        idle = max(0, self.workers - len(self._conducting))
+        idle = max(0, self.workers - self._busy)
         if len(self._queue) + self._entering >= self.queue_limit + idle:
             raise QueueFull(count=self.queue_limit, headers={"Retry-After": "5"})
         self._entering += 1
@@ -138,10 +139,13 @@ class Supervisor:
             execution.stop(reason)
 
     def _fill(self) -> None:
-        while not self._closing and len(self._conducting) < self.workers:
+        # A worker is free again when the process is gone: storing one end needs the disk, the next run the processor.
+        # Ends that cannot be stored still hold runs back, or a full disk would let them pile up.
+        while not self._closing and self._busy < self.workers and len(self._conducting) < 2 * self.workers + 2:
             run_id = self._queue.pop()
             if run_id is None:
                 return
+            self._busy += 1
             task = asyncio.create_task(self._conduct(run_id), name=f"conduct-{run_id}")
             self._conducting[run_id] = task
             task.add_done_callback(partial(self._done, run_id))
@@ -152,20 +156,29 @@ class Supervisor:
 
     async def _conduct(self, run_id: str) -> None:
         try:
-            await self._run_to_end(run_id)
+            executed = await self._work(run_id)
+            if executed is not None:
+                await self._account(*executed)
         except Exception:
             log.exception("a run could not be conducted", extra={"run": run_id})
             await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), {})
 
-    async def _run_to_end(self, run_id: str) -> None:
+    async def _work(self, run_id: str) -> tuple[Run, RunLogWriter, Outcome] | None:
+        """The part of a run that needs a worker; None when it was cancelled before it began."""
         try:
             run = await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
+            correlation_id.set(run.correlation_id)
+            spec, token = self.make_spec(run)
+            writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
+            return run, writer, await self._execute(spec, writer)
         except IllegalMove:
-            return  # cancelled in the meantime
-        correlation_id.set(run.correlation_id)
-        spec, token = self.make_spec(run)
-        writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
-        outcome = await self._execute(spec, writer)
+            return None
+        finally:
+            self._busy -= 1
+            self._fill()
+
+    async def _account(self, run: Run, writer: RunLogWriter, outcome: Outcome) -> None:
+        run_id = run.run_id
         writer.end_output()
         # A large output would hold up everybody else while it is parsed.
         verdict = await asyncio.to_thread(conclude, outcome) if outcome.is_large else conclude(outcome)
