@@ -87,7 +87,7 @@ class LocalExecution:
         return attrs.evolve(outcome, stopped=self._stopped)
 
     async def _begin_somewhere(self) -> Outcome:
-        """A zygote that waits may be gone by the time its order comes; the run, which it did not begin, gets another."""
+        """A zygote that waits may be gone when its order comes; the run, which it did not begin, gets another one."""
         for left in reversed(range(_ATTEMPTS)):
             lane = await self._acquire()
             if lane is None:
