@@ -73,6 +73,7 @@ class Workdir:
         try:
             return self._read_output(max_output_bytes)
         finally:
+            self._forget_order()
             if keep_as is not None:
                 self._made = {}
                 os.rename(self.root, keep_as)
@@ -99,6 +100,13 @@ class Workdir:
             if info.st_size > max_bytes:
                 return None, True
             return file.read(max_bytes + 1)[:max_bytes], False
+
+    def _forget_order(self) -> None:
+        """Parameters and token of a run that has ended stay nowhere."""
+        for name in _FILES:
+            with suppress(OSError):
+                fd = os.open(str(self.root) + name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+                os.close(fd)
 
     def _tidy(self) -> bool:
         """Remove the files a run left; False when what `prepare` made is not as it was."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,22 +64,6 @@ def test_unclean_stop_of_the_server_itself_is_recovered(make_devkit: Make) -> No
     devkit.kill()
     devkit.start()
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
-
-
-def test_an_initialised_database_adds_little_to_the_start(make_devkit: Make) -> None:
-    """A ratio, as the machine may be busy: idle, the start takes about 1 s with and 0.7 s without a database."""
-    taken: dict[str, list[float]] = {"on": [], "off": []}
-    devkits = {catalogs: make_devkit(catalogs=catalogs).start() for catalogs in taken}
-    for devkit in devkits.values():
-        devkit.stop()
-    for _ in range(3):
-        for catalogs, devkit in devkits.items():
-            started = time.perf_counter()
-            devkit.start()
-            assert devkit.request("GET", "/v1/system/ready").status_code == 200
-            taken[catalogs].append(time.perf_counter() - started)
-            devkit.stop()
-    assert min(taken["on"]) < 2 * min(taken["off"]), taken
 
 
 def test_server_listens_on_a_private_socket_alone(catalog_devkit: DevkitProcess, target: Target) -> None:

@@ -44,7 +44,7 @@ async def test_process_of_a_run_holds_nothing_of_the_devkit(bench: Bench, monkey
         """
         import os, sys
         return self.success(results={
-            "modules": [name for name in sys.modules if "devkit" in name],
+            "modules": [name for name in sys.modules if name.split(".")[0] == "devkit_api"],
             "descriptors": {fd: os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in os.listdir("/proc/self/fd")
                             if os.path.exists(f"/proc/self/fd/{fd}")},
             "environment": dict(os.environ),
