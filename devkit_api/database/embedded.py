@@ -237,7 +237,7 @@ def _ensure_system_user() -> None:
 
 def _as_server() -> dict[str, Any]:
     """PostgreSQL refuses to run as root: its own account then."""
-    found: dict[str, Any] = {"cwd": "/", "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}}
+    found: dict[str, Any] = {"cwd": "/", "env": {"PATH": os.defpath, "LC_ALL": "C"}}
     if os.geteuid() == 0:
         found |= {"user": _SYSTEM_USER, "group": _SYSTEM_USER, "extra_groups": []}
     return found
