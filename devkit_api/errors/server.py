@@ -1,0 +1,32 @@
+"""The devkit's own trouble."""
+
+from __future__ import annotations
+
+from devkit_api.errors.base import DevkitError
+
+
+class InternalError(DevkitError):
+    """Something broke inside the devkit."""
+
+    code = "INTERNAL_ERROR"
+    status = 500
+    template = "Something went wrong inside the devkit."
+    hint = "Look for the correlation id in the devkit's log."
+
+
+class Unavailable(DevkitError):
+    """A part of the devkit cannot answer now."""
+
+    code = "UNAVAILABLE"
+    status = 503
+    template = "{what} is not available now."
+    hint = "Try again shortly; GET /v1/system/ready says what is missing."
+
+
+class StateWriteFailed(DevkitError):
+    """A document could not be made durable, so nothing was acknowledged."""
+
+    code = "STATE_WRITE_FAILED"
+    status = 503
+    template = "The change could not be stored, and was not made."
+    hint = "Check the free space and the permissions of the state directory, then try again."
