@@ -99,7 +99,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _watcher,
+        _state_lock, _object_store, _local_data, _database, _module_registry, _executor, _run_supervisor, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -216,6 +216,11 @@ async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].open()
     yield
     await app[OBJECTS].close()
+
+
+async def _local_data(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[LOCAL_DATA].close()
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:

@@ -26,6 +26,7 @@ from devkit_api.errors.modules import (
 )
 from devkit_api.errors.objects import (
     ChecksumMismatch,
+    DataBusy,
     DataFolderTooLarge,
     DataNotFound,
     DataUnreadable,
@@ -63,6 +64,7 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataBusy",
     "DataFolderTooLarge",
     "DataNotFound",
     "DataUnreadable",
