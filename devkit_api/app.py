@@ -264,8 +264,8 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
 
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
     """Last to start: what the directory holds is registered over what was stored."""
-    directory = app[SETTINGS].modules_dir
-    watcher = ModulesWatcher(app[REGISTRY], directory) if directory is not None else None
+    directory, state = app[SETTINGS].modules_dir, app[SETTINGS].state_dir
+    watcher = ModulesWatcher(app[REGISTRY], directory, ignored=state) if directory is not None else None
     app[WATCHER] = [watcher] if watcher is not None else []
     if watcher is not None:
         await watcher.start()

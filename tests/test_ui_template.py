@@ -93,7 +93,7 @@ def restarter(devkit: DevkitProcess) -> Iterator[Restarter]:
 
 def test_every_walk_in_front_of_the_real_devkit(devkit: DevkitProcess, restarter: Restarter, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    command = ["npm", "run", "--silent", "test:e2e", "--", "--reporter=default", "--reporter=json"]
+    command = ["npm", "run", "--silent", "test:e2e", "--", "--reporter=verbose", "--reporter=json"]
     done = subprocess.run(
         [*command, f"--outputFile.json={report}"],
         check=False, cwd=FRONTEND, capture_output=True, text=True, timeout=400,
