@@ -6,9 +6,9 @@ const common = { testTimeout: 180_000, hookTimeout: 90_000, globalSetup: 'e2e/br
 export default defineConfig({
   test: {
     maxWorkers: 2,
-    maxConcurrency: 5,
+    maxConcurrency: 3,
     projects: [
-      { test: { name: 'walks', include: ['e2e/{walks,look}.e2e.ts'], sequence: { groupOrder: 0 }, ...common } },
+      { test: { name: 'walks', include: ['e2e/{walks,desktop,phone}.e2e.ts'], sequence: { groupOrder: 0 }, ...common } },
       { test: { name: 'restart', include: ['e2e/restart.e2e.ts'], sequence: { groupOrder: 1 }, ...common } },
     ],
   },

@@ -126,9 +126,9 @@ describe.concurrent('with an API key', () => {
     await page.keyboard.press('ArrowRight');
     await items.nth(1).waitFor();
     await page.keyboard.press('ArrowRight');
-    expect(await stage.focusedText()).toBe(await items.nth(1).textContent());
+    await expect.poll(() => stage.focusedText()).toBe(await items.nth(1).textContent());
     await page.keyboard.press('End');
-    expect(await stage.focusedText()).toBe(await items.last().textContent());
+    await expect.poll(() => stage.focusedText()).toBe(await items.last().textContent());
     await page.keyboard.press('Home');
     await page.keyboard.type('pep');
     await page.keyboard.press('Enter');
