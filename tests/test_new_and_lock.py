@@ -29,7 +29,7 @@ def devkit_command(*arguments: str, cwd: Path, **environment: str) -> subprocess
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_", "UV_"))}
     return subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments], check=False, cwd=cwd, capture_output=True, text=True,
-        timeout=120, env={"PYTHONPATH": str(REPO), "COLUMNS": "200", **kept, **environment},
+        timeout=120, env={**kept, "PYTHONPATH": str(REPO), "COLUMNS": "200", **environment},
     )  # fmt: skip
 
 
