@@ -93,3 +93,20 @@ def test_descriptors_nobody_took_are_closed_with_the_connection() -> None:
     assert os.read(read_end, 1) == b""  # no writer is left
     os.close(read_end)
     receiver.close()
+
+
+def test_message_that_was_taken_counts_as_sent_though_the_peer_is_gone_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = socket.socketpair()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    send_fds = socket.send_fds
+
+    def send_and_lose_the_peer(*args: Any) -> int:
+        sent = send_fds(*args)
+        right.close()
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", send_and_lose_the_peer)
+    sender = wire.Connection(left)
+    sender.send({"op": "run"}, [nothing])
+    sender.close()
+    os.close(nothing)

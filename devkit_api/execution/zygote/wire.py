@@ -106,7 +106,9 @@ class Connection:
         """Send one message. Raises `OSError` when the peer is gone."""
         frame = encode(body, len(fds))
         sent = socket.send_fds(self._sock, [frame], list(fds)) if fds else 0
-        self._sock.sendall(frame[sent:])
+        # `sendall` makes a call even for nothing, which fails when the peer has taken the message and closed by then.
+        if sent < len(frame):
+            self._sock.sendall(frame[sent:])
 
     @property
     def has_message(self) -> bool:
