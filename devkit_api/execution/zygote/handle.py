@@ -122,15 +122,21 @@ class Zygote:
         self._pidfd: int | None = None
         with suppress(ProcessLookupError):
             self._pidfd = os.pidfd_open(pid)
-        self.is_lost = False
+        self.is_lost = self._is_accepted = False
         self._channel = Channel(sock, self._on_message, self._on_lost)
 
     async def run(self, order: dict[str, Any], output: int) -> Started:
-        """Fork a run that writes to `output`. Raises `Lost`."""
+        """Fork a run that writes to `output`. Raises `Lost` when it surely has not begun: it may be run elsewhere."""
         loop = asyncio.get_running_loop()
         self._started, self._exited = loop.create_future(), loop.create_future()
+        self._is_accepted = False
         self._channel.send({"op": "run", **order}, [output])
-        return await self._started
+        try:
+            return await self._started
+        except Lost:
+            if not self._is_accepted:
+                raise
+            return Started(0, None)  # it may have begun; `wait` tells its end
 
     async def wait(self) -> Exit:
         """The run's end, when no process of it is left. Raises `Lost`."""
@@ -163,6 +169,8 @@ class Zygote:
                 _settle(self.ready, Ready(**body))
             case "unfit":
                 _settle(self.ready, Ready(problem=body["reason"]))
+            case "accepted" if self._started is not None:
+                self._is_accepted = True
             case "started" if self._started is not None:
                 _settle(self._started, Started(**body))
             case "exited" if self._exited is not None:

@@ -92,6 +92,8 @@ def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
     while (message := connection.receive()) is not None:
         if message.body["op"] != "run":
             continue  # a signal for a run that has just ended is late, and means nothing
+        # Said before the order is handed over: whoever has not read this knows that the run did not begin.
+        connection.send({"op": "accepted"})
         try:
             spare.start(message)
         except OSError:
