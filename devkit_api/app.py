@@ -126,13 +126,15 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         address=app[ADDRESS],
         longest_runtime=settings.max_runtime_seconds,
         output_bytes=settings.max_output_bytes,
+        file_bytes=settings.max_file_mb * 1024**2,
         on_removed=objects.delete_namespace,
     )
     runs.supervisor = Supervisor(
         repository=repository,
         executor=LocalExecutor(
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
-            keep_workdirs=settings.keep_workdirs,
+            keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
+            import_seconds=settings.import_timeout, isolation=settings.isolation,
         ),
         logs=runs.logs,
         files=files,

@@ -70,6 +70,7 @@ class RunService:
     address: PublicAddress
     longest_runtime: int
     output_bytes: int
+    file_bytes: int
     on_removed: Callable[[str], Awaitable[None]]
     supervisor: Supervisor = attrs.field(init=False)
     _resetting: bool = attrs.field(default=False, init=False)
@@ -351,7 +352,7 @@ class RunService:
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        return run_spec(run, token, self.address.base_url, self.output_bytes), token
+        return run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes), token
 
     def token_principal(self, run_id: str, serial: str) -> Principal | None:
         """See `RunTokenBook`: a token dies with its run."""
