@@ -26,6 +26,11 @@ from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.publish.deployments import DeploymentService
+from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
+from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
+from devkit_api.modules.publish.service import PublishService
+from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY, prepare_incoming
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
@@ -99,7 +104,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _watcher,
+        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -146,6 +151,10 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     )  # fmt: skip
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles
+    uploads = Uploads(state / "publish-uploads", signer)
+    app[PUBLISH] = PublishService(store, registry, uploads, settings.org_id, settings.max_source_bytes)
+    app[DEPLOYMENTS] = DeploymentService(store, registry, bundles.is_intact)
+    app[PUBLISH_ADDRESS] = app[ADDRESS]
     app[URL_SIGNER] = UrlSigner(signer)
     app[RUN_STORAGE] = RunStorage(objects, app[URL_SIGNER], app[ADDRESS], settings.s3_bucket, settings.max_object_bytes)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
@@ -201,7 +210,7 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -259,6 +268,15 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.supervisor.close()
 
 
+async def _publish(app: web.Application) -> AsyncIterator[None]:
+    """After the bundles nobody uses are gone: the intake makes new ones."""
+    await app[PUBLISH].open()
+    await app[DEPLOYMENTS].open()
+    yield
+    await app[DEPLOYMENTS].close()
+    await app[PUBLISH].close()
+
+
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
     """Last to start: what the directory holds is registered over what was stored."""
     directory = app[SETTINGS].modules_dir
@@ -288,6 +306,8 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         await app[RUNS].clear()
+        await app[PUBLISH].clear()
+        await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
         for watcher in app[WATCHER]:

@@ -170,7 +170,7 @@ class RunService:
 
     def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""
-        module = self.modules.get(module_id, request.get("version"))
+        module = self.modules.startable(module_id, request.get("version"))
         roles = module.required_roles
         if roles and principal.role.value not in roles and principal.role is not Role.PLATFORM_ADMIN:
             raise Forbidden(reason=f"module {module_id!r} may be started by the roles {', '.join(sorted(roles))}")
