@@ -25,12 +25,18 @@ from devkit_api.errors.modules import (
     SourcePathRefused,
 )
 from devkit_api.errors.objects import (
+    ArtifactNotFound,
     ChecksumMismatch,
+    DataContextInvalid,
     DataFolderTooLarge,
     DataNotFound,
     DataUnreadable,
     ObjectKeyInvalid,
     ObjectNotFound,
+    ObjectReplaced,
+    ObjectStoreUnavailable,
+    ReportNotFound,
+    RunQuotaExceeded,
 )
 from devkit_api.errors.requests import (
     BadRequest,
@@ -56,6 +62,7 @@ from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailabl
 
 __all__ = [
     "CATALOGUE",
+    "ArtifactNotFound",
     "BadRequest",
     "BodyInvalid",
     "BodyTooLarge",
@@ -63,6 +70,7 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataContextInvalid",
     "DataFolderTooLarge",
     "DataNotFound",
     "DataUnreadable",
@@ -82,6 +90,8 @@ __all__ = [
     "ModuleUnsupported",
     "ObjectKeyInvalid",
     "ObjectNotFound",
+    "ObjectReplaced",
+    "ObjectStoreUnavailable",
     "OriginRefused",
     "OutputDamaged",
     "ParameterInvalid",
@@ -89,11 +99,13 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportNotFound",
     "RequestInvalid",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",
     "RunNotFound",
+    "RunQuotaExceeded",
     "SignatureInvalid",
     "SourceInvalid",
     "SourcePathRefused",
