@@ -55,7 +55,7 @@ class DataContextInvalid(DevkitError):
 
     code = "DATA_CONTEXT_INVALID"
     status = 422
-    template = "The data context cannot be used."
+    template = "The data context cannot be used: {summary}."
     hint = "Upload local files first (`python -m devkit_api inputs add FILE`) and name them by their s3:// address."
     example = '{"sources": [{"name": "cohort", "uri": "s3://hla-compass-devkit/uploads/…/cohort.csv"}]}'
 

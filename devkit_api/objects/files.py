@@ -75,6 +75,8 @@ class FileObjectStore:
                 metadata=info["metadata"],
             )
             return await self._commit(namespace, stored, temporary)
+        except ConnectionError:
+            raise  # the sender went away; nothing is wrong here
         except OSError as exc:
             raise StateError("the file could not be stored") from exc
         finally:
@@ -105,12 +107,12 @@ class FileObjectStore:
         """See `ObjectStore.local_path`."""
         return self._content(namespace, info)
 
-    async def direct_get(self, namespace: str, info: ObjectInfo, seconds: int) -> str | None:  # noqa: ARG002
+    async def direct_get(self, namespace: str, info: ObjectInfo, seconds: int) -> str | None:
         """The devkit serves its files itself."""
         return None
 
     async def direct_put(
-        self, namespace: str, name: str, expected: Expected, info: dict[str, Any], seconds: int  # noqa: ARG002
+        self, namespace: str, name: str, expected: Expected, info: dict[str, Any], seconds: int
     ) -> DirectPut | None:  # fmt: skip
         """The devkit takes its files itself."""
         return None

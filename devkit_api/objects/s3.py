@@ -47,7 +47,7 @@ class S3ObjectStore:
         self._spool = spool
         self._resources = AsyncExitStack()
         self._client: Any = None
-        self._http: aiohttp.ClientSession | None = None
+        self._http: aiohttp.ClientSession
         self._bucket_seen = False
         self._bucket_lock = asyncio.Lock()
 
@@ -67,7 +67,9 @@ class S3ObjectStore:
         self._client = await self._resources.enter_async_context(client)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=ATTEMPT_SECONDS)
         connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
-        self._http = await self._resources.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=timeout))
+        self._http = await self._resources.enter_async_context(
+            aiohttp.ClientSession(connector=connector, timeout=timeout)
+        )
 
     async def close(self) -> None:
         """Close the pool."""
@@ -75,7 +77,6 @@ class S3ObjectStore:
 
     async def check(self) -> None:
         """See `ObjectStore.check`: the bucket, and MinIO's own word where MinIO it is."""
-        assert self._http is not None
         try:
             answer = await self._client.head_bucket(Bucket=self._bucket)
         except ClientError as exc:
@@ -98,6 +99,8 @@ class S3ObjectStore:
             found = await receive(temporary, chunks, expected)
             direct = await self.direct_put(namespace, name, found, info, seconds=300)
             await retried(lambda: self._send(direct, temporary, found.size))
+        except ConnectionError:
+            raise  # the sender went away; nothing is wrong here
         except OSError as exc:
             raise StateError("the file could not be stored") from exc
         finally:
@@ -145,7 +148,7 @@ class S3ObjectStore:
                 if breaks + 1 >= ATTEMPTS:
                     raise unavailable(exc) from exc
 
-    async def local_path(self, namespace: str, info: ObjectInfo) -> Path | None:  # noqa: ARG002
+    async def local_path(self, namespace: str, info: ObjectInfo) -> Path | None:
         """The bytes are elsewhere."""
         return None
 
@@ -228,12 +231,11 @@ class S3ObjectStore:
             if more is None:
                 return
 
-    async def sweep(self, is_known: Callable[[str], bool]) -> int:  # noqa: ARG002
+    async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """Nothing is swept: another devkit may share the bucket, and its runs are not known here."""
         return 0
 
     async def _send(self, direct: DirectPut, source: Path, size: int) -> None:
-        assert self._http is not None
         timeout = aiohttp.ClientTimeout(total=60 + size / _LEAST_THROUGHPUT, sock_connect=3, sock_read=60)
         headers = {**direct.headers, "Content-Length": str(size)}
         with await asyncio.to_thread(source.open, "rb") as body:

@@ -73,7 +73,9 @@ def _may_pass(exc: BaseException) -> bool:
         return _passes(int(status)) or _code(exc) in {"SlowDown", "RequestTimeout"}
     if isinstance(exc, TransferFailed):
         return _passes(exc.status)
-    return isinstance(exc, HTTPClientError | aiohttp.ClientError | ConnectionError | TimeoutError | asyncio.TimeoutError)
+    return isinstance(
+        exc, HTTPClientError | aiohttp.ClientError | ConnectionError | TimeoutError | asyncio.TimeoutError
+    )
 
 
 def _passes(status: int) -> bool:
