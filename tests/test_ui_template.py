@@ -93,7 +93,7 @@ def restarter(devkit: DevkitProcess) -> Iterator[Restarter]:
 
 def test_every_walk_in_front_of_the_real_devkit(devkit: DevkitProcess, restarter: Restarter, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    command = ["npm", "run", "--silent", "test:e2e", "--", "--reporter=verbose", "--reporter=json"]
+    command = ["npm", "run", "--silent", "test:e2e", "--", "--reporter=default", "--reporter=json"]
     done = subprocess.run(
         [*command, f"--outputFile.json={report}"],
         check=False, cwd=FRONTEND, capture_output=True, text=True, timeout=400,
@@ -103,4 +103,4 @@ def test_every_walk_in_front_of_the_real_devkit(devkit: DevkitProcess, restarter
     assert done.returncode == 0, (done.stdout + done.stderr)[-12_000:]
     found = json.loads(report.read_text())
     assert found["numPendingTests"] == 0, "a walk was skipped"
-    assert found["numPassedTests"] == found["numTotalTests"] > 50
+    assert found["numPassedTests"] == found["numTotalTests"] > 20
