@@ -112,7 +112,8 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _publish, _watcher,
+        _state_lock, _object_store, _local_data, _database, _module_registry, _executor, _run_supervisor, _publish,
+        _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -249,6 +250,11 @@ async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].close()
 
 
+async def _local_data(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[LOCAL_DATA].close()
+
+
 async def _database(app: web.Application) -> AsyncIterator[None]:
     if not app[SETTINGS].catalogs:
         yield
@@ -300,8 +306,8 @@ async def _publish(app: web.Application) -> AsyncIterator[None]:
 
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
     """Last to start: what the directory holds is registered over what was stored."""
-    directory = app[SETTINGS].modules_dir
-    watcher = ModulesWatcher(app[REGISTRY], directory) if directory is not None else None
+    directory, state = app[SETTINGS].modules_dir, app[SETTINGS].state_dir
+    watcher = ModulesWatcher(app[REGISTRY], directory, ignored=state) if directory is not None else None
     app[WATCHER] = [watcher] if watcher is not None else []
     if watcher is not None:
         await watcher.start()

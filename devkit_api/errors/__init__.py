@@ -27,6 +27,7 @@ from devkit_api.errors.modules import (
 from devkit_api.errors.objects import (
     ArtifactNotFound,
     ChecksumMismatch,
+    DataBusy,
     DataContextInvalid,
     DataFolderTooLarge,
     DataNotFound,
@@ -82,6 +83,7 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataBusy",
     "DataContextInvalid",
     "DataFolderTooLarge",
     "DataNotFound",
