@@ -213,12 +213,12 @@ def test_a_link_planted_beside_the_lock_is_not_followed(lab: Lab) -> None:
     write_wheel(lab.wheels, "alpha", "1.0")
     lab.requirements.write_text("alpha==1.0\n")
     precious = lab.root / "precious.txt"
-    precious.write_text("years of it")
+    precious.write_text("# years of it\n")
     for name in (".requirements.lock.txt.tmp", "requirements.lock.txt"):
         (lab.lock_file.parent / name).symlink_to(precious)
     done = lab.lock()
     assert done.returncode == 0, done.stderr
-    assert precious.read_text() == "years of it"
+    assert precious.read_text() == "# years of it\n"
     assert not lab.lock_file.is_symlink()
     assert "alpha==1.0" in lab.lock_file.read_text()
 

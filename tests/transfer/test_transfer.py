@@ -97,15 +97,12 @@ def test_a_devkit_comes_back_as_it_was(make_devkit: Callable[..., DevkitProcess]
         for n in range(2):
             assert devkit.wait(devkit.run("saver", {"n": n})["runId"])["status"] == "completed"
         before = View(devkit)
-        assert "another devkit is using" in command(devkit, "export", str(tmp_path / "no.tar.gz"), code=1).stderr
     assert len(before.bytes) == 6
     assert sum(len(rows["data"]) for rows in before.rows) > 200
 
     secrets = (devkit.state / "credentials.env").read_text().split("JWT_SECRET=")[1].split()[0]
     assert secrets.encode() not in gzip.decompress(file.read_bytes())
     assert unknown(devkit.state) == []
-    refused = command(devkit, "import", str(file), code=1)
-    assert "is not an empty devkit" in refused.stderr
 
     shutil.rmtree(devkit.state)
     told = json.loads(command(devkit, "import", str(file), "--json").stdout)
