@@ -25,12 +25,18 @@ from devkit_api.errors.modules import (
     SourcePathRefused,
 )
 from devkit_api.errors.objects import (
+    ArtifactNotFound,
     ChecksumMismatch,
+    DataContextInvalid,
     DataFolderTooLarge,
     DataNotFound,
     DataUnreadable,
     ObjectKeyInvalid,
     ObjectNotFound,
+    ObjectReplaced,
+    ObjectStoreUnavailable,
+    ReportNotFound,
+    RunQuotaExceeded,
 )
 from devkit_api.errors.publish import (
     DependencyLockInvalid,
@@ -68,6 +74,7 @@ from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailabl
 
 __all__ = [
     "CATALOGUE",
+    "ArtifactNotFound",
     "BadRequest",
     "BodyInvalid",
     "BodyTooLarge",
@@ -75,6 +82,7 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataContextInvalid",
     "DataFolderTooLarge",
     "DataNotFound",
     "DataUnreadable",
@@ -98,6 +106,8 @@ __all__ = [
     "ModuleVersionPublished",
     "ObjectKeyInvalid",
     "ObjectNotFound",
+    "ObjectReplaced",
+    "ObjectStoreUnavailable",
     "OriginRefused",
     "OutputDamaged",
     "ParameterInvalid",
@@ -108,11 +118,13 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportNotFound",
     "RequestInvalid",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",
     "RunNotFound",
+    "RunQuotaExceeded",
     "SignatureInvalid",
     "SignatureMismatch",
     "SourceInvalid",

@@ -51,6 +51,8 @@ POLICIES: dict[str, Policy] = {
     "data:read": Policy(_CREDENTIAL, scope="read"),
     # Files of the person, not of a run: module code has no business there.
     "local-data:read": Policy(_PEOPLE, scope="read"),
+    "inputs:read": Policy(_PEOPLE, scope="read"),
+    "inputs:write": Policy(_PEOPLE, scope="write"),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
 }

@@ -16,8 +16,8 @@ from devkit_api.modules.publish.schemas import ActivateSchema, DeploySchema, Gra
 from devkit_api.modules.publish.service import PublishService
 from devkit_api.modules.publish.uploads import PATH
 from devkit_api.modules.routes import REGISTRY
+from devkit_api.public_address import PublicAddress
 from devkit_api.routing import Route
-from devkit_api.runs.context import PublicAddress
 
 PUBLISH: web.AppKey[PublishService] = web.AppKey("publish", PublishService)
 DEPLOYMENTS: web.AppKey[DeploymentService] = web.AppKey("deployments", DeploymentService)
