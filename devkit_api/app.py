@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from aiofiles.os import wrap
 from aiohttp import web
 
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
@@ -79,6 +80,7 @@ from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
+from devkit_api.transfer.commit import settle
 
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
@@ -238,6 +240,7 @@ def _add_routes(app: web.Application) -> None:
 async def _state_lock(app: web.Application) -> AsyncIterator[None]:
     store = app[STORE]
     await store.open()
+    await wrap(settle)(app[SETTINGS].state_dir.resolve())
     app[HEALTH].checks["state"] = _state_check(app)
     yield
     await store.close()

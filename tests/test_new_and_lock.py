@@ -218,6 +218,20 @@ def test_the_official_check_takes_the_lock(lab: Lab) -> None:
     assert judged.returncode == 0, judged.stdout
 
 
+def test_a_link_planted_beside_the_lock_is_not_followed(lab: Lab) -> None:
+    write_wheel(lab.wheels, "alpha", "1.0")
+    lab.requirements.write_text("alpha==1.0\n")
+    precious = lab.root / "precious.txt"
+    precious.write_text("# years of it\n")
+    for name in (".requirements.lock.txt.tmp", "requirements.lock.txt"):
+        (lab.lock_file.parent / name).symlink_to(precious)
+    done = lab.lock()
+    assert done.returncode == 0, done.stderr
+    assert precious.read_text() == "# years of it\n"
+    assert not lab.lock_file.is_symlink()
+    assert "alpha==1.0" in lab.lock_file.read_text()
+
+
 def test_a_folder_that_is_no_module_is_refused(tmp_path: Path) -> None:
     done = devkit_command("lock", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 1

@@ -16,6 +16,7 @@ from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
 from devkit_api.cli.show import print_out_of_sight, print_problems, print_refusal
 from devkit_api.cli.templates import lock, new
+from devkit_api.cli.transfer import export_command, import_command
 from devkit_api.settings import SettingsError
 from devkit_api.state import StateError, StoreLocked
 
@@ -29,7 +30,11 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, token, doctor, keys, users, new, lock, register, run, files, catalog, reset):
+_COMMANDS = (
+    serve, env, token, doctor, keys, users, new, lock, register, run, files, catalog, export_command, import_command,
+    reset,
+)  # fmt: skip
+for command in _COMMANDS:
     cli.add_command(command)
 
 

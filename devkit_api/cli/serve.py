@@ -23,12 +23,19 @@ from devkit_api.settings import Settings, load_settings, unknown_variables
     "--modules", "modules_dir", type=click.Path(path_type=Path), help="Directory to watch; each subfolder is a module."
 )
 @click.option("--state", "state_dir", type=click.Path(path_type=Path), help="Directory the devkit keeps its state in.")
+@click.option(
+    "--on-exit-export",
+    "export_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="When the devkit stops, export it to this file, replacing it.",
+)
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="Log lines for people or machines.")
-def serve(
+def serve(  # noqa: PLR0917  click passes them by name
     host: str | None = None,
     port: int | None = None,
     modules_dir: Path | None = None,
     state_dir: Path | None = None,
+    export_file: Path | None = None,
     log_format: str | None = None,
 ) -> None:
     """Start the devkit and serve until Ctrl-C."""
@@ -45,7 +52,27 @@ def serve(
         err.print(f"[yellow]Warning[/yellow] {name} is not a setting of the devkit; is it misspelt?")
     from devkit_api.server import serve as run_server
 
+    if export_file is not None:
+        _check_export(settings, export_file)
     run_server(settings, lambda address: _say_ready(settings, address))
+    if export_file is not None:
+        from devkit_api.cli.transfer import export_at_exit
+
+        export_at_exit(settings, export_file)
+
+
+def _check_export(settings: Settings, file: Path) -> None:
+    """Better to hear now that it cannot be written than when there is work to lose."""
+    from devkit_api.transfer import TransferRefused
+    from devkit_api.transfer.dump import refuse_elsewhere
+
+    folder = file.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{folder} is not a folder that can be written to; the export would be lost")
+    try:
+        refuse_elsewhere(settings)
+    except TransferRefused as exc:
+        raise click.ClickException(str(exc)) from None
 
 
 def _say_ready(settings: Settings, address: str) -> None:

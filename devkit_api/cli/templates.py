@@ -128,12 +128,17 @@ def _uv() -> str:
 
 
 def _replace(target: Path, fresh: Path) -> None:
-    beside = target.with_name(f".{target.name}.tmp")
+    name = None
     try:
-        shutil.copyfile(fresh, beside)
-        beside.replace(target)
+        # A name nobody can have put a link under, so that nothing outside the module is ever written.
+        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(fd, "wb") as file:
+            file.write(fresh.read_bytes())
+            os.fchmod(fd, 0o644)
+        Path(name).replace(target)
     except OSError as exc:
-        beside.unlink(missing_ok=True)
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
         raise click.ClickException(f"{target} cannot be written: {exc.strerror}") from None
 
 
