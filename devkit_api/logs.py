@@ -7,9 +7,14 @@ them. Values that look like credentials are masked in every record.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
@@ -18,19 +23,33 @@ from rich.logging import RichHandler
 
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default="-")
 
+AUDIT_BYTES = 10 * 1024 * 1024
+AUDIT_FILES = 10
+
 _SECRETS = re.compile(
-    r"(hla_runtoken_)[A-Za-z0-9._~-]+"
+    r"(hla_(?:runtoken|devkit)_)[A-Za-z0-9._~-]+"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r"|((?:X-Amz-)?(?:Signature|Security-Token)=)[^&\s\"']+"
     r"|((?:X-API-Key|Authorization)[\"']?\s*[:=]\s*(?:Bearer\s+)?)[^\s,;\"']+",
     re.IGNORECASE,
 )
+_SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "authorization", "access_token", "refresh_token"})
+_hidden: dict[str, None] = {}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "correlation_id", "taskName"}
 
 
 def mask_secrets(text: str) -> str:
-    """`text` with run tokens, URL signatures and credential headers replaced by `***`."""
-    return _SECRETS.sub(lambda match: next(g for g in match.groups() if g is not None) + "***", text)
+    """`text` with keys, tokens, URL signatures and credential headers replaced by `***`."""
+    for value in _hidden:
+        if value in text:
+            text = text.replace(value, "***")
+    return _SECRETS.sub(lambda match: next((g for g in match.groups() if g is not None), "") + "***", text)
+
+
+def hide_values(*values: str | None) -> None:
+    """Mask these secrets wherever a log line holds them."""
+    _hidden.update(dict.fromkeys(value for value in values if value))
 
 
 class _Context(logging.Filter):
@@ -40,7 +59,9 @@ class _Context(logging.Filter):
         record.correlation_id = correlation_id.get()
         record.msg, record.args = mask_secrets(record.getMessage()), None
         for name, value in record.__dict__.items():
-            if name not in _STANDARD and isinstance(value, str):
+            if name in _SECRET_NAMES:
+                setattr(record, name, "***")
+            elif name not in _STANDARD and isinstance(value, str):
                 setattr(record, name, mask_secrets(value))
         return True
 
@@ -67,18 +88,49 @@ class _JsonLines(JsonFormatter):
         return mask_secrets(str(super().formatException(ei)))
 
 
+def _json_lines() -> logging.Formatter:
+    return _JsonLines(
+        "{asctime}{levelname}{name}{message}{correlation_id}",
+        style="{",
+        rename_fields={"asctime": "timestamp", "levelname": "level", "name": "logger"},
+    )
+
+
+class _PrivateRotating(RotatingFileHandler):
+    def _open(self) -> Any:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        return os.fdopen(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8")
+
+
+@contextmanager
+def audit_file(path: Path | None) -> Iterator[None]:
+    """Send `devkit.audit` to `path`, whatever the level of the log; None leaves it in the log."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = _PrivateRotating(path, maxBytes=AUDIT_BYTES, backupCount=AUDIT_FILES - 1)
+    handler.setFormatter(_json_lines())
+    handler.addFilter(_Context())
+    audit = logging.getLogger("devkit.audit")
+    audit.addHandler(handler)
+    audit.setLevel(logging.INFO)
+    audit.propagate = False
+    try:
+        yield
+    finally:
+        audit.removeHandler(handler)
+        audit.setLevel(logging.NOTSET)
+        audit.propagate = True
+        handler.close()
+
+
 def configure_logging(level: str, fmt: str) -> None:
     """Set up the root logger once; `fmt` is `json` or `console`. Lines go to stderr, answers of commands to stdout."""
     handler: logging.Handler
     if fmt == "json":
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            _JsonLines(
-                "{asctime}{levelname}{name}{message}{correlation_id}",
-                style="{",
-                rename_fields={"asctime": "timestamp", "levelname": "level", "name": "logger"},
-            )
-        )
+        handler.setFormatter(_json_lines())
     elif sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, rich_tracebacks=False)
         handler.setFormatter(_ConsoleFormatter())

@@ -41,6 +41,7 @@ from devkit_api.errors.requests import (
     MethodNotAllowed,
     ParameterInvalid,
     RequestInvalid,
+    RequestTooSlow,
     RouteNotFound,
 )
 from devkit_api.errors.runs import (
@@ -52,7 +53,7 @@ from devkit_api.errors.runs import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailable
+from devkit_api.errors.server import DeadlineExceeded, InternalError, StateWriteFailed, Unavailable
 
 __all__ = [
     "CATALOGUE",
@@ -67,6 +68,7 @@ __all__ = [
     "DataNotFound",
     "DataUnreadable",
     "DataViewNotFound",
+    "DeadlineExceeded",
     "DevkitError",
     "ErrorCodeUnknown",
     "Forbidden",
@@ -90,6 +92,7 @@ __all__ = [
     "QueueFull",
     "RateLimited",
     "RequestInvalid",
+    "RequestTooSlow",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",

@@ -25,7 +25,7 @@ from devkit_api.errors import (
 from devkit_api.execution.protocol import RunSpec
 from devkit_api.ids import RUN_ID, new_run_id, utc_now
 from devkit_api.logs import correlation_id
-from devkit_api.modules.contracts import find_violations
+from devkit_api.modules.contracts import check_parameters
 from devkit_api.modules.models import Module
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.runs.context import PublicAddress, public_context, run_spec
@@ -79,7 +79,7 @@ class RunService:
 
     async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
-        module = self._admit(module_id, request, principal)
+        module = await self._admit(module_id, request, principal)
         prepared = {
             "moduleId": module.module_id,
             "version": module.version,
@@ -106,7 +106,7 @@ class RunService:
         try:
             if "admissionId" in request:
                 return await self._start_plan(request, principal)
-            module = self._admit(request["moduleId"], request, principal)
+            module = await self._admit(request["moduleId"], request, principal)
             return await self._create(new_run_id(), module, request, principal)
         finally:
             self._starting -= 1
@@ -123,7 +123,7 @@ class RunService:
             raise PlanInvalid(reason="it was started before, and its run is no longer kept")
         if plan.is_expired:
             raise PlanInvalid(reason="it has expired")
-        module = self._admit(plan.module_id, prepared, principal)
+        module = await self._admit(plan.module_id, prepared, principal)
         if (module.bundle.digest if module.bundle else None) != plan.source_digest:
             raise PlanInvalid(reason="the module's source has changed since")
         started = await self._create(plan.run_id, module, prepared, principal)
@@ -167,8 +167,19 @@ class RunService:
             log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
         return Started(run, token)
 
-    def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
+    async def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""
+        while True:
+            module = self._admissible(module_id, request, principal)
+            findings = await check_parameters(module.inputs, request["parameters"])
+            if findings:
+                raise field_error(InputInvalid, findings, module_id=module.module_id)
+            # A check in a thread takes a while; the module may be another by now.
+            if self.modules.get(module_id, request.get("version")) is module:
+                return module
+
+    def _admissible(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
+        """The module, when this caller may start it in this mode."""
         module = self.modules.get(module_id, request.get("version"))
         roles = module.required_roles
         if roles and principal.role.value not in roles and principal.role is not Role.PLATFORM_ADMIN:
@@ -180,9 +191,6 @@ class RunService:
                 raise ModuleUnsupported(
                     module_id=module_id, reason="native MCP tools need a source attested by a build"
                 )
-        findings = find_violations(module.inputs, request["parameters"])
-        if findings:
-            raise field_error(InputInvalid, findings, module_id=module.module_id)
         mode = request.get("mode")
         supported = module.manifest["execution"].get("supports")
         if mode and supported and mode not in supported and not _is_plain(mode, supported):
