@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.orjson import OrjsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -34,8 +35,10 @@ _SECRETS = re.compile(
     re.IGNORECASE,
 )
 _SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "authorization", "access_token", "refresh_token"})
+_OURS = frozenset({"level", "logger", "timestamp"})
 _hidden: dict[str, None] = {}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "correlation_id", "taskName"}
 
 
@@ -58,11 +61,15 @@ class _Context(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.correlation_id = correlation_id.get()
         record.msg, record.args = mask_secrets(record.getMessage()), None
-        for name, value in record.__dict__.items():
-            if name in _SECRET_NAMES:
-                setattr(record, name, "***")
-            elif name not in _STANDARD and isinstance(value, str):
-                setattr(record, name, mask_secrets(value))
+        fields = record.__dict__
+        for name in fields.keys() - _STANDARD:
+            value = fields[name]
+            if name in _OURS:  # a field of the line itself cannot be overwritten
+                fields[f"{name}_"] = fields.pop(name)
+            elif name in _SECRET_NAMES:
+                fields[name] = "***"
+            elif isinstance(value, str):
+                fields[name] = mask_secrets(value)
         return True
 
 
@@ -83,7 +90,23 @@ class _PlainFormatter(_ConsoleFormatter):
         return f"{self.formatTime(record)} {record.levelname:<7} {super().format(record)}"
 
 
-class _JsonLines(JsonFormatter):
+class _JsonLines(OrjsonFormatter):
+    """One JSON object per line; times are UTC in ISO 8601."""
+
+    _second = -1
+    _text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int(record.msecs):03d}Z"
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        # JSON lets these stand as they are; some readers take them for the end of a line, or turn it round.
+        return line if line.isascii() else _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
     def formatException(self, ei: Any) -> str:
         return mask_secrets(str(super().formatException(ei)))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, make_mocked_request
 
 from devkit_api.app import create_app
-from devkit_api.logs import mask_secrets
+from devkit_api.logs import configure_logging, mask_secrets
 from devkit_api.middleware.deadline import ANSWER_SECONDS
 from devkit_api.routing import Route, add_routes
 from devkit_api.security import api_keys, authentication, tokens, users
@@ -153,3 +155,30 @@ def test_secrets_are_masked_by_value_and_by_form(caplog: pytest.LogCaptureFixtur
         assert hidden not in text
     assert "&x=1" in text
     assert logging.getLogger("devkit.audit").propagate
+
+
+def test_no_field_of_a_log_line_can_be_overwritten(capfd: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        configure_logging("INFO", "json")
+        extra = {
+            "level": "NONE",
+            "timestamp": "x",
+            "logger": "y",
+            "token": "abc",
+            "text": 'a\n{"level":"forged"}\u2028',
+        }
+        logging.getLogger("of.a.test").info("said\n%s", "\x1b[2J", extra=extra)
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    [line] = capfd.readouterr().err.splitlines()
+    record = json.loads(line)
+    assert (record["level"], record["logger"], record["level_"], record["token"]) == (
+        "INFO",
+        "of.a.test",
+        "NONE",
+        "***",
+    )
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record["timestamp"])
