@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+import attrs
 from aiofiles.os import wrap
-from aiohttp import web
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
@@ -24,8 +25,11 @@ from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
+from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
+from devkit_api.middleware.deadline import ANSWER_SECONDS
+from devkit_api.middleware.headers import HTTPS
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.publish.deployments import DeploymentService
@@ -50,7 +54,7 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, add_routes
+from devkit_api.routing import ROUTE_POLICIES, STREAMS, add_routes
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
@@ -61,12 +65,14 @@ from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.runs.service import RunService
 from devkit_api.runs.supervisor import Supervisor
 from devkit_api.runs.watch import RunWatch
+from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
 from devkit_api.security.credentials import Credentials, load_credentials
 from devkit_api.security.login import Login
 from devkit_api.security.policy import check_routes
 from devkit_api.security.private_files import PrivateFile
+from devkit_api.security.proxies import PROXIES, Proxies
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.security.routes import LOGIN
 from devkit_api.security.routes import ROUTES as SESSION_ROUTES
@@ -82,6 +88,7 @@ from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 from devkit_api.transfer.commit import settle
 
+HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
@@ -102,11 +109,16 @@ def create_app(settings: Settings) -> web.Application:
     assert credentials is not None  # noqa: S101  `create` is on
     app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
+    hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
     app[BODY_LIMITS] = BodyLimits(settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes)
     app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
+    # What has a time limit of its own is not cut before it.
+    app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[PROXIES] = Proxies(settings.trusted_proxies)
+    app[HTTPS] = app[ADDRESS].base_url.startswith("https:")
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
     _add_routes(app)
@@ -114,8 +126,8 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _local_data, _database, _module_registry, _executor, _run_supervisor, _publish,
-        _watcher,
+        _state_lock, _audit, _object_store, _local_data, _database, _http_client,
+        _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -172,7 +184,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
     app[RUN_STORAGE] = RunStorage(objects, addresses, quota, settings.s3_bucket, settings.max_object_bytes)
-    sessions = sessions_of(settings, credentials)
+    sessions = attrs.evolve(sessions_of(settings, credentials), keys=_key_set(app, settings))
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
     for file in (keys_file, users_file):
         file.check()
@@ -201,9 +213,18 @@ def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
     return Sessions(credentials.signing_secret, settings.jwt_issuer, settings.jwt_audience, settings.org_id)
 
 
+def _key_set(app: web.Application, settings: Settings) -> jwks.KeySet | None:
+    """The keys of another token issuer, when one is named."""
+    if settings.jwt_jwks_file is not None:
+        return jwks.from_file(settings.jwt_jwks_file)
+    url = settings.jwt_jwks_url
+    return None if url is None else jwks.from_address(url, lambda: app[HTTP])
+
+
 def _own_files(settings: Settings) -> tuple[Path, ...]:
     """What holds the devkit's secrets and state, also when it lies under a data root."""
-    return (settings.state_dir.resolve(), settings.api_keys_path.resolve())
+    others = (settings.api_keys_path, settings.audit_file)
+    return (settings.state_dir.resolve(), *(path.resolve() for path in others if path is not None))
 
 
 def _rate_limiter(settings: Settings) -> RateLimiter:
@@ -230,7 +251,7 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
 
 
 def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES] = {}
+    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
     check_routes(route.policy for route in routes)
@@ -265,6 +286,20 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        yield
+
+
+async def _http_client(app: web.Application) -> AsyncIterator[None]:
+    """One client for every outgoing call: connections are kept and shared."""
+    connector = TCPConnector(limit=32, limit_per_host=8, ttl_dns_cache=300, keepalive_timeout=30)
+    async with ClientSession(
+        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
+    ) as app[HTTP]:
+        yield
+
+
+async def _audit(app: web.Application) -> AsyncIterator[None]:
+    with audit_file(app[SETTINGS].audit_file):
         yield
 
 
@@ -350,7 +385,8 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
 
 def _reachable(host: str) -> str:
     """The address under which this machine's own processes reach a server bound to `host`."""
-    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  compared, not bound
+    # Compared, not bound.
+    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  # nosec B104
         return "127.0.0.1"
     if host == "::":
         return "[::1]"

@@ -49,7 +49,7 @@ def serve(  # noqa: PLR0917  click passes them by name
     settings = load_settings(os.environ, overrides)
     configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
-        err.print(f"[yellow]Warning[/yellow] {name} is not a setting of the devkit; is it misspelt?")
+        err.print(f"[yellow]Warning[/yellow] {escape(name)} is not a setting of the devkit; is it misspelt?")
     from devkit_api.server import serve as run_server
 
     if export_file is not None:
@@ -79,7 +79,7 @@ def _say_ready(settings: Settings, address: str) -> None:
     write_atomic(settings.state_dir / "endpoint", address.encode())
     out.print(f"HLA-Compass devkit is ready at [bold]{address}[/bold]")
     if settings.modules_dir is not None:
-        out.print(f"Watching {settings.modules_dir} for modules.")
+        out.print(f"Watching {escape(str(settings.modules_dir))} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")
     for line in export_lines(settings, address):
         out.print(f"  {escape(line)}", soft_wrap=True)

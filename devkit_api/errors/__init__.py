@@ -60,6 +60,7 @@ from devkit_api.errors.requests import (
     MethodNotAllowed,
     ParameterInvalid,
     RequestInvalid,
+    RequestTooSlow,
     RouteNotFound,
 )
 from devkit_api.errors.runs import (
@@ -71,7 +72,7 @@ from devkit_api.errors.runs import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailable
+from devkit_api.errors.server import DeadlineExceeded, InternalError, StateWriteFailed, Unavailable
 
 __all__ = [
     "CATALOGUE",
@@ -89,6 +90,7 @@ __all__ = [
     "DataNotFound",
     "DataUnreadable",
     "DataViewNotFound",
+    "DeadlineExceeded",
     "DependencyLockInvalid",
     "DeploymentNotFound",
     "DevkitError",
@@ -122,6 +124,7 @@ __all__ = [
     "RateLimited",
     "ReportNotFound",
     "RequestInvalid",
+    "RequestTooSlow",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",

@@ -204,7 +204,7 @@ class ZygotePool:
                 )
                 self.isolation = Isolation(level, self._folder.parent)
                 self.isolation.close_state()
-                log.info("runs are isolated", extra={"level": level.value, "means": EXPLAINED[level]})
+                log.info("runs are isolated", extra={"isolation": level.value, "means": EXPLAINED[level]})
 
     def _next_place(self) -> tuple[Path, int | None]:
         """A folder and a user no living lane has."""
