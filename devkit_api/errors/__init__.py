@@ -35,6 +35,8 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    ReportConflict,
+    ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
 )
@@ -99,6 +101,8 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportConflict",
+    "ReportInvalid",
     "ReportNotFound",
     "RequestInvalid",
     "RouteNotFound",

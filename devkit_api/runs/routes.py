@@ -15,11 +15,13 @@ from devkit_api.httpio import choice_query, int_query, json_answer, page_answer,
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
 from devkit_api.runs.events import StreamEvent
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
 from devkit_api.runs.service import RunService
 
 RUNS: web.AppKey[RunService] = web.AppKey("runs", RunService)
+LINKS: web.AppKey[RunLinks] = web.AppKey("run_links", RunLinks)
 INTERACTIVE_TIMEOUT: web.AppKey[float] = web.AppKey("interactive_timeout", float)
 
 _START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), HeartbeatSchema(), CompleteSchema()
@@ -72,7 +74,8 @@ async def list_runs(request: web.Request) -> web.Response:
 
 async def get_run(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}`."""
-    view = (await _run(request)).view()
+    run = await _run(request)
+    view = {**run.view(), "links": request.app[LINKS].for_reader(run)}
     if view["error"] and _is_sdk(request):
         view["error"] = _soften(view["error"])
     return json_answer(view)
