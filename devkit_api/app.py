@@ -27,6 +27,11 @@ from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.publish.deployments import DeploymentService
+from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
+from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
+from devkit_api.modules.publish.service import PublishService
+from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY, prepare_incoming
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
@@ -115,7 +120,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _watcher,
+        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -144,13 +149,15 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         address=app[ADDRESS],
         longest_runtime=settings.max_runtime_seconds,
         output_bytes=settings.max_output_bytes,
+        file_bytes=settings.max_file_mb * 1024**2,
         inputs=inputs,
     )
     runs.supervisor = Supervisor(
         repository=repository,
         executor=LocalExecutor(
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
-            keep_workdirs=settings.keep_workdirs,
+            keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
+            import_seconds=settings.import_timeout, isolation=settings.isolation,
         ),
         logs=runs.logs,
         files=files,
@@ -162,6 +169,10 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     )  # fmt: skip
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles
+    uploads = Uploads(state / "publish-uploads", signer)
+    app[PUBLISH] = PublishService(store, registry, uploads, settings.org_id, settings.max_source_bytes)
+    app[DEPLOYMENTS] = DeploymentService(store, registry, bundles.is_intact)
+    app[PUBLISH_ADDRESS] = app[ADDRESS]
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
@@ -229,7 +240,7 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -289,6 +300,15 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.supervisor.close()
 
 
+async def _publish(app: web.Application) -> AsyncIterator[None]:
+    """After the bundles nobody uses are gone: the intake makes new ones."""
+    await app[PUBLISH].open()
+    await app[DEPLOYMENTS].open()
+    yield
+    await app[DEPLOYMENTS].close()
+    await app[PUBLISH].close()
+
+
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
     """Last to start: what the directory holds is registered over what was stored."""
     directory = app[SETTINGS].modules_dir
@@ -318,6 +338,8 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         await app[RUNS].clear()
+        await app[PUBLISH].clear()
+        await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
         await app[OBJECTS].delete_namespace(UPLOADS)

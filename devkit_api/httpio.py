@@ -34,6 +34,8 @@ class BodyLimits:
         """Module sources come as multipart, objects and inputs as their bytes, everything else is JSON."""
         if request.method == "PUT" and request.path.startswith("/v1/objects/"):
             return self.object_bytes
+        if request.method == "PUT" and "/modules/publish/uploads/" in request.path:
+            return self.source_bytes
         if request.method == "POST" and request.path.startswith("/v1/devkit/inputs/"):
             return self.object_bytes
         if request.method == "PUT" and request.path.startswith("/v1/run-links/"):

@@ -266,6 +266,34 @@ class Settings:
         "Runs executed at a time; default: the number of cores.",
         example="4",
     )
+    warm_memory_mb: int = _setting(
+        "WARM_MEMORY_MB",
+        1024,
+        whole_number(0, 1024**2),
+        "Memory for modules kept warm between runs, in MiB; the least recently used go first.",
+        example="1024",
+    )
+    import_timeout: float = _setting(
+        "IMPORT_TIMEOUT",
+        30.0,
+        positive_seconds(600),
+        "How long a module's import may take before its runs import it themselves, each anew.",
+        example="30",
+    )
+    max_file_mb: int = _setting(
+        "MAX_FILE_MB",
+        4096,
+        whole_number(1, 1024**2),
+        "Largest file a module's process may write in its work directory, in MiB.",
+        example="4096",
+    )
+    isolation: str = _setting(
+        "ISOLATION",
+        "auto",
+        choice("auto", "process"),
+        "How far runs are kept apart: as far as this machine allows, or no further than processes.",
+        example="auto",
+    )
     queue_limit: int = _setting(
         "QUEUE_LIMIT",
         10_000,

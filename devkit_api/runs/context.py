@@ -43,7 +43,7 @@ def public_context(run: Run) -> dict[str, Any]:
     return context
 
 
-def run_spec(run: Run, token: str, base_url: str, output_bytes: int) -> RunSpec:
+def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes: int) -> RunSpec:
     """The order for the executor, from what the run pinned: its module may have changed since."""
     return RunSpec(
         run_id=run.run_id,
@@ -54,6 +54,6 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int) -> RunSpec:
         mode=run.mode,
         payload=run.parameters,
         context=run_context(run, token, base_url),
-        environment={**run.environment_variables, "HLA_COMPASS_CORRELATION_ID": run.correlation_id},
-        limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb),
+        environment=run.environment_variables,
+        limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb, file_bytes=file_bytes),
     )

@@ -73,6 +73,7 @@ class RunService:
     address: PublicAddress
     longest_runtime: int
     output_bytes: int
+    file_bytes: int
     inputs: Inputs
     supervisor: Supervisor = attrs.field(init=False)
     _resetting: bool = attrs.field(default=False, init=False)
@@ -185,7 +186,7 @@ class RunService:
 
     def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""
-        module = self.modules.get(module_id, request.get("version"))
+        module = self.modules.startable(module_id, request.get("version"))
         roles = module.required_roles
         if roles and principal.role.value not in roles and principal.role is not Role.PLATFORM_ADMIN:
             raise Forbidden(reason=f"module {module_id!r} may be started by the roles {', '.join(sorted(roles))}")
@@ -382,7 +383,7 @@ class RunService:
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        return run_spec(run, token, self.address.base_url, self.output_bytes), token
+        return run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes), token
 
     def token_principal(self, run_id: str, serial: str) -> Principal | None:
         """See `RunTokenBook`: a token dies with its run."""

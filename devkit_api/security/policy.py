@@ -40,6 +40,9 @@ POLICIES: dict[str, Policy] = {
     "modules:read": Policy(_PEOPLE, scope="read"),
     "modules:write": Policy(_PEOPLE, Role.DEVELOPER, "modules:write"),
     "modules:delete": Policy(_PEOPLE, Role.DEVELOPER, "modules:delete"),
+    "modules:publish": Policy(_PEOPLE, Role.DEVELOPER, "publish"),
+    # As on the platform: by a person who signed in, not by a key.
+    "modules:deploy": Policy(frozenset({Kind.SESSION}), Role.DEVELOPER, "publish"),
     "runs:start": Policy(_PEOPLE, scope="write"),
     "runs:list": Policy(_PEOPLE, scope="read"),
     "runs:read": Policy(_CREDENTIAL, scope="read", own_run=True),
