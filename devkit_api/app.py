@@ -55,12 +55,18 @@ from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
 from devkit_api.routing import ROUTE_POLICIES, STREAMS, add_routes
+from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
+from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
+from devkit_api.runs.artifacts import Artifacts
 from devkit_api.runs.files import RunFiles
+from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
+from devkit_api.runs.reports import Reports
 from devkit_api.runs.repository import RunRepository
-from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, RUNS
+from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.runs.service import RunService
 from devkit_api.runs.supervisor import Supervisor
@@ -110,7 +116,9 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
-    app[BODY_LIMITS] = BodyLimits(settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes)
+    app[BODY_LIMITS] = BodyLimits(
+        settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
+    )
     app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
@@ -183,6 +191,9 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
+    app[REPORTS] = Reports(objects, addresses, inputs)
+    app[LINKS] = RunLinks(signer, app[ADDRESS])
     app[RUN_STORAGE] = RunStorage(objects, addresses, quota, settings.s3_bucket, settings.max_object_bytes)
     sessions = attrs.evolve(sessions_of(settings, credentials), keys=_key_set(app, settings))
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
@@ -253,7 +264,7 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 

@@ -36,6 +36,8 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    ReportConflict,
+    ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
 )
@@ -122,6 +124,8 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportConflict",
+    "ReportInvalid",
     "ReportNotFound",
     "RequestInvalid",
     "RequestTooSlow",
