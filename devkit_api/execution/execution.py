@@ -16,7 +16,6 @@ import attrs
 
 from devkit_api.execution import child, orphans
 from devkit_api.execution.environment import needs_fresh_interpreter, run_environment
-from devkit_api.execution.isolation import Level
 from devkit_api.execution.output import OutputPipe
 from devkit_api.execution.protocol import Metrics, Observer, Outcome, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
@@ -136,7 +135,7 @@ class LocalExecution:
             started = await zygote.run(self._order(lane.workdir.root), pipe.write_end)
             pipe.close_write_end()
             launched = perf_counter()
-            if self._pool.isolation.level is not Level.NAMESPACES:
+            if not self._pool.isolation.has_namespaces:
                 orphans.record(lane.folder, started.pid, started.start_time)
             log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
             ended = await self._until_exit(zygote)

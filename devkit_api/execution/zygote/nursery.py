@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any
 
-from . import confine, sandbox, wire, zygote
+from . import confine, sandbox, user_namespace, wire, zygote
 
 # What a run with a token imports sooner or later; the rest of the SDK comes with these.
 _WARM = (
@@ -36,9 +36,12 @@ _WARM = (
 )
 
 
-def main(socket_fd: int, server: int) -> None:
-    """Serve orders until the server goes away."""
+def main(socket_fd: int, server: int, *, contained: bool) -> None:
+    """Serve orders until the server goes away. `contained`: in a user namespace, where that is possible."""
     confine.die_with(server)
+    if contained and os.geteuid() != 0 and user_namespace.is_available():
+        user_namespace.enter(socket_fd)
+        confine.die_with(0)  # what the first process of a namespace sees as its parent
     connection = wire.Connection(socket.socket(fileno=socket_fd))
     gc.disable()
     _import_sdk()
@@ -110,7 +113,8 @@ class _Nursery:
         pidfd = os.pidfd_open(pid)
         self._zygotes[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
-        self._connection.send({"op": "hatched", "id": order["id"], "pid": pid})
+        # The descriptor, not the number: that may mean another process where the server is.
+        self._connection.send({"op": "hatched", "id": order["id"]}, [pidfd])
 
     def _become_zygote(self, order: dict[str, Any], fd: int, parent: int) -> None:
         code = 70

@@ -77,7 +77,7 @@ class ZygotePool:
         self._import_seconds = import_seconds
         self._wanted = isolation
         self.isolation = Isolation(Level.PROCESS, folder.parent)
-        self._nursery = Nursery(self._folder)
+        self._nursery = Nursery(self._folder, contained=isolation != "process")
         self._starting = asyncio.Lock()
         self._idle: OrderedDict[Lane, None] = OrderedDict()  # least recently used first
         self._lanes: set[Lane] = set()
@@ -197,7 +197,7 @@ class ZygotePool:
     async def _ensure_nursery(self) -> None:
         async with self._starting:
             if self._nursery.pid is None and not self._closed:
-                self._nursery = Nursery(self._folder)
+                self._nursery = Nursery(self._folder, contained=self._wanted != "process")
                 await self._nursery.start()
                 level = choose_level(
                     wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
@@ -213,7 +213,7 @@ class ZygotePool:
             self._count += 1
             user = FIRST_USER + self._count % USERS
             if user not in taken:
-                return self._folder / str(self._count), None if self.isolation.level is Level.PROCESS else user
+                return self._folder / str(self._count), user if self.isolation.has_users else None
 
     async def _drop_outdated(self, kind: Kind) -> None:
         """An edited module leaves zygotes of its former source behind."""
