@@ -48,6 +48,10 @@ EXPLAINED = {
 }
 
 
+class IsolationMissing(Exception):
+    """The isolation that was asked for is not to be had; the text says so."""
+
+
 @attrs.frozen
 class Isolation:
     """The level and what it takes."""
@@ -55,13 +59,13 @@ class Isolation:
     level: Level
     state_dir: Path
 
-    def order(self, user: int | None, source: Path, folder: Path) -> dict[str, Any]:
+    def order(self, user: int | None, readable: list[Path], folder: Path) -> dict[str, Any]:
         """The part of a zygote's order that confines it."""
         return {
             "user": user,
             "namespaces": self.has_namespaces,
             "hidden": self._hidden(),
-            "readable": [str(source)],
+            "readable": [str(path) for path in readable],
             "writable": [str(folder)],
         }
 
@@ -113,6 +117,12 @@ def choose_level(*, wanted: str, namespaces: bool, state_dir: Path) -> Level:
     if os.geteuid() != 0:
         return Level.PROCESS
     return Level.PROCESS if unreachable([sys.prefix, sys.base_prefix, str(state_dir)]) else Level.USER
+
+
+def check_wanted(wanted: str, level: Level) -> None:
+    """Raises `IsolationMissing` when namespaces are wanted and not there."""
+    if wanted == "namespaces" and level not in (Level.NAMESPACES, Level.CONTAINED):
+        raise IsolationMissing("DEVKIT_ISOLATION asks for namespaces, and this machine gives this user none")
 
 
 def probe_level(*, wanted: str, state_dir: Path) -> Level:

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -271,8 +271,8 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
         "print('working', flush=True); time.sleep(600)",
     )
     devkit = make_devkit(modules=tmp_path / "mods", workers=8, isolation=isolation, rate_limit_run="off")
+    devkit.start()
     for _ in range(5):
-        devkit.start()
         with ThreadPoolExecutor(8) as clients:
             run_ids = list(clients.map(lambda _: devkit.run("lasting")["runId"], range(50)))
         _wait_for_some_to_work(devkit, run_ids)
@@ -285,16 +285,18 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
         assert len(interrupted) >= 8
         assert not set(old) & set(_forks(devkit))
         devkit.request("POST", "/v1/devkit/reset", json={"confirm": True})
-        devkit.stop()
-        assert _forks(devkit) == {}
+    devkit.stop()
+    assert _forks(devkit) == {}
 
 
 def _wait_for_some_to_work(devkit: DevkitProcess, run_ids: list[str]) -> None:
-    states: list[Any] = []
-    while sum(state == "running" for state in states) < 8:
-        states = [devkit.request("GET", f"/v1/module-runs/{run_id}").json()["status"] for run_id in run_ids]
-    while "working" not in _log(devkit, run_ids[states.index("running")]):
-        pass
+    running: list[str] = []
+    while len(running) < 8:
+        runs = devkit.request("GET", "/v1/module-runs?limit=1000").json()["runs"]
+        running = [run["runId"] for run in runs if run["status"] == "running" and run["runId"] in run_ids]
+        time.sleep(0.05)  # a poll interval: the loop ends on the state
+    while "working" not in _log(devkit, running[0]):
+        time.sleep(0.05)
 
 
 def _state(devkit: DevkitProcess, run_id: str) -> tuple[str, str | None]:

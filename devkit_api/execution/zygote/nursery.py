@@ -42,6 +42,7 @@ def main(socket_fd: int, server: int, *, contained: bool) -> None:
     if contained and os.geteuid() != 0 and user_namespace.is_available():
         user_namespace.enter(socket_fd)
         confine.die_with(0)  # what the first process of a namespace sees as its parent
+    confine.adopt_orphans()
     connection = wire.Connection(socket.socket(fileno=socket_fd))
     gc.disable()
     _import_sdk()
@@ -81,12 +82,13 @@ class _Nursery:
         self._poll.register(connection.fileno(), select.POLLIN)
 
     def serve(self) -> None:
-        """Until the server's end closes; the zygotes die with this process."""
+        """Until the server's end closes; then every process that came from this one is ended before it."""
         while True:
             for fd, _ in self._poll.poll():
                 if fd in self._zygotes:
                     self._bury(fd)
                 elif not self._take_orders():
+                    confine.end_all_children()
                     return
 
     def _take_orders(self) -> bool:
@@ -129,11 +131,21 @@ class _Nursery:
         finally:
             os._exit(code)
 
+    def _end_adopted(self) -> None:
+        """What a run had started, and its zygote left behind. In namespaces of their own there is nothing."""
+        for pid in set(confine.children(os.getpid())) - set(self._zygotes.values()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
     def _bury(self, pidfd: int) -> None:
         pid = self._zygotes.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
+        if os.getpid() != 1:
+            self._end_adopted()
         code = os.waitstatus_to_exitcode(status)
         text = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         with contextlib.suppress(OSError):  # the server may be gone first
