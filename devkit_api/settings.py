@@ -172,6 +172,16 @@ class Settings:
         "Largest single file a run may save.",
         example="5368709120",
     )
+    max_run_bytes: int = _setting(
+        "MAX_RUN_BYTES",
+        50 * 1024**3,
+        whole_number(1024, 5 * 1024**4),
+        "Most bytes all files of one run may have.",
+        example="53687091200",
+    )
+    max_run_files: int = _setting(
+        "MAX_RUN_FILES", 100_000, whole_number(1, 10_000_000), "Most files one run may save.", example="100000"
+    )
     rate_limit_read: RateLimit | None = _setting(
         "RATE_LIMIT_READ", RateLimit(6000, 1, 12000), rate_limit, "Reads per caller.", example="6000/second:12000"
     )

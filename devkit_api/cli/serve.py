@@ -25,6 +25,12 @@ from devkit_api.settings import Settings, load_settings, unknown_variables
     "--modules", "modules_dir", type=click.Path(path_type=Path), help="Directory to watch; each subfolder is a module."
 )
 @click.option("--state", "state_dir", type=click.Path(path_type=Path), help="Directory the devkit keeps its state in.")
+@click.option(
+    "--on-exit-export",
+    "export_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="When the devkit stops, export it to this file, replacing it.",
+)
 @click.option("--prewarm", is_flag=True, help="Import modules when they are registered, ahead of their first run.")
 @click.option(
     "--reload", is_flag=True, help="Restart the server whenever its own code changes. For work on the devkit."
@@ -36,6 +42,7 @@ def serve(
     port: int | None = None,
     modules_dir: Path | None = None,
     state_dir: Path | None = None,
+    export_file: Path | None = None,
     log_format: str | None = None,
     prewarm: bool = False,
     reload: bool = False,
@@ -58,7 +65,27 @@ def serve(
         err.print(f"[yellow]Warning[/yellow] {name} is not a setting of the devkit; is it misspelt?")
     from devkit_api.server import serve as run_server
 
+    if export_file is not None:
+        _check_export(settings, export_file)
     run_server(settings, lambda address: _say_ready(settings, address))
+    if export_file is not None:
+        from devkit_api.cli.transfer import export_at_exit
+
+        export_at_exit(settings, export_file)
+
+
+def _check_export(settings: Settings, file: Path) -> None:
+    """Better to hear now that it cannot be written than when there is work to lose."""
+    from devkit_api.transfer import TransferRefused
+    from devkit_api.transfer.dump import refuse_elsewhere
+
+    folder = file.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{folder} is not a folder that can be written to; the export would be lost")
+    try:
+        refuse_elsewhere(settings)
+    except TransferRefused as exc:
+        raise click.ClickException(str(exc)) from None
 
 
 def serve_again_and_again() -> None:

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from devkit_api.execution.protocol import Limits, RunSpec
 from devkit_api.runs.models import Run
-
-
-@attrs.define
-class PublicAddress:
-    """Where clients and module processes reach the devkit; known for certain once the port is bound."""
-
-    base_url: str
 
 
 def run_context(run: Run, token: str, base_url: str) -> dict[str, Any]:
