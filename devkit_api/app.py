@@ -20,7 +20,9 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
+from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Kind
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
@@ -32,6 +34,7 @@ from devkit_api.middleware.deadline import ANSWER_SECONDS
 from devkit_api.middleware.headers import HTTPS
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.models import Module
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
 from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
@@ -173,6 +176,9 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
             keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
             import_seconds=settings.import_timeout, isolation=settings.isolation,
+            environments=Environments(
+                state / "environments", settings.environment_days, enabled=settings.module_environments
+            ),
         ),
         logs=runs.logs,
         files=files,
@@ -324,8 +330,23 @@ async def _module_registry(app: web.Application) -> AsyncIterator[None]:
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     executor = app[RUNS].supervisor.executor
     await executor.open()
+    if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
+        _keep_warm(app[REGISTRY], executor)
     yield
     await executor.close()
+
+
+def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
+    """Import what is registered now, and whatever will be."""
+
+    def warm(module: Module) -> None:
+        if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
+            variables = tuple(sorted(module.environment_variables.items()))
+            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+
+    for module in registry.current():
+        warm(module)
+    registry.on_registered = warm
 
 
 async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
