@@ -11,10 +11,21 @@ from pathlib import Path
 
 from aiohttp import web
 
+from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestions import IngestionService
+from devkit_api.catalogs.control.routes import ADMIN, INGESTIONS, UPLOADS
+from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.uploads import NAMESPACE as UPLOADED
+from devkit_api.catalogs.control.uploads import UploadService
+from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
+from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
+from devkit_api.catalogs.views.routes import VIEWS
+from devkit_api.catalogs.views.service import NAMESPACE as EXPORTED
+from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.local import LocalExecutor
@@ -188,18 +199,21 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 def _build_catalogs(app: web.Application, settings: Settings) -> None:
     """The database is made but not started; without catalogs there is none."""
     app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
-    app[EMBEDDED] = None
-    if not settings.catalogs:
-        app[CATALOGS] = CatalogService(None)
-        return
-    database, app[EMBEDDED] = build_database(settings)
-    app[CATALOGS] = CatalogService(database)
+    database, app[EMBEDDED] = build_database(settings) if settings.catalogs else (None, None)
+    catalogs = app[CATALOGS] = CatalogService(database)
+    admin = app[ADMIN] = CatalogAdmin(catalogs)
+    app[UPLOADS] = UploadService(
+        catalogs, admin, app[OBJECTS], app[URL_SIGNER], address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
+    app[INGESTIONS] = IngestionService(catalogs, admin, app[UPLOADS])
+    app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], app[URL_SIGNER], app[ADDRESS])
 
 
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *CONTROL_ROUTES, *VIEW_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -225,7 +239,11 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        await app[UPLOADS].open()
+        await app[INGESTIONS].open()
         yield
+        await app[INGESTIONS].close()
+        await app[UPLOADS].close()
 
 
 async def _module_registry(app: web.Application) -> AsyncIterator[None]:
@@ -249,7 +267,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await app[LOGIN].sweep()
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
-    await app[OBJECTS].sweep(runs.repository.ids)
+    await app[OBJECTS].sweep(runs.repository.ids | {UPLOADED, EXPORTED})
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
@@ -288,10 +306,21 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[RUNS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
+        if app[SETTINGS].catalogs:
+            await _reset_catalogs(app)
         for watcher in app[WATCHER]:
             await watcher.scan()
 
     return reset
+
+
+async def _reset_catalogs(app: web.Application) -> None:
+    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
+    await app[INGESTIONS].clear()
+    await reset_catalogs(app[CATALOGS].database)
+    app[CATALOGS].forget()
+    await app[UPLOADS].clear()
+    await app[VIEWS].clear()
 
 
 def _reachable(host: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -179,7 +179,7 @@ def make_database(target: Target, size: int, statement_seconds: float) -> Databa
     return Database(target, Pool(target.owner(), size, statement_seconds), reader)
 
 
-async def execute(cursor: Any, statement: Any, parameters: Sequence[Any] | None = None) -> None:
+async def execute(cursor: Any, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> None:
     """`cursor.execute`, with the server's own cancellation told apart from the task's."""
     try:
         await cursor.execute(statement, parameters)
@@ -199,6 +199,23 @@ async def fetch(pool: Pool, statement: Any, parameters: Sequence[Any] | None = N
         return rows
 
     return await pool.run_reading(work)
+
+
+async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Row]:
+    """One writing statement with RETURNING; its rows. Never sent twice: when the connection is lost, who asked must
+    look whether it took effect.
+    """
+    try:
+        async with pool.cursor() as cursor:
+            await execute(cursor, statement, parameters)
+            rows: list[Row] = await cursor.fetchall()
+            return rows
+    except StatementCancelled:
+        raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        if not _connection_lost(exc):
+            raise
+        raise unavailable() from None
 
 
 def unavailable() -> Unavailable:

@@ -203,3 +203,12 @@ class ImportInvalid(DevkitError):
     status = 422
     template = "Nothing was imported: {count} problem(s), the first in {first}."
     hint = "`details.problems` shows up to 100 of them, with row numbers (row 1 is the first below the header)."
+
+
+class IngestionInterrupted(DevkitError):
+    """An ingestion ended for a reason that is not in its files; nothing was written."""
+
+    code = "CATALOG_INGESTION_INTERRUPTED"
+    status = 503
+    template = "The ingestion was interrupted; nothing was written."
+    hint = "Retry it: `hla-compass data ingestion retry`."
