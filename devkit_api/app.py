@@ -239,6 +239,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
         await app[UPLOADS].open()
         await app[INGESTIONS].open()
         yield

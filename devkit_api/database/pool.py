@@ -43,6 +43,29 @@ class PoolCounts:
 
     acquired: int = 0
     connected: int = 0
+    refused: int = 0
+
+
+@attrs.frozen
+class PoolStats:
+    """A pool at a moment: what it may hold, holds and lends, and how often it was asked, connected and refused."""
+
+    limit: int
+    open: int
+    in_use: int
+    acquired: int
+    connected: int
+    refused: int
+
+    @property
+    def reused(self) -> int:
+        """How often an open connection served."""
+        return max(0, self.acquired - self.refused - self.connected)
+
+    def view(self) -> dict[str, int]:
+        """For health."""
+        names = {"limit": self.limit, "open": self.open, "inUse": self.in_use, "acquired": self.acquired}
+        return {**names, "connected": self.connected, "reused": self.reused, "refused": self.refused}
 
 
 class Pool:
@@ -89,6 +112,12 @@ class Pool:
         """Connections that work now."""
         return 0 if self._pool is None else self._pool.size - self._pool.freesize
 
+    def stats(self) -> PoolStats:
+        """The pool now."""
+        size = 0 if self._pool is None else self._pool.size
+        counts = self.counts
+        return PoolStats(self.size, size, self.in_use, counts.acquired, counts.connected, counts.refused)
+
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """`work(cursor)` on a pooled connection. Tried again when the connection was dead, so let it only read."""
         for _ in range(self.size + 1):
@@ -131,6 +160,7 @@ class Pool:
         try:
             return await asyncio.wait_for(self._pool._acquire(), _ACQUIRE_SECONDS)
         except (TimeoutError, psycopg2.OperationalError, RuntimeError):
+            self.counts.refused += 1
             raise unavailable() from None
 
     async def _release(self, connection: Any) -> None:
@@ -167,6 +197,10 @@ class Database:
         """Close both pools."""
         await self.reader.close()
         await self.owner.close()
+
+    def stats(self) -> dict[str, PoolStats]:
+        """Both pools, by whose connections they hold."""
+        return {"owner": self.owner.stats(), "reader": self.reader.stats()}
 
     async def check(self) -> None:
         """For health: one statement and back."""

@@ -100,7 +100,7 @@ def test_external_database_is_used_and_none_is_embedded(make_devkit: Make, exter
             "/v1/api/data/alithea-bio/immunopeptidomics/query",
             json={"sql": "SELECT count(*) AS n FROM peptides"},
         )
-        assert answer.json()["data"] == [{"n": 63}]
+        assert answer.json()["data"] == [{"n": 61}]
         assert not (devkit.state / "postgres").exists()
 
 
