@@ -8,15 +8,17 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from devkit_api.cli.client import local_endpoint
+from devkit_api.cli.client import is_answering, local_endpoint
 from devkit_api.cli.serve import export_lines
-from devkit_api.cli.show import out, print_json, print_problems
+from devkit_api.cli.show import err, out, print_json, print_problems
+from devkit_api.execution.isolation import EXPLAINED, Level, probe_level, unreachable
 from devkit_api.security.credentials import load_credentials
 from devkit_api.security.principals import Role
 from devkit_api.security.sessions import Sessions
@@ -29,10 +31,20 @@ _MIN_FREE = 512 * 1024 * 1024
 def env() -> None:
     """Print the two export lines for the SDK, for `eval "$(…)"`."""
     settings = load_settings(os.environ)
+    endpoint = local_endpoint(settings)
     try:
-        lines = export_lines(settings, local_endpoint(settings))
+        lines = export_lines(settings, endpoint)
     except FileNotFoundError:
         raise click.ClickException(f"no credentials in {settings.state_dir}; start the devkit there first") from None
+    # On stderr, where it is read while `eval` takes the rest.
+    place = f"{endpoint} (state in {settings.state_dir.absolute()})"
+    if is_answering(endpoint):
+        err.print(f"[dim]Devkit at {escape(place)}[/dim]", soft_wrap=True)
+    else:
+        err.print(
+            f"[yellow]Warning[/yellow] no devkit answers at {escape(place)}; start it: python -m devkit_api",
+            soft_wrap=True,
+        )
     click.echo("\n".join(lines))
 
 
@@ -112,11 +124,12 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("hla-compass", "ok", importlib.metadata.version("hla-compass"))
     except importlib.metadata.PackageNotFoundError:
         yield Finding("hla-compass", "missing", "pip install hla-compass==6.0.2")
-    existing = next(p for p in (settings.state_dir, *settings.state_dir.resolve().parents) if p.exists())
+    existing = existing_folder(settings.state_dir)
     writable = os.access(existing, os.W_OK)
     yield Finding("state directory", "ok" if writable else "missing", f"{settings.state_dir} (writable: {writable})")
     free = shutil.disk_usage(existing).free
     yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
+    yield _isolation(settings)
     try:
         credentials = load_credentials(settings, create=False)
     except SettingsError as exc:
@@ -131,6 +144,20 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(name, "warn", "is not a setting; is it misspelt?")
 
 
+def _isolation(settings: Settings) -> Finding:
+    level = probe_level(wanted=settings.isolation, state_dir=existing_folder(settings.state_dir))
+    text = f"{level.value}: {EXPLAINED[level]}"
+    if level is Level.PROCESS and os.geteuid() == 0 and settings.isolation == "auto":
+        closed = unreachable([sys.prefix, sys.base_prefix, str(existing_folder(settings.state_dir))])
+        text += f" (other users cannot enter {closed})" if closed else ""
+    return Finding("isolation of runs", "warn" if level is Level.PROCESS and os.geteuid() == 0 else "ok", text)
+
+
+def existing_folder(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    return next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+
+
 def _print_report(settings: Settings, findings: list[Finding]) -> None:
     table = Table(title="Settings", title_justify="left")
     for heading in ("Variable", "Value", "From", "What it is"):
@@ -139,6 +166,18 @@ def _print_report(settings: Settings, findings: list[Finding]) -> None:
         table.add_row(row["variable"], escape(row["value"]), row["source"], escape(row["help"]))
     out.print(table)
     colours = {"ok": "green", "warn": "yellow", "missing": "red"}
-    for finding in findings:
+    order = list(colours)
+    for finding in sorted(findings, key=lambda finding: order.index(finding.state)):
         state = f"[{colours[finding.state]}]{finding.state:>7}[/{colours[finding.state]}]"
         out.print(f"{state}  {escape(finding.name)}: {escape(finding.text)}", soft_wrap=True)
+    out.print(_verdict(findings), soft_wrap=True)
+
+
+def _verdict(findings: list[Finding]) -> str:
+    missing = sum(finding.state == "missing" for finding in findings)
+    warnings = sum(finding.state == "warn" for finding in findings)
+    if missing:
+        return f"[red]The devkit cannot start: {missing} missing[/red] (the last lines above)."
+    if warnings:
+        return f"[yellow]The devkit can start; look at {warnings} warning{'s' * (warnings > 1)} above.[/yellow]"
+    return "[green]The devkit can start.[/green]"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
-import re
 import shutil
 import stat
 import struct
@@ -17,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -26,6 +25,8 @@ from aiofiles.os import wrap
 
 from devkit_api.atomic import fsync_folder, make_folder_durable
 from devkit_api.errors import SourceInvalid
+from devkit_api.left_out import LEFT_OUT_FOLDERS, is_left_out
+from devkit_api.modules import archives
 from devkit_api.modules.models import Bundle
 
 MANIFEST = "manifest.json"
@@ -37,15 +38,6 @@ _ZIP_ERRORS = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,
     RuntimeError, ValueError,
 )  # fmt: skip
-# What the SDK's own packaging leaves out (wire-contract B.5), and what only grows a bundle.
-_SKIPPED_FOLDERS = frozenset(
-    {"node_modules", ".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".devkit",
-     ".hypothesis", ".idea", ".vscode", ".tox", ".eggs"}
-)  # fmt: skip
-_SKIPPED_FILES = frozenset({".DS_Store"})
-_SECRET_NAMES = re.compile(
-    r"\.env(\..+)?|.*\.(pem|key|pfx|p12)|id_(rsa|dsa|ecdsa|ed25519)|credentials(\..+)?|\.netrc", re.I
-)
 
 
 # Checks a manifest.json and hands it back parsed.
@@ -86,6 +78,17 @@ class BundleStore:
         """Unpack a zip of a module's folder, else as `add_folder`."""
         return await self._add_zip(archive, accept)
 
+    async def read_zip(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
+        """The named files of a zip that `add_zip` would take, each up to `most` bytes and one. Nothing is unpacked.
+
+        Raises `SourceInvalid`.
+        """
+        return await self._read_zip(archive, names, most)
+
+    async def is_intact(self, bundle: Bundle) -> bool:
+        """Whether every file of a stored bundle is what it was: its digest is computed anew."""
+        return await self._is_intact(bundle)
+
     async def open(self) -> None:
         """Make the directory."""
         await self._open()
@@ -99,16 +102,38 @@ class BundleStore:
         make_folder_durable(self._root)
 
     @wrap
+    def _is_intact(self, bundle: Bundle) -> bool:
+        root, digests = self.path(bundle.digest), {}
+        try:
+            for path in root.rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        name = path.relative_to(root).as_posix()
+                        digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return False
+        return _combined(digests) == bundle.digest
+
+    @wrap
     def _add_folder(self, folder: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         return self._store(_folder_files(folder), accept)
 
     @wrap
     def _add_zip(self, archive: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                return self._store(_zip_files(opened, self._max_bytes), accept)
-        except _ZIP_ERRORS as exc:
-            raise SourceInvalid(reason="it is not a readable zip file") from exc
+        with _opened(archive) as opened:
+            return self._store(_zip_files(opened, self._max_bytes), accept)
+
+    @wrap
+    def _read_zip(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
+        found = {}
+        with _opened(archive) as opened:
+            for count, file in enumerate(_zip_files(opened, self._max_bytes)):
+                if count >= MAX_FILES:
+                    raise SourceInvalid(reason=f"it holds more than {MAX_FILES} files")
+                if str(file.name) in names:
+                    with file.open() as source:
+                        found[str(file.name)] = source.read(most + 1)
+        return found
 
     def _store(self, files: Iterator[_File], accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._root))
@@ -133,8 +158,7 @@ class BundleStore:
             size += written
         if MANIFEST not in digests:
             raise SourceInvalid(reason="there is no manifest.json at its top")
-        combined = hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode())
-        return Bundle(combined.hexdigest(), len(digests), size)
+        return Bundle(_combined(digests), len(digests), size)
 
     def _publish(self, staging: Path, target: Path) -> None:
         if target.is_dir():
@@ -161,6 +185,11 @@ class BundleStore:
                 _remove_tree(folder)
                 removed += 1
         return removed
+
+
+def _combined(digests: dict[str, str]) -> str:
+    """The digest of a bundle from those of its files."""
+    return hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
 def _remove_tree(folder: Path) -> None:
@@ -199,14 +228,14 @@ def _copy(file: _File, target: Path, allowance: int) -> tuple[str, int]:
 
 def _folder_files(root: Path) -> Iterator[_File]:
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT_FOLDERS)
         for name in [*folders, *sorted(names)]:
             if Path(folder, name).is_symlink():
                 raise SourceInvalid(reason=f"{name[:100]!r} is a symbolic link")
         for name in sorted(names):
             path = Path(folder, name)
             relative = PurePosixPath(path.relative_to(root))
-            if _is_skipped(relative):
+            if is_left_out(relative):
                 continue
             _check_name(relative)
             info = _lstat(path)
@@ -234,6 +263,17 @@ def _unreadable(path: Path, exc: OSError) -> SourceInvalid:
     return SourceInvalid(reason=f"{path.name[:100]!r} cannot be read ({os.strerror(exc.errno or 0)})")
 
 
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    archives.check_directory(archive)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            archives.check_ratio(opened, archive.stat().st_size)
+            yield opened
+    except _ZIP_ERRORS as exc:
+        raise SourceInvalid(reason="it is not a readable zip file") from exc
+
+
 def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     if len(entries) > 2 * MAX_FILES or sum(entry.file_size for entry in entries) > max_bytes:
@@ -250,7 +290,7 @@ def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:
         if not relative.parts:
             raise SourceInvalid(reason="it holds a file without a name")
         _check_name(relative)
-        if not _is_skipped(relative):
+        if not is_left_out(relative):
             yield _File(relative, entry.file_size, lambda entry=entry: archive.open(entry))
 
 
@@ -277,12 +317,3 @@ def _check_name(name: PurePosixPath) -> None:
         raise SourceInvalid(reason=f"the name {text[:100]!r} is too long or too deep")
     if any(len(part.encode("utf-8", "replace")) > 200 for part in name.parts):
         raise SourceInvalid(reason=f"the name {text[:100]!r} is too long")
-
-
-def _is_skipped(name: PurePosixPath) -> bool:
-    return (
-        bool(_SKIPPED_FOLDERS.intersection(name.parts))
-        or name.name in _SKIPPED_FILES
-        or name.suffix == ".pyc"
-        or bool(_SECRET_NAMES.fullmatch(name.name))
-    )

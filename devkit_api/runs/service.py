@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,7 @@ from devkit_api.errors import (
     Forbidden,
     InputInvalid,
     ModuleUnsupported,
+    ObjectStoreUnavailable,
     PlanInvalid,
     RequestInvalid,
     RunConflict,
@@ -25,10 +26,12 @@ from devkit_api.errors import (
 from devkit_api.execution.protocol import RunSpec
 from devkit_api.ids import RUN_ID, new_run_id, utc_now
 from devkit_api.logs import correlation_id
-from devkit_api.modules.contracts import find_violations
+from devkit_api.modules.contracts import check_parameters
 from devkit_api.modules.models import Module
 from devkit_api.modules.service import ModuleRegistry
-from devkit_api.runs.context import PublicAddress, public_context, run_spec
+from devkit_api.objects.inputs import Inputs
+from devkit_api.public_address import PublicAddress
+from devkit_api.runs.context import public_context, run_spec
 from devkit_api.runs.events import StreamEvent, stream
 from devkit_api.runs.failures import failure
 from devkit_api.runs.files import RunFiles
@@ -70,7 +73,8 @@ class RunService:
     address: PublicAddress
     longest_runtime: int
     output_bytes: int
-    on_removed: Callable[[str], Awaitable[None]]
+    file_bytes: int
+    inputs: Inputs
     supervisor: Supervisor = attrs.field(init=False)
     _resetting: bool = attrs.field(default=False, init=False)
     _completing: WeakValueDictionary[str, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
@@ -79,15 +83,18 @@ class RunService:
 
     async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
-        module = self._admit(module_id, request, principal)
+        module = await self._admit(module_id, request, principal)
+        run_id = new_run_id()
+        context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.get)
         prepared = {
             "moduleId": module.module_id,
             "version": module.version,
             "parameters": request["parameters"],
             "mode": request.get("mode") or module.default_mode,
-            **{k: request[k] for k in ("computeProfile", "dataContext", "maxRuntimeSeconds") if request.get(k)},
+            **{k: request[k] for k in ("computeProfile", "maxRuntimeSeconds") if request.get(k)},
+            **({"dataContext": context} if context else {}),
         }
-        plan = await self.plans.add(prepared, module.bundle.digest if module.bundle else None)
+        plan = await self.plans.add(run_id, prepared, module.bundle.digest if module.bundle else None)
         return {
             "preparedRequest": prepared,
             "admissionId": plan.admission_id,
@@ -95,7 +102,7 @@ class RunService:
             "expiresAt": plan.expires_at,
             "quote": {"estimatedAct": 0.0, "note": "The devkit charges nothing."},
             "module": {"id": module.module_id, "name": module.manifest["name"], "version": module.version},
-            "dataContext": request.get("dataContext"),
+            "dataContext": context,
         }
 
     async def start(self, request: dict[str, Any], principal: Principal) -> Started:
@@ -106,12 +113,22 @@ class RunService:
         try:
             if "admissionId" in request:
                 return await self._start_plan(request, principal)
-            module = self._admit(request["moduleId"], request, principal)
-            return await self._create(new_run_id(), module, request, principal)
+            return await self._start_new(request, principal)
         finally:
             self._starting -= 1
             if not self._starting:
                 self._no_starts.set()
+
+    async def _start_new(self, request: dict[str, Any], principal: Principal) -> Started:
+        module = await self._admit(request["moduleId"], request, principal)
+        run_id = new_run_id()
+        context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.get)
+        try:
+            return await self._create(run_id, module, {**request, "dataContext": context}, principal)
+        except BaseException:
+            if context and "sources" in context:
+                await self.inputs.discard(run_id)
+            raise
 
     async def _start_plan(self, request: dict[str, Any], principal: Principal) -> Started:
         prepared = {k: v for k, v in request.items() if k not in {"admissionId", "requestFingerprint"}}
@@ -123,7 +140,7 @@ class RunService:
             raise PlanInvalid(reason="it was started before, and its run is no longer kept")
         if plan.is_expired:
             raise PlanInvalid(reason="it has expired")
-        module = self._admit(plan.module_id, prepared, principal)
+        module = await self._admit(plan.module_id, prepared, principal)
         if (module.bundle.digest if module.bundle else None) != plan.source_digest:
             raise PlanInvalid(reason="the module's source has changed since")
         started = await self._create(plan.run_id, module, prepared, principal)
@@ -167,9 +184,20 @@ class RunService:
             log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
         return Started(run, token)
 
-    def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
+    async def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""
-        module = self.modules.get(module_id, request.get("version"))
+        while True:
+            module = self._admissible(module_id, request, principal)
+            findings = await check_parameters(module.inputs, request["parameters"])
+            if findings:
+                raise field_error(InputInvalid, findings, module_id=module.module_id)
+            # A check in a thread takes a while; the module may be another by now.
+            if self.modules.startable(module_id, request.get("version")) is module:
+                return module
+
+    def _admissible(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
+        """The module, when this caller may start it in this mode."""
+        module = self.modules.startable(module_id, request.get("version"))
         roles = module.required_roles
         if roles and principal.role.value not in roles and principal.role is not Role.PLATFORM_ADMIN:
             raise Forbidden(reason=f"module {module_id!r} may be started by the roles {', '.join(sorted(roles))}")
@@ -180,9 +208,6 @@ class RunService:
                 raise ModuleUnsupported(
                     module_id=module_id, reason="native MCP tools need a source attested by a build"
                 )
-        findings = find_violations(module.inputs, request["parameters"])
-        if findings:
-            raise field_error(InputInvalid, findings, module_id=module.module_id)
         mode = request.get("mode")
         supported = module.manifest["execution"].get("supports")
         if mode and supported and mode not in supported and not _is_plain(mode, supported):
@@ -306,20 +331,35 @@ class RunService:
             )
         if run.is_terminal:
             return self._completed_again(run, status)
-        await self._attach(run_id)
+        run = await self._attach(run_id)
         output = request.get("result")
         if output is not None:
             await self._store_output(run_id, output)
         error = _external_error(request.get("error")) if status is RunStatus.FAILED else None
         try:
             run = await self.repository.transition(
-                run_id, status, finished_at=utc_now(), summary=request.get("summary"), error=error,
-                has_output=output is not None,
+                run_id, status, finished_at=utc_now(), summary=request.get("summary") or run.summary, error=error,
+                has_output=output is not None or await self.files.has_output(run_id),
             )  # fmt: skip
         except IllegalMove:
             return self._completed_again(await self.get(run_id), status)
         await self.retain()
         return run
+
+    async def take_part(self, run_id: str, part: str, value: dict[str, Any]) -> None:
+        """Keep the output or the summary that a backend elsewhere put; `complete` makes it the run's."""
+        lock = self._completing.setdefault(run_id, asyncio.Lock())
+        async with lock:
+            await self._attach(run_id)
+            if part == "output":
+                await self._store_output(run_id, value)
+            else:
+                await self.repository.change(run_id, summary=value)
+
+    async def revoke(self, run_id: str, viewer: Principal) -> Run:
+        """Have the run's token refused from now on; an ended run's token is refused already."""
+        run = await self.get(run_id, viewer)
+        return await self.repository.change(run_id, token_serial=secrets.token_hex(8)) or run
 
     async def _store_output(self, run_id: str, output: dict[str, Any]) -> None:
         try:
@@ -351,7 +391,7 @@ class RunService:
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        return run_spec(run, token, self.address.base_url, self.output_bytes), token
+        return run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes), token
 
     def token_principal(self, run_id: str, serial: str) -> Principal | None:
         """See `RunTokenBook`: a token dies with its run."""
@@ -385,7 +425,10 @@ class RunService:
     async def discard(self, run_id: str) -> None:
         """Delete the files of a run whose document is gone."""
         await self.files.remove(run_id)
-        await self.on_removed(run_id)
+        try:
+            await self.inputs.discard(run_id)
+        except ObjectStoreUnavailable:
+            log.warning("the files of a removed run are left in the object store", extra={"run": run_id})
 
     async def clear(self) -> None:
         """Forget every run and plan; what executes is cancelled first, and no run starts meanwhile."""

@@ -298,7 +298,7 @@ def test_an_upload_that_is_not_the_declared_file_is_quarantined(plane: Plane, fr
     etag = requests.put(signed["uploadUrl"], data=b"abc", timeout=30).headers["ETag"]
     ended = plane.ok("POST", place + "/complete", {"stateVersion": 0, "parts": [{**part, "etag": etag}]})
     assert ended["status"] == "quarantined"
-    uri = f"s3://devkit/catalog-imports/{begun['uploadId']}/a.csv"
+    uri = f"s3://hla-compass-devkit/catalog-imports/{begun['uploadId']}/a.csv"
     body = {"sourceManifest": [{"sourceUri": uri, "targetTable": "peptides"}], "idempotencyKey": "i", "mode": "append"}
     assert plane.refused("POST", f"/v1/data-catalogs/{catalog}/ingest", body) == (422, "CATALOG_INGESTION_INVALID")
 
@@ -439,7 +439,7 @@ def test_jobs_and_uploads_survive_a_killed_devkit(make_devkit: Callable[..., Dev
     count = answer.json()["data"][0]
     assert count["first"] == 1
     assert count["n"] == listed[0]["currentVersion"]["rowCounts"]["peptides"]
-    assert [p for p in (devkit.state / "objects").rglob("*") if "catalog-imports" in p.parts and p.is_file()] == []
+    assert [p for p in (devkit.state / "objects").rglob("*") if "~catalog-imports" in p.parts and p.is_file()] == []
     assert plane.create(fresh_key) == catalog
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import Any
 
 import attrs
@@ -252,18 +253,21 @@ class IngestionService:
                 del self._work[job_id]
 
     async def _load(self, job_id: str, work: _Work) -> None:
+        async with AsyncExitStack() as stack:
+            plan = await self._plan(job_id, stack)
+            await asyncio.to_thread(self._load_blocking, job_id, plan, work)
+
+    async def _plan(self, job_id: str, stack: AsyncExitStack) -> ImportPlan:
+        """The job's files, which stay at hand as long as the stack does."""
         row = (await fetch(self._pool, _JOB + " WHERE job_id = %s", [job_id]))[0]
         catalog = await self._admin.get(row[1])
         sources = []
         for source in row[4]:
             upload = await self._claimed(row[1], source["sourceUri"])
-            path = await self._uploads.local_file(upload)
-            if path is None:
-                raise IngestionInvalid(reason=f"the file of upload {upload.upload_id} is gone")
+            path = await stack.enter_async_context(self._uploads.as_file(upload))
             sources.append(Source(path, upload.filename, source["targetTable"]))
         spec = CatalogSpec(catalog["providerKey"], catalog["catalogKey"], catalog["label"], catalog["description"])
-        plan = ImportPlan(spec, row[3] or f"ingest-{job_id[:13]}", sources, append=row[2] == "append")
-        await asyncio.to_thread(self._load_blocking, job_id, plan, work)
+        return ImportPlan(spec, row[3] or f"ingest-{job_id[:13]}", sources, append=row[2] == "append")
 
     def _load_blocking(self, job_id: str, plan: ImportPlan, work: _Work) -> None:
         with connect(self._catalogs.database.target) as connection:

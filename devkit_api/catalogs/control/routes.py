@@ -25,7 +25,7 @@ from devkit_api.objects.routes import OBJECTS, URL_SIGNER
 from devkit_api.routing import Route
 
 ADMIN: web.AppKey[CatalogAdmin] = web.AppKey("catalog_admin", CatalogAdmin)
-UPLOADS: web.AppKey[UploadService] = web.AppKey("catalog_uploads", UploadService)
+CATALOG_UPLOADS: web.AppKey[UploadService] = web.AppKey("catalog_uploads", UploadService)
 INGESTIONS: web.AppKey[IngestionService] = web.AppKey("catalog_ingestions", IngestionService)
 
 _CREATE, _PATCH, _UPLOAD, _PARTS = CatalogCreateSchema(), CatalogPatchSchema(), UploadSchema(), PartsSchema()
@@ -69,41 +69,41 @@ async def begin_upload(request: web.Request) -> web.Response:
     """`POST /v1/catalogs/{catalog_id}/uploads`."""
     body = await read_body(request, _UPLOAD)
     _same_key(request, body["idempotencyKey"])
-    return json_answer(await request.app[UPLOADS].begin(_catalog(request), body), status=201)
+    return json_answer(await request.app[CATALOG_UPLOADS].begin(_catalog(request), body), status=201)
 
 
 async def get_upload(request: web.Request) -> web.Response:
     """`GET …/uploads/{upload_id}`."""
-    uploads = request.app[UPLOADS]
+    uploads = request.app[CATALOG_UPLOADS]
     return json_answer(uploads.view(await uploads.get(*_upload(request))))
 
 
 async def sign_parts(request: web.Request) -> web.Response:
     """`POST …/uploads/{upload_id}/parts`."""
     body = await read_body(request, _PARTS)
-    return json_answer(await request.app[UPLOADS].sign(*_upload(request), body["parts"]))
+    return json_answer(await request.app[CATALOG_UPLOADS].sign(*_upload(request), body["parts"]))
 
 
 async def complete_upload(request: web.Request) -> web.Response:
     """`POST …/uploads/{upload_id}/complete`."""
     body = await read_body(request, _COMPLETE)
-    return json_answer(await request.app[UPLOADS].complete(*_upload(request), body))
+    return json_answer(await request.app[CATALOG_UPLOADS].complete(*_upload(request), body))
 
 
 async def abort_upload(request: web.Request) -> web.Response:
     """`DELETE …/uploads/{upload_id}`."""
     body = await read_body(request, _STATE)
-    return json_answer(await request.app[UPLOADS].abort(*_upload(request), body["stateVersion"]))
+    return json_answer(await request.app[CATALOG_UPLOADS].abort(*_upload(request), body["stateVersion"]))
 
 
 async def put_part(request: web.Request) -> web.Response:
-    """`PUT /v1/objects/catalog-imports/{name}` with a signed address."""
+    """`PUT /v1/objects/~catalog-imports/{name}` with a signed address."""
     name = request.match_info["name"]
     grant = request.app[URL_SIGNER].check_put(NAMESPACE, name, request.query)
     announced = base64.b64encode(bytes.fromhex(grant.expected.sha256)).decode()
     if request.headers.get("x-amz-checksum-sha256", announced) != announced:
         raise ChecksumMismatch(what="x-amz-checksum-sha256")
-    await request.app[UPLOADS].check_part(name)
+    await request.app[CATALOG_UPLOADS].check_part(name)
     chunks = request.content.iter_chunked(_CHUNK)
     info = await request.app[OBJECTS].put(NAMESPACE, name, chunks, grant.expected, grant.info)
     return web.Response(headers={"ETag": f'"{info.version}"', "x-amz-version-id": info.version})
@@ -167,7 +167,7 @@ ROUTES = [
     Route("DELETE", _UPLOADS + "/{upload_id}", abort_upload, "catalogs:admin"),
     Route("POST", _UPLOADS + "/{upload_id}/parts", sign_parts, "catalogs:admin"),
     Route("POST", _UPLOADS + "/{upload_id}/complete", complete_upload, "catalogs:admin"),
-    Route("PUT", f"/v1/objects/{NAMESPACE}/{{name:.+}}", put_part, "objects:signed"),
+    Route("PUT", f"/v1/objects/{NAMESPACE}/{{name:.+}}", put_part, "objects:signed", stream=True),
     Route("POST", _CATALOG + "/ingest", submit_ingestion, "catalogs:admin"),
     Route("GET", _JOB, get_ingestion, "catalogs:admin"),
     Route("POST", _JOB + "/cancel", cancel_ingestion, "catalogs:admin"),

@@ -76,7 +76,10 @@ class CatalogPatchSchema(StrictSchema):
 class UploadSchema(StrictSchema):
     """Body of `POST /v1/catalogs/{id}/uploads`."""
 
-    filename = fields.String(required=True, validate=_printable(1, 255))
+    filename = fields.String(
+        required=True,
+        validate=[_printable(1, 255), validate.Regexp(r"^[^/\\]+\Z", error="must be a name, not a path")],
+    )
     declaredSizeBytes = fields.Integer(required=True, strict=True, validate=validate.Range(min=1))
     declaredSHA256 = fields.String(
         required=True, validate=validate.Regexp(r"^[0-9a-f]{64}\Z", error="must be 64 lower-case hex digits")

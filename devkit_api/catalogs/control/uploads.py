@@ -10,11 +10,11 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import aiofiles
+import aiofiles.tempfile
 import attrs
 
 from devkit_api.catalogs.control.admin import CatalogAdmin, uuid
@@ -29,19 +29,21 @@ from devkit_api.errors import (
     CatalogUploadNotFound,
     ChecksumMismatch,
     IdempotencyKeyReused,
+    ObjectNotFound,
     StateConflict,
 )
+from devkit_api.objects.namespaces import CATALOG_IMPORTS
+from devkit_api.objects.namespaces import uri as uri_of
 from devkit_api.objects.protocol import Expected, ObjectInfo, ObjectStore
 from devkit_api.objects.signed_urls import UrlSigner
-from devkit_api.runs.context import PublicAddress
+from devkit_api.public_address import PublicAddress
 
 log = logging.getLogger(__name__)
 Document = dict[str, Any]
 
-NAMESPACE = "catalog-imports"
+NAMESPACE = CATALOG_IMPORTS
 PART_BYTES = 8 * 1024 * 1024
 _SIGNED_SECONDS = 3600
-_CHUNK = 256 * 1024
 # Small files are verified before the answer, so that nobody has to poll for them.
 _WAIT_SECONDS = 1.0
 _COLUMNS = (
@@ -88,8 +90,8 @@ class Upload:
 
     @property
     def file_name(self) -> str:
-        """The object of the whole file."""
-        return f"{self.upload_id}/file"
+        """The object of the whole file; its ending tells it from the parts."""
+        return f"{self.upload_id}/{self.filename}"
 
 
 class UploadService:
@@ -206,13 +208,25 @@ class UploadService:
         await self._drop(upload.upload_id)
         return self.view(aborted)
 
-    async def local_file(self, upload: Upload) -> Path | None:
-        """Where the bytes of a claimed upload are."""
-        return await self._objects.local_path(NAMESPACE, upload.file_name)
+    @asynccontextmanager
+    async def as_file(self, upload: Upload) -> AsyncIterator[Path]:
+        """The bytes of a claimed upload as a file of this machine. Raises `ObjectNotFound`."""
+        info = await self._objects.stat(NAMESPACE, upload.file_name)
+        if info is None:
+            raise ObjectNotFound(key=upload.filename)
+        path = await self._objects.local_path(NAMESPACE, info)
+        if path is not None:
+            yield path
+            return
+        async with aiofiles.tempfile.NamedTemporaryFile(prefix="devkit-import-") as copy:
+            async for chunk in self._objects.read(NAMESPACE, info.name, version=info.version):
+                await copy.write(chunk)
+            await copy.flush()
+            yield Path(str(copy.name))
 
     async def of_uri(self, catalog_id: str, uri: str) -> Upload | None:
         """The upload whose `s3Uri` this is."""
-        prefix = f"s3://{self._bucket}/{NAMESPACE}/"
+        prefix = uri_of(self._bucket, NAMESPACE, "")
         identity = uri.removeprefix(prefix).partition("/")[0] if uri.startswith(prefix) else ""
         statement = f"SELECT {_COLUMNS} FROM devkit.catalog_uploads WHERE catalog_id = %s AND upload_id::text = %s"  # noqa: S608
         rows = await fetch(self._pool, statement, [catalog_id, identity])
@@ -226,7 +240,7 @@ class UploadService:
 
     def uri(self, upload: Upload) -> str:
         """The address an ingestion names the file by."""
-        return f"s3://{self._bucket}/{NAMESPACE}/{upload.upload_id}/{quote(upload.filename)}"
+        return uri_of(self._bucket, NAMESPACE, upload.file_name)
 
     def view(self, upload: Upload) -> Document:
         """For answers."""
@@ -314,12 +328,8 @@ class UploadService:
 
     async def _joined(self, upload: Upload) -> AsyncIterator[bytes]:
         for number in range(1, upload.part_count + 1):
-            path = await self._objects.local_path(NAMESPACE, upload.part_name(number))
-            if path is None:
-                raise ChecksumMismatch(what="parts")
-            async with aiofiles.open(path, "rb") as part:
-                while chunk := await part.read(_CHUNK):
-                    yield chunk
+            async for chunk in self._objects.read(NAMESPACE, upload.part_name(number)):
+                yield chunk
 
     async def _drop(self, upload_id: str) -> None:
         """Remove the parts of an upload that ends here."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from devkit_api.catalogs.views.schemas import ExportSchema, ViewPatchSchema, ViewSchema
-from devkit_api.catalogs.views.service import NAMESPACE, ViewService
-from devkit_api.errors import ObjectNotFound
-from devkit_api.httpio import attachment, int_query, json_answer, page_answer, read_body, read_json
+from devkit_api.catalogs.views.service import ViewService
+from devkit_api.httpio import int_query, json_answer, page_answer, read_body, read_json
 from devkit_api.middleware.authentication import PRINCIPAL
-from devkit_api.objects.routes import OBJECTS, URL_SIGNER
 from devkit_api.routing import Route
 from devkit_api.schemas import load
 
@@ -66,21 +64,6 @@ async def export_view(request: web.Request) -> web.Response:
     return json_answer(await request.app[VIEWS].export(_view(request), body["format"], request[PRINCIPAL]))
 
 
-async def get_export(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/objects/data-view-exports/{name}` with a signed address."""
-    name = request.match_info["name"]
-    request.app[URL_SIGNER].check_get(NAMESPACE, name, request.query)
-    store = request.app[OBJECTS]
-    info = await store.stat(NAMESPACE, name)
-    path = await store.local_path(NAMESPACE, name) if info else None
-    if info is None or path is None:
-        raise ObjectNotFound(key=name)
-    answer = web.FileResponse(path)
-    answer.content_type = info.content_type
-    answer.headers["Content-Disposition"] = attachment(name)
-    return answer
-
-
 def _view(request: web.Request) -> str:
     return request.match_info["view_id"]
 
@@ -95,5 +78,4 @@ ROUTES = [
     Route("GET", _ONE + "/status", view_status, "data:read"),
     Route("POST", _ONE + "/refresh", refresh_view, "data:write"),
     Route("POST", _ONE + "/export", export_view, "data:write"),
-    Route("GET", f"/v1/objects/{NAMESPACE}/{{name:.+}}", get_export, "objects:signed"),
 ]

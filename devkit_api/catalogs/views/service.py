@@ -19,15 +19,15 @@ from devkit_api.database.pool import Pool, fetch, write
 from devkit_api.errors import CatalogNotFound, DataViewNotFound, DevkitError, Forbidden, RequestInvalid
 from devkit_api.ids import utc_now
 from devkit_api.jsonio import loads_trusted
+from devkit_api.objects.addresses import Addresses
+from devkit_api.objects.namespaces import VIEW_EXPORTS
 from devkit_api.objects.protocol import Expected, ObjectStore
-from devkit_api.objects.signed_urls import UrlSigner
-from devkit_api.runs.context import PublicAddress
 from devkit_api.schemas import field_error, load
 from devkit_api.security.principals import Principal
 
 Document = dict[str, Any]
 
-NAMESPACE = "data-view-exports"
+NAMESPACE = VIEW_EXPORTS
 _KEPT_EXPORTS = 10
 _URL_SECONDS = 3600
 _COLUMNS = (
@@ -70,12 +70,8 @@ class View:
 class ViewService:
     """Data views of the organisation: everyone reads them, their authors and administrators change them."""
 
-    def __init__(
-        self, catalogs: CatalogService, limits: SqlLimits, objects: ObjectStore, signer: UrlSigner,
-        address: PublicAddress,
-    ) -> None:  # fmt: skip
-        self._catalogs, self._limits, self._objects, self._signer = catalogs, limits, objects, signer
-        self._address = address
+    def __init__(self, catalogs: CatalogService, limits: SqlLimits, objects: ObjectStore, addresses: Addresses) -> None:
+        self._catalogs, self._limits, self._objects, self._addresses = catalogs, limits, objects, addresses
 
     @property
     def _pool(self) -> Pool:
@@ -169,7 +165,7 @@ class ViewService:
             stored = await self._objects.put(
                 NAMESPACE, name, as_stream(table.content), Expected(len(table.content), table.sha256), info
             )
-            url = self._signer.get_url(self._address.base_url, NAMESPACE, name, _URL_SECONDS)
+            url = await self._addresses.get(NAMESPACE, stored, _URL_SECONDS)
             files.append(
                 {**_named(source, scope), "filename": name.rsplit("/", 1)[1], "downloadUrl": url,
                  "sizeBytes": stored.size, "sha256": stored.sha256, "rowCount": answer["count"]}
