@@ -236,20 +236,26 @@ async def fetch(pool: Pool, statement: Any, parameters: Sequence[Any] | None = N
 
 
 async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Row]:
-    """One writing statement with RETURNING; its rows. Never sent twice: when the connection is lost, who asked must
-    look whether it took effect.
+    """One writing statement with RETURNING; its rows. Dead connections are found before it is sent. It is never sent
+    twice: when the connection is lost under it, who asked must look whether it took effect.
     """
-    try:
-        async with pool.cursor() as cursor:
-            await execute(cursor, statement, parameters)
-            rows: list[Row] = await cursor.fetchall()
-            return rows
-    except StatementCancelled:
-        raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
-        if not _connection_lost(exc):
-            raise
-        raise unavailable() from None
+    for _ in range(pool.size + 1):
+        sent = False
+        try:
+            async with pool.cursor() as cursor:
+                await execute(cursor, "SELECT 1")
+                sent = True
+                await execute(cursor, statement, parameters)
+                rows: list[Row] = await cursor.fetchall()
+                return rows
+        except StatementCancelled:
+            raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+            if not _connection_lost(exc):
+                raise
+            if sent:
+                break
+    raise unavailable()
 
 
 def unavailable() -> Unavailable:

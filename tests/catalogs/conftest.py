@@ -161,31 +161,36 @@ def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.Monke
     return sdk_client(catalog_devkit, tmp_path, monkeypatch)
 
 
-@pytest.fixture
-def external(folder: Path) -> Iterator[dict[str, str]]:
-    """Settings of a PostgreSQL with passwords over TCP on loopback, whose owner is no superuser."""
-    home = folder / f"external-{uuid.uuid4().hex[:8]}"
+@pytest.fixture(scope="session")
+def external_server(folder: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
+    """A PostgreSQL with passwords over TCP on loopback and its port; one for all tests, each with its own database."""
+    home = folder / "external"
     server = EmbeddedPostgres(home)
-    password = "a-password-of-the-tests-1"
     asyncio.run(server.start())
-    connection = psycopg2.connect(**server.target.owner())
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
-        cursor.execute("CREATE DATABASE external OWNER external_owner")
-    connection.close()
     asyncio.run(server.stop())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     hba = "host all all 127.0.0.1/32 scram-sha-256\n"
     (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
-    tcp = EmbeddedPostgres(home)
-    asyncio.run(tcp.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
-    yield {
-        "db_host": "127.0.0.1",
-        "db_port": str(port),
-        "db_name": "external",
-        "db_user": "external_owner",
+    asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
+    yield server, port
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+def external(external_server: tuple[EmbeddedPostgres, int]) -> dict[str, str]:
+    """Settings of a new database whose owner is no superuser."""
+    server, port = external_server
+    password, name = "a-password-of-the-tests-1", f"external_{uuid.uuid4().hex[:8]}"
+    connection = psycopg2.connect(**{**server.target.owner(), "port": port})
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'external_owner')")
+        if not cursor.fetchone()[0]:
+            cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
+        cursor.execute(f"CREATE DATABASE {name} OWNER external_owner")
+    connection.close()
+    return {
+        "db_host": "127.0.0.1", "db_port": str(port), "db_name": name, "db_user": "external_owner",
         "db_password": password,
-    }
-    asyncio.run(tcp.stop())
+    }  # fmt: skip
