@@ -109,7 +109,8 @@ def create_app(settings: Settings) -> web.Application:
     app[BODY_LIMITS] = BodyLimits(
         settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
     )
-    app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
+    own = f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
+    app[ADDRESS] = PublicAddress(settings.public_url or own, settings.ca_bundle)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()

@@ -79,6 +79,9 @@ class Connection:
             if credentials is None:
                 raise NoCredentials(settings.state_dir)
             found = cls(local_endpoint(settings), credentials.api_key)
+            if settings.ca_bundle is not None:
+                # requests looks there, and so does whatever command runs after this one in the same process.
+                os.environ.setdefault("REQUESTS_CA_BUNDLE", str(settings.ca_bundle))
         found._check_is_devkit()
         return found
 
@@ -152,7 +155,7 @@ def local_endpoint(settings: Settings) -> str:
     noted = settings.state_dir / "endpoint"
     if noted.is_file():
         return noted.read_text(encoding="utf-8").strip()
-    return settings.public_url or f"http://{settings.host}:{settings.port}"
+    return settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"
 
 
 def module_files(folder: Path) -> Iterator[Path]:
