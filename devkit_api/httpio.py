@@ -11,7 +11,7 @@ import attrs
 from aiohttp import web
 from marshmallow import Schema
 
-from devkit_api import jsonio
+from devkit_api import deprecation, jsonio
 from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
 from devkit_api.schemas import load
 
@@ -72,7 +72,9 @@ async def read_json(request: web.Request, *, optional: bool = False) -> Any:
 
 async def read_body(request: web.Request, schema: Schema, *, optional: bool = False) -> dict[str, Any]:
     """The body checked by `schema`. Raises `BodyInvalid` or `RequestInvalid`."""
-    return load(schema, await read_json(request, optional=optional))
+    data = await read_json(request, optional=optional)
+    old_names = getattr(schema, "old_names", None)
+    return load(schema, deprecation.renamed(request, data, old_names) if old_names else data)
 
 
 async def _read_bounded(request: web.Request) -> bytes:

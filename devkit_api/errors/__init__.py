@@ -27,6 +27,7 @@ from devkit_api.errors.modules import (
 from devkit_api.errors.objects import (
     ArtifactNotFound,
     ChecksumMismatch,
+    DataBusy,
     DataContextInvalid,
     DataFolderTooLarge,
     DataNotFound,
@@ -61,6 +62,7 @@ from devkit_api.errors.requests import (
     MethodNotAllowed,
     ParameterInvalid,
     RequestInvalid,
+    RequestTooSlow,
     RouteNotFound,
 )
 from devkit_api.errors.runs import (
@@ -72,7 +74,7 @@ from devkit_api.errors.runs import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailable
+from devkit_api.errors.server import DeadlineExceeded, InternalError, StateWriteFailed, Unavailable
 
 __all__ = [
     "CATALOGUE",
@@ -84,11 +86,13 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataBusy",
     "DataContextInvalid",
     "DataFolderTooLarge",
     "DataNotFound",
     "DataUnreadable",
     "DataViewNotFound",
+    "DeadlineExceeded",
     "DependencyLockInvalid",
     "DeploymentNotFound",
     "DevkitError",
@@ -124,6 +128,7 @@ __all__ = [
     "ReportInvalid",
     "ReportNotFound",
     "RequestInvalid",
+    "RequestTooSlow",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",

@@ -130,3 +130,12 @@ class DataFolderTooLarge(DevkitError):
     status = 422
     template = "The folder {path!r} holds more than {limit} names."
     hint = "Sort its files into subfolders."
+
+
+class DataBusy(DevkitError):
+    """Too many local folders are being listed at the same time."""
+
+    code = "DATA_BUSY"
+    status = 503
+    template = "Too many folders of the local data are being listed at the same time."
+    hint = "Ask again in a moment; a slow disk or very large folders make listings wait for each other."
