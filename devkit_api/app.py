@@ -131,7 +131,8 @@ def create_app(settings: Settings) -> web.Application:
     app[BODY_LIMITS] = BodyLimits(
         settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
     )
-    app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
+    own = f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
+    app[ADDRESS] = PublicAddress(settings.public_url or own, settings.ca_bundle)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)

@@ -391,7 +391,8 @@ class RunService:
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        return run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes), token
+        spec = run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes)
+        return attrs.evolve(spec, environment={**self.address.trust(), **spec.environment}), token
 
     def token_principal(self, run_id: str, serial: str) -> Principal | None:
         """See `RunTokenBook`: a token dies with its run."""

@@ -15,24 +15,16 @@ from time import perf_counter
 
 import attrs
 
-from bench_lib import servers
+from bench_lib import objects, servers
 from bench_lib.catalogs import typed_reads
 from bench_lib.load import Load, measure
+from bench_lib.plan import EXTERNAL, Plan
 from bench_lib.report import Row, ratio_row
 from devkit_api.ids import new_run_id, utc_now
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.repository import COLLECTION
 from devkit_api.state.json_files import JsonFileStore
 
-EXTERNAL = {
-    "schemaVersion": "1.0",
-    "name": "bench-external",
-    "version": "1.0.0",
-    "type": "no-ui",
-    "computeType": "fargate",
-    "description": "A module of the benchmark",
-    "execution": {"entrypoint": "backend.main:Bench", "supports": ["interactive", "async", "workflow"]},
-}
 START = json.dumps({"moduleId": "bench-external", "parameters": {"n": 1}, "mode": "async"}).encode()
 NO_OP = """
 from hla_compass import Module
@@ -42,17 +34,6 @@ class Bench(Module):
     def execute(self, input_data, context):
         return self.success(results={"ok": True})
 """
-
-
-@attrs.frozen
-class Plan:
-    """How long and how often to measure."""
-
-    rounds: int
-    seconds: float
-    stored: int
-    peptides: int = 100_000
-    data: Path | None = None
 
 
 @attrs.frozen
@@ -157,6 +138,9 @@ MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "growth": growth,
     "cold": cold_run,
     "catalog": catalog_reads,
+    "transfers": objects.transfers,
+    "listing": objects.listing,
+    "memory": objects.memory,
 }
 
 
