@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import click
 from rich.markup import escape
+from watchfiles import PythonFilter, run_process
 
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
@@ -29,27 +31,38 @@ from devkit_api.settings import Settings, load_settings, unknown_variables
     type=click.Path(dir_okay=False, path_type=Path),
     help="When the devkit stops, export it to this file, replacing it.",
 )
+@click.option("--prewarm", is_flag=True, help="Import modules when they are registered, ahead of their first run.")
+@click.option(
+    "--reload", is_flag=True, help="Restart the server whenever its own code changes. For work on the devkit."
+)
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="Log lines for people or machines.")
-def serve(  # noqa: PLR0917  click passes them by name
+def serve(
+    *,
     host: str | None = None,
     port: int | None = None,
     modules_dir: Path | None = None,
     state_dir: Path | None = None,
     export_file: Path | None = None,
     log_format: str | None = None,
+    prewarm: bool = False,
+    reload: bool = False,
 ) -> None:
     """Start the devkit and serve until Ctrl-C."""
+    if reload:
+        serve_again_and_again()
+        return
     overrides = {
         "host": host,
         "port": port,
         "modules_dir": modules_dir,
         "state_dir": state_dir,
         "log_format": log_format,
+        "prewarm": True if prewarm else None,
     }
     settings = load_settings(os.environ, overrides)
     configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
-        err.print(f"[yellow]Warning[/yellow] {name} is not a setting of the devkit; is it misspelt?")
+        err.print(f"[yellow]Warning[/yellow] {escape(name)} is not a setting of the devkit; is it misspelt?")
     from devkit_api.server import serve as run_server
 
     if export_file is not None:
@@ -75,11 +88,25 @@ def _check_export(settings: Settings, file: Path) -> None:
         raise click.ClickException(str(exc)) from None
 
 
+def serve_again_and_again() -> None:
+    """The same command without `--reload` as a process of its own, started anew when a file of the devkit changes."""
+    import devkit_api
+
+    own = Path(devkit_api.__file__).parent
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    command = shlex.join([sys.executable, "-m", "devkit_api", *arguments])
+    err.print(f"[dim]Watching {escape(str(own))} for changes.[/dim]")
+    run_process(
+        own, target=command, target_type="command", watch_filter=PythonFilter(), sigint_timeout=15,
+        callback=lambda changes: err.print(f"[dim]{len(changes)} changed; starting again.[/dim]"),
+    )  # fmt: skip
+
+
 def _say_ready(settings: Settings, address: str) -> None:
     write_atomic(settings.state_dir / "endpoint", address.encode())
     out.print(f"HLA-Compass devkit is ready at [bold]{address}[/bold]")
     if settings.modules_dir is not None:
-        out.print(f"Watching {settings.modules_dir} for modules.")
+        out.print(f"Watching {escape(str(settings.modules_dir))} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")
     for line in export_lines(settings, address):
         out.print(f"  {escape(line)}", soft_wrap=True)
