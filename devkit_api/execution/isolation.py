@@ -28,7 +28,10 @@ _MIB = 1024**2
 # Address space beyond the memory limit: mapped files, thread stacks and allocators reserve much and use little.
 _ADDRESS_SLACK = 4 * 1024**3
 _CPU_SLACK_SECONDS = 5
-_PRIVATE = ("runs", "modules", "plans", "health", "objects", "run-files", "incoming", "quarantine", "work")
+_PRIVATE = (
+    "runs", "modules", "plans", "publications", "deployments", "publish-uploads", "health", "objects", "run-files",
+    "incoming", "quarantine", "work",
+)  # fmt: skip
 
 
 class Level(enum.StrEnum):
