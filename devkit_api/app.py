@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
+from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
@@ -19,7 +20,9 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
+from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Kind
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
@@ -31,6 +34,7 @@ from devkit_api.middleware.deadline import ANSWER_SECONDS
 from devkit_api.middleware.headers import HTTPS
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.models import Module
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
 from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
@@ -54,12 +58,18 @@ from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
 from devkit_api.routing import ROUTE_POLICIES, STREAMS, add_routes
+from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
+from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
+from devkit_api.runs.artifacts import Artifacts
 from devkit_api.runs.files import RunFiles
+from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
+from devkit_api.runs.reports import Reports
 from devkit_api.runs.repository import RunRepository
-from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, RUNS
+from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.runs.service import RunService
 from devkit_api.runs.supervisor import Supervisor
@@ -85,6 +95,7 @@ from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
+from devkit_api.transfer.commit import settle
 
 HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
@@ -108,7 +119,9 @@ def create_app(settings: Settings) -> web.Application:
     app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
     hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
-    app[BODY_LIMITS] = BodyLimits(settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes)
+    app[BODY_LIMITS] = BodyLimits(
+        settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
+    )
     app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
@@ -124,7 +137,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _audit, _object_store, _database, _http_client,
+        _state_lock, _audit, _object_store, _local_data, _database, _http_client,
         _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
@@ -163,6 +176,9 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
             keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
             import_seconds=settings.import_timeout, isolation=settings.isolation,
+            environments=Environments(
+                state / "environments", settings.environment_days, enabled=settings.module_environments
+            ),
         ),
         logs=runs.logs,
         files=files,
@@ -181,6 +197,9 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
+    app[REPORTS] = Reports(objects, addresses, inputs)
+    app[LINKS] = RunLinks(signer, app[ADDRESS])
     app[RUN_STORAGE] = RunStorage(objects, addresses, quota, settings.s3_bucket, settings.max_object_bytes)
     sessions = attrs.evolve(sessions_of(settings, credentials), keys=_key_set(app, settings))
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
@@ -251,7 +270,7 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -259,6 +278,7 @@ def _add_routes(app: web.Application) -> None:
 async def _state_lock(app: web.Application) -> AsyncIterator[None]:
     store = app[STORE]
     await store.open()
+    await wrap(settle)(app[SETTINGS].state_dir.resolve())
     app[HEALTH].checks["state"] = _state_check(app)
     yield
     await store.close()
@@ -269,6 +289,11 @@ async def _object_store(app: web.Application) -> AsyncIterator[None]:
     app[HEALTH].checks["objects"] = app[OBJECTS].check
     yield
     await app[OBJECTS].close()
+
+
+async def _local_data(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[LOCAL_DATA].close()
 
 
 async def _database(app: web.Application) -> AsyncIterator[None]:
@@ -305,8 +330,23 @@ async def _module_registry(app: web.Application) -> AsyncIterator[None]:
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     executor = app[RUNS].supervisor.executor
     await executor.open()
+    if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
+        _keep_warm(app[REGISTRY], executor)
     yield
     await executor.close()
+
+
+def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
+    """Import what is registered now, and whatever will be."""
+
+    def warm(module: Module) -> None:
+        if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
+            variables = tuple(sorted(module.environment_variables.items()))
+            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+
+    for module in registry.current():
+        warm(module)
+    registry.on_registered = warm
 
 
 async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
@@ -336,8 +376,8 @@ async def _publish(app: web.Application) -> AsyncIterator[None]:
 
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
     """Last to start: what the directory holds is registered over what was stored."""
-    directory = app[SETTINGS].modules_dir
-    watcher = ModulesWatcher(app[REGISTRY], directory) if directory is not None else None
+    directory, state = app[SETTINGS].modules_dir, app[SETTINGS].state_dir
+    watcher = ModulesWatcher(app[REGISTRY], directory, ignored=state) if directory is not None else None
     app[WATCHER] = [watcher] if watcher is not None else []
     if watcher is not None:
         await watcher.start()

@@ -28,6 +28,7 @@ class BodyLimits:
     json_bytes: int
     source_bytes: int
     object_bytes: int
+    output_bytes: int
 
     def for_request(self, request: web.Request) -> int:
         """Module sources come as multipart, objects and inputs as their bytes, everything else is JSON."""
@@ -37,6 +38,8 @@ class BodyLimits:
             return self.source_bytes
         if request.method == "POST" and request.path.startswith("/v1/devkit/inputs/"):
             return self.object_bytes
+        if request.method == "PUT" and request.path.startswith("/v1/run-links/"):
+            return self.output_bytes
         if request.content_type == "multipart/form-data":
             return self.source_bytes + 1024 * 1024
         return self.json_bytes

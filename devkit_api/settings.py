@@ -331,9 +331,30 @@ class Settings:
     isolation: str = _setting(
         "ISOLATION",
         "auto",
-        choice("auto", "process"),
-        "How far runs are kept apart: as far as this machine allows, or no further than processes.",
+        choice("auto", "namespaces", "process"),
+        "How runs are kept apart: as well as this machine can, in namespaces or not at all, or as processes only.",
         example="auto",
+    )
+    module_environments: bool = _setting(
+        "MODULE_ENVIRONMENTS",
+        True,
+        boolean,
+        "Install what backend/requirements.txt asks for and the devkit lacks, in an environment of the module's own.",
+        example="on",
+    )
+    environment_days: int = _setting(
+        "ENVIRONMENT_DAYS",
+        30,
+        whole_number(1, 3650),
+        "Environments of modules that no run has used for so long are removed when the devkit starts.",
+        example="30",
+    )
+    prewarm: bool = _setting(
+        "PREWARM",
+        False,
+        boolean,
+        "Import modules when they are registered, not when their first run comes.",
+        example="off",
     )
     queue_limit: int = _setting(
         "QUEUE_LIMIT",

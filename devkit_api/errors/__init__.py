@@ -27,6 +27,7 @@ from devkit_api.errors.modules import (
 from devkit_api.errors.objects import (
     ArtifactNotFound,
     ChecksumMismatch,
+    DataBusy,
     DataContextInvalid,
     DataFolderTooLarge,
     DataNotFound,
@@ -35,6 +36,8 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    ReportConflict,
+    ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
 )
@@ -83,6 +86,7 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataBusy",
     "DataContextInvalid",
     "DataFolderTooLarge",
     "DataNotFound",
@@ -120,6 +124,8 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportConflict",
+    "ReportInvalid",
     "ReportNotFound",
     "RequestInvalid",
     "RequestTooSlow",

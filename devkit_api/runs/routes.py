@@ -15,12 +15,14 @@ from devkit_api.middleware import audit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
 from devkit_api.runs.events import StreamEvent
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
 from devkit_api.runs.service import RunService
 from devkit_api.schemas import field_error
 
 RUNS: web.AppKey[RunService] = web.AppKey("runs", RunService)
+LINKS: web.AppKey[RunLinks] = web.AppKey("run_links", RunLinks)
 INTERACTIVE_TIMEOUT: web.AppKey[float] = web.AppKey("interactive_timeout", float)
 
 _START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), HeartbeatSchema(), CompleteSchema()
@@ -80,7 +82,8 @@ def _module_filter(request: web.Request) -> str | None:
 
 async def get_run(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}`."""
-    view = (await _run(request)).view()
+    run = await _run(request)
+    view = {**run.view(), "links": request.app[LINKS].for_reader(run)}
     if view["error"] and sdk_text.is_sdk(request):
         view["error"] = _soften(view["error"])
     return json_answer(view)

@@ -126,3 +126,9 @@ class CompleteSchema(StrictSchema):
     summary = fields.Dict(allow_none=True)
     result = fields.Dict(allow_none=True)
     error = fields.Raw(allow_none=True, metadata={"expected": "a text or an object with code and message"})
+
+
+class RevokeSchema(StrictSchema):
+    """`POST /v1/module-runs/{id}/revoke`."""
+
+    reason = fields.String(validate=validate.Length(max=1000), allow_none=True)

@@ -331,20 +331,35 @@ class RunService:
             )
         if run.is_terminal:
             return self._completed_again(run, status)
-        await self._attach(run_id)
+        run = await self._attach(run_id)
         output = request.get("result")
         if output is not None:
             await self._store_output(run_id, output)
         error = _external_error(request.get("error")) if status is RunStatus.FAILED else None
         try:
             run = await self.repository.transition(
-                run_id, status, finished_at=utc_now(), summary=request.get("summary"), error=error,
-                has_output=output is not None,
+                run_id, status, finished_at=utc_now(), summary=request.get("summary") or run.summary, error=error,
+                has_output=output is not None or await self.files.has_output(run_id),
             )  # fmt: skip
         except IllegalMove:
             return self._completed_again(await self.get(run_id), status)
         await self.retain()
         return run
+
+    async def take_part(self, run_id: str, part: str, value: dict[str, Any]) -> None:
+        """Keep the output or the summary that a backend elsewhere put; `complete` makes it the run's."""
+        lock = self._completing.setdefault(run_id, asyncio.Lock())
+        async with lock:
+            await self._attach(run_id)
+            if part == "output":
+                await self._store_output(run_id, value)
+            else:
+                await self.repository.change(run_id, summary=value)
+
+    async def revoke(self, run_id: str, viewer: Principal) -> Run:
+        """Have the run's token refused from now on; an ended run's token is refused already."""
+        run = await self.get(run_id, viewer)
+        return await self.repository.change(run_id, token_serial=secrets.token_hex(8)) or run
 
     async def _store_output(self, run_id: str, output: dict[str, Any]) -> None:
         try:
