@@ -14,10 +14,19 @@ import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
+from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestions import IngestionService
+from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.uploads import UploadService
+from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
+from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
+from devkit_api.catalogs.views.routes import VIEWS
+from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.environments.store import Environments
@@ -258,18 +267,23 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 def _build_catalogs(app: web.Application, settings: Settings) -> None:
     """The database is made but not started; without catalogs there is none."""
     app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
-    app[EMBEDDED] = None
-    if not settings.catalogs:
-        app[CATALOGS] = CatalogService(None)
-        return
-    database, app[EMBEDDED] = build_database(settings)
-    app[CATALOGS] = CatalogService(database)
+    database, app[EMBEDDED] = build_database(settings) if settings.catalogs else (None, None)
+    catalogs = app[CATALOGS] = CatalogService(database)
+    admin = app[ADMIN] = CatalogAdmin(catalogs)
+    app[CATALOG_UPLOADS] = UploadService(
+        catalogs, admin, app[OBJECTS], app[URL_SIGNER], address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
+    app[INGESTIONS] = IngestionService(catalogs, admin, app[CATALOG_UPLOADS])
+    addresses = Addresses(app[OBJECTS], app[URL_SIGNER], app[ADDRESS])
+    app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], addresses)
 
 
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -302,7 +316,12 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
+        await app[CATALOG_UPLOADS].open()
+        await app[INGESTIONS].open()
         yield
+        await app[INGESTIONS].close()
+        await app[CATALOG_UPLOADS].close()
 
 
 async def _http_client(app: web.Application) -> AsyncIterator[None]:
@@ -356,7 +375,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
     known = runs.repository.ids | await runs.plans.run_ids()
-    await app[OBJECTS].sweep(lambda namespace: namespace == UPLOADS or run_of(namespace) in known)
+    await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
@@ -406,12 +425,23 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
+        if app[SETTINGS].catalogs:
+            await _reset_catalogs(app)
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:
             await watcher.scan()
 
     return reset
+
+
+async def _reset_catalogs(app: web.Application) -> None:
+    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
+    await app[INGESTIONS].clear()
+    await reset_catalogs(app[CATALOGS].database)
+    app[CATALOGS].forget()
+    await app[CATALOG_UPLOADS].clear()
+    await app[VIEWS].clear()
 
 
 def _reachable(host: str) -> str:

@@ -16,6 +16,7 @@ from time import perf_counter
 import attrs
 
 from bench_lib import servers
+from bench_lib.catalogs import typed_reads
 from bench_lib.load import Load, measure
 from bench_lib.report import Row, ratio_row
 from devkit_api.ids import new_run_id, utc_now
@@ -50,6 +51,8 @@ class Plan:
     rounds: int
     seconds: float
     stored: int
+    peptides: int = 100_000
+    data: Path | None = None
 
 
 @attrs.frozen
@@ -143,11 +146,17 @@ def cold_run(plan: Plan) -> list[Row]:
     return [Row(what, f"{faster:.2f} times", "≥ 15 times", faster >= 15, note, values)]
 
 
+def catalog_reads(plan: Plan) -> list[Row]:
+    """Typed reads of a catalog against bare aiopg running the same statement, and small against large."""
+    return typed_reads(plan.rounds, plan.seconds, plan.peptides, plan.data)
+
+
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "list": module_list,
     "ack": acknowledgement,
     "growth": growth,
     "cold": cold_run,
+    "catalog": catalog_reads,
 }
 
 
