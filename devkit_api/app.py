@@ -39,8 +39,7 @@ from devkit_api.local_data.service import LocalData
 from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
-from devkit_api.middleware.deadline import ANSWER_SECONDS
-from devkit_api.middleware.headers import HTTPS
+from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
@@ -138,13 +137,13 @@ def create_app(settings: Settings) -> web.Application:
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[READS] = Reads()
     app[PROXIES] = Proxies(settings.trusted_proxies)
-    app[HTTPS] = app[ADDRESS].base_url.startswith("https:")
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
-    app.on_response_prepare.append(headers.on_prepare)
+    headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
         _state_lock, _audit, _object_store, _local_data, _database, _http_client,
