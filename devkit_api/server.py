@@ -7,13 +7,17 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from devkit_api.app import ADDRESS, create_app
 from devkit_api.execution.isolation import close_own_process
+from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Doors
 from devkit_api.protocol import Runner
+from devkit_api.runs.routes import RUNS
 from devkit_api.settings import Problem, Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
         try:
             await _set_up(runner, settings)
             await web.SockSite(runner, sock).start()
+            open_doors(app, runner)
             if not stop.is_set():
                 on_ready(app[ADDRESS].base_url)
             await stop.wait()
@@ -63,6 +68,26 @@ async def _set_up(runner: Runner, settings: Settings) -> None:
         reason = f"{exc.filename or settings.state_dir} cannot be used ({os.strerror(exc.errno or 0)})"
         fix = "remove or repair it, or export DEVKIT_STATE_DIR=another-directory"
         raise SettingsError([Problem("DEVKIT_STATE_DIR", reason, fix)]) from exc
+
+
+def open_doors(app: web.Application, runner: web.AppRunner) -> None:
+    """Serve modules without network as well, each on the socket in its own."""
+    executor = app[RUNS].supervisor.executor
+    address = urlsplit(app[ADDRESS].base_url)
+    if not isinstance(executor, LocalExecutor) or address.hostname is None or address.port is None:
+        return
+
+    async def serve_on(sock: socket.socket) -> Callable[[], Awaitable[None]]:
+        site = web.SockSite(runner, sock)
+        await site.start()
+
+        async def stop() -> None:
+            if site in runner.sites:  # the runner stops them all when the server stops
+                await site.stop()
+
+        return stop
+
+    executor.pool.doors = Doors(address.hostname, address.port, serve_on)
 
 
 def _listen(settings: Settings) -> socket.socket:
