@@ -78,6 +78,7 @@ class Lane:
     memory_bytes: int = 0
     import_seconds: float | None = None  # when the module was imported ahead of the runs
     served: int = 0  # runs that were given to it
+    bundle: tuple[int, int] | None = None  # which folder the zygote has before it, under the name of the bundle
     close_door: Callable[[], Awaitable[None]] | None = None
 
 
@@ -157,7 +158,7 @@ class ZygotePool:
     def take(self, kind: Kind) -> Lane | None:
         """An idle zygote of this kind, or None."""
         for lane in reversed(self._idle):
-            if lane.kind == kind and not lane.zygote.is_lost:
+            if lane.kind == kind and not self._is_stale(lane):
                 del self._idle[lane]
                 lane.served += 1
                 return lane
@@ -211,6 +212,7 @@ class ZygotePool:
             **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
         lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
+        lane.bundle = _identity(self._bundle_path(kind.digest))
         self._lanes.add(lane)
         try:
             if self.doors is not None and not kind.network:
@@ -277,12 +279,15 @@ class ZygotePool:
                 return self._folder / str(self._count), user if self.isolation.has_users else None
 
     async def _drop_outdated(self, kind: Kind) -> None:
-        """An edited module leaves zygotes of its former source behind."""
-        outdated = [lane for lane in self._idle if lane.kind.is_other_form_of(kind)]
+        """An edited module leaves zygotes of its former source behind; a reset, zygotes of bundles that are gone."""
+        outdated = [lane for lane in self._idle if lane.kind.is_other_form_of(kind) or self._is_stale(lane)]
         for lane in outdated:
             del self._idle[lane]  # all at once: while one is being dropped, a run may take another
         for lane in outdated:
             await self._drop(lane)
+
+    def _is_stale(self, lane: Lane) -> bool:
+        return lane.zygote.is_lost or lane.bundle != _identity(self._bundle_path(lane.kind.digest))
 
     async def _drop(self, lane: Lane) -> None:
         self._idle.pop(lane, None)
@@ -295,6 +300,14 @@ class ZygotePool:
 
 def _environment_of(kind: Kind) -> list[Path]:
     return [] if kind.python == OWN_PYTHON else [kind.python.parents[1]]
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        info = os.stat(folder)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def _make_home(folder: Path, user: int | None) -> Path:
