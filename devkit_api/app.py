@@ -361,7 +361,8 @@ def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
     def warm(module: Module) -> None:
         if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
             variables = tuple(sorted(module.environment_variables.items()))
-            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+            kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
+            executor.prewarm(attrs.evolve(kind, network=module.has_network))
 
     for module in registry.current():
         warm(module)
