@@ -11,6 +11,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from devkit_api.apidocs.routes import REFERENCE, Reference
+from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
@@ -35,7 +37,7 @@ from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
 from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
-from devkit_api.routing import ROUTE_POLICIES, add_routes
+from devkit_api.routing import ROUTE_POLICIES, Route, add_routes
 from devkit_api.runs.context import PublicAddress
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
@@ -196,10 +198,16 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
     app[CATALOGS] = CatalogService(database)
 
 
+def all_routes() -> list[Route]:
+    """Every address there is, in the order in which the API reference shows them."""
+    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
+    return [*routes, *PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *REFERENCE_ROUTES]
+
+
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES] = {}
-    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES]
+    routes = all_routes()
+    app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 

@@ -1,4 +1,4 @@
-"""Write what the reference pages take from the code: settings and errors.
+"""Write what the reference pages take from the code: settings, errors, commands and the OpenAPI document.
 
     python scripts/make_docs.py           write
     python scripts/make_docs.py --check   fail when something on disk is not what would be written
@@ -8,6 +8,7 @@ A page holds its own prose; what lies between `<!-- made: NAME -->` and `<!-- en
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -19,12 +20,15 @@ import attrs
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from devkit_api.apidocs.document import build  # noqa: E402
+from devkit_api.app import all_routes  # noqa: E402
 from devkit_api.errors import CATALOGUE  # noqa: E402
 from devkit_api.runs.failures import FAILURES  # noqa: E402
 from devkit_api.settings import Settings, setting_infos  # noqa: E402
 
 PAGES = ("docs/configuration.md", "docs/errors.md")
 ENVIRONMENT = ".env.example"
+OPENAPI = "docs/openapi.json"
 _SECTION = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -77,13 +81,18 @@ def environment_example() -> str:
     return "\n".join(lines)
 
 
+def openapi_snapshot() -> str:
+    """The document that `GET /docs/openapi.json` serves: a change of the contract shows in review."""
+    return json.dumps(build(all_routes()), indent=1, ensure_ascii=False) + "\n"
+
+
 def fresh(root: Path = REPO) -> dict[str, str]:
     """What each file should hold."""
     pages = {}
     for name in PAGES:
         text = (root / name).read_text(encoding="utf-8")
         pages[name] = _SECTION.sub(lambda m: f"{m[1]}\n{SECTIONS[m[2]]()}\n\n{m[3]}", text)
-    return {**pages, ENVIRONMENT: environment_example()}
+    return {**pages, ENVIRONMENT: environment_example(), OPENAPI: openapi_snapshot()}
 
 
 def stale(root: Path = REPO) -> dict[str, str]:

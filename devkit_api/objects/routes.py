@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from devkit_api.errors import ObjectNotFound, SignatureInvalid
+from devkit_api.describe import BYTES, describe, text, whole
+from devkit_api.errors import (
+    ChecksumMismatch,
+    ObjectKeyInvalid,
+    ObjectNotFound,
+    RunConflict,
+    RunNotFound,
+    SignatureInvalid,
+)
 from devkit_api.httpio import attachment, int_query, json_answer, read_body, text_query
 from devkit_api.ids import RUN_ID
+from devkit_api.objects.answers import RunFilePageSchema, StorageAnswerSchema
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.run_storage import PAGE, RunStorage, StorageSchema
 from devkit_api.objects.signed_urls import UrlSigner
@@ -19,8 +28,15 @@ RUN_STORAGE: web.AppKey[RunStorage] = web.AppKey("run_storage", RunStorage)
 
 _STORAGE = StorageSchema()
 _CHUNK = 256 * 1024
+_BYTES = {"type": "string", "format": "binary"}
 
 
+@describe(
+    body=StorageSchema,
+    example={"action": "list"},
+    answer=StorageAnswerSchema,
+    errors=(RunNotFound, RunConflict, ObjectNotFound, ObjectKeyInvalid),
+)
 async def run_storage(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/storage` (wire-contract D)."""
     run = await request.app[RUNS].attach(request.match_info["run_id"])
@@ -28,6 +44,14 @@ async def run_storage(request: web.Request) -> web.Response:
     return json_answer(await request.app[RUN_STORAGE].answer(run, body))
 
 
+@describe(
+    query=(
+        whole("limit", "Files on a page.", low=1, high=PAGE, default=PAGE),
+        text("nextToken", "`nextToken` of the page before.", max_length=1024),
+    ),
+    answer=RunFilePageSchema,
+    errors=(RunNotFound, ObjectKeyInvalid),
+)
 async def list_files(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/files?limit&nextToken`: what the run saved, and where to read it."""
     run = await request.app[RUNS].get(request.match_info["run_id"])
@@ -36,6 +60,7 @@ async def list_files(request: web.Request) -> web.Response:
     return json_answer(await request.app[RUN_STORAGE].files(run.run_id, token=token, limit=limit))
 
 
+@describe(binary_body=True, errors=(SignatureInvalid, ChecksumMismatch, ObjectKeyInvalid))
 async def put_object(request: web.Request) -> web.Response:
     """`PUT /v1/objects/{run_id}/{name}` with a signed address."""
     run_id, name = request.match_info["run_id"], request.match_info["name"]
@@ -47,6 +72,12 @@ async def put_object(request: web.Request) -> web.Response:
     return web.Response(headers={"ETag": f'"{info.version}"', "x-amz-version-id": info.version})
 
 
+@describe(
+    answer=_BYTES,
+    media=BYTES,
+    answers={206: "The range that was asked for.", 304: "It has not changed.", 416: "There is no such range."},
+    errors=(SignatureInvalid, ObjectNotFound),
+)
 async def get_object(request: web.Request) -> web.StreamResponse:
     """`GET /v1/objects/{run_id}/{name}` with a signed address: ranges and conditional requests included."""
     run_id, name = request.match_info["run_id"], request.match_info["name"]
