@@ -66,6 +66,7 @@ from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
+from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> web.Application:
     app[HEALTH] = Health()
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
+    _build_metrics(app)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
     app.on_response_prepare.append(headers.on_prepare)
@@ -196,6 +198,24 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
         return
     database, app[EMBEDDED] = build_database(settings)
     app[CATALOGS] = CatalogService(database)
+
+
+def _build_metrics(app: web.Application) -> None:
+    runs = app[RUNS]
+    metrics = app[METRICS] = Metrics()
+    metrics.read_from(
+        Sources(
+            runs=runs.repository.counts,
+            queued=lambda: runs.supervisor.queued,
+            executing=lambda: runs.supervisor.executing,
+            workers=runs.supervisor.workers,
+            modules=lambda: app[REGISTRY].count,
+            pools=lambda: (
+                {"owner": app[CATALOGS].database.owner, "reader": app[CATALOGS].database.reader} if catalogs else {}
+            ),
+        )
+    )
+    runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
 
 
 def all_routes() -> list[Route]:

@@ -41,10 +41,21 @@ _SCHEMES: dict[str, dict[str, str]] = {
         "description": "A token of `/v1/auth/login` or of `python -m devkit_api token`.",
     },
     "runToken": {
-        "type": "http", "scheme": "bearer",
+        "type": "apiKey", "in": "header", "name": "X-API-Key",
         "description": "The token of one run: its module process holds it; an external run's creator gets it once.",
     },
 }  # fmt: skip
+# Examples of what stands in an address; a name that is not here has none.
+_PLACES = {
+    "module_id": "peptide-counter",
+    "run_id": "devkit-run-01a205ae71880000fa24441e3945",
+    "code": "RUN_NOT_FOUND",
+    "provider": "alithea-bio",
+    "catalog": "immunopeptidomics",
+    "protein": "P03466",
+    "view_id": "0b54c1f2-6e0a-4d55-9c1f-3a2b1c0d9e8f",
+    "name": "results/table.csv",
+}
 CORRELATION = {"description": "The request's id, also in the log.", "schema": {"type": "string"}}
 
 
@@ -147,7 +158,8 @@ def _component_name(schema: Any) -> str:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {**parameter, "example": _PLACES[name]} if name in _PLACES else parameter
 
 
 def _operation_id(route: Route) -> str:

@@ -129,8 +129,8 @@ def parameters(entity: Entity) -> tuple[Parameter, ...]:
 
 
 def body_shape(entity: Entity) -> dict[str, Any]:
-    """The same parameters as a JSON body."""
-    properties = {p.name: p.schema for p in parameters(entity)}
+    """The same parameters as a JSON body; null is as if a parameter were not there."""
+    properties = {p.name: {"anyOf": [dict(p.schema), {"type": "null"}]} for p in parameters(entity)}
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 

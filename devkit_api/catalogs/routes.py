@@ -15,7 +15,7 @@ from devkit_api.catalogs.models import Scope
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.similarity import SimilaritySchema, rank
 from devkit_api.catalogs.sqldoor import SqlLimits, SqlQuerySchema, run_query
-from devkit_api.describe import PAGING, Parameter, choice, describe, text
+from devkit_api.describe import Parameter, choice, describe, text, whole
 from devkit_api.errors import (
     CatalogEntityNotFound,
     DataViewNotFound,
@@ -71,7 +71,7 @@ def typed_read(name: str) -> Handler:
 @describe(
     query=(
         choice("resolution", "How much of a name.", *science.RESOLUTIONS, default="2-digit"),
-        text("locus", "Only this locus.", example="A"),
+        text("locus", "Only this locus.", max_length=500, example="A"),
     ),
     answer=answers.AllelesSchema,
     errors=_ERRORS,
@@ -88,7 +88,7 @@ async def hla_alleles(request: web.Request) -> web.Response:
 
 
 @describe(
-    query=(text("population", "No population is known here: asking for one answers nothing."),),
+    query=(text("population", "No population is known here: asking for one answers nothing.", max_length=500),),
     answer=answers.FrequenciesSchema,
     errors=_ERRORS,
 )
@@ -171,7 +171,13 @@ async def storage_token(request: web.Request) -> web.Response:
     raise StorageVersionUnavailable
 
 
-@describe(query=PAGING, answer=answers.DataViewPageSchema)
+@describe(
+    query=(
+        whole("limit", "Views on a page.", low=1, high=1000, default=20),
+        whole("page", "Page, from 1.", low=1, high=10_000_000, default=1),
+    ),
+    answer=answers.DataViewPageSchema,
+)
 async def list_data_views(request: web.Request) -> web.Response:
     """`GET /v1/data-views?limit&page` (wire-contract F.8): none is kept here."""
     limit = int_query(request, "limit", 20, low=1, high=1000)

@@ -11,6 +11,7 @@ from devkit_api.cli.access import keys, users
 from devkit_api.cli.catalog import catalog
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed
 from devkit_api.cli.files import files
+from devkit_api.cli.health import health
 from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
@@ -29,7 +30,7 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, token, doctor, keys, users, new, lock, register, run, files, catalog, reset):
+for command in (serve, env, token, doctor, health, keys, users, new, lock, register, run, files, catalog, reset):
     cli.add_command(command)
 
 

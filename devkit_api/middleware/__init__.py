@@ -1,7 +1,7 @@
 """What happens around every handler, outermost first.
 
 1. correlation  a well-formed id in, or a new one; on the answer and every log line
-2. access log   one line per answer
+2. access log   one line per answer, and its count in the metrics
 3. headers      security headers on every answer, streams and errors included (`headers.py`, at prepare time)
 4. errors       every exception becomes the one error body
 5. body size    413 from Content-Length, before anything is read
@@ -32,6 +32,7 @@ from devkit_api.middleware import (
     correlation,
     errors,
     headers,
+    metrics,
     policy,
     rate_limit,
 )
@@ -54,7 +55,9 @@ async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
     except Exception as exc:
         response = errors.render(request, exc)
-    access_log.record(request, response, perf_counter() - started)
+    seconds = perf_counter() - started
+    access_log.record(request, response, seconds)
+    metrics.record(request, response, seconds)
     return response
 
 

@@ -30,6 +30,7 @@ from devkit_api.system.answers import (
     VersionSchema,
 )
 from devkit_api.system.health import Health, ready_body
+from devkit_api.system.metrics import METRICS
 
 HEALTH: web.AppKey[Health] = web.AppKey("health", Health)
 RESET: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("reset")
@@ -96,6 +97,12 @@ async def health(request: web.Request) -> web.Response:
     )
 
 
+@describe(answer={"type": "string"}, media="text/plain")
+async def metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`: numbers in the text format of Prometheus."""
+    return web.Response(body=request.app[METRICS].page(), content_type="text/plain", charset="utf-8")
+
+
 @describe(answer=MeSchema)
 async def whoami(request: web.Request) -> web.Response:
     """`GET /v1/auth/me` (wire-contract A.2)."""
@@ -157,6 +164,7 @@ ROUTES = [
     Route("GET", "/v1/system/version", version, "system:read"),
     Route("GET", "/v1/system/ready", ready, "system:read"),
     Route("GET", "/v1/system/health", health, "system:read"),
+    Route("GET", "/metrics", metrics, "system:metrics"),
     Route("GET", "/docs/errors", list_errors, "system:read"),
     Route("GET", "/docs/errors/{code}", explain_error, "system:read"),
     Route("GET", "/v1/auth/me", whoami, "identity:read"),
