@@ -210,9 +210,7 @@ def _build_metrics(app: web.Application) -> None:
             executing=lambda: runs.supervisor.executing,
             workers=runs.supervisor.workers,
             modules=lambda: app[REGISTRY].count,
-            pools=lambda: (
-                {"owner": app[CATALOGS].database.owner, "reader": app[CATALOGS].database.reader} if catalogs else {}
-            ),
+            pools=lambda: app[CATALOGS].pools,
         )
     )
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)

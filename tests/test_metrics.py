@@ -39,7 +39,7 @@ async def test_requests_are_counted_by_template_and_status(make_client: Any) -> 
     for name in ("one", "two", "../three"):
         await client.get(f"/v1/modules/{name}")
     await client.get("/not/here?token=secret-in-a-path")
-    await client._session.request("BREW", client.make_url("/"))
+    await client._session.request("PROPFIND", client.make_url("/"))
     found = await scrape(client)
     labels = (("method", "GET"), ("route", "/v1/modules/{module_id}"), ("status", "404"))
     assert found["devkit_http_requests_total", labels] == 2
@@ -48,7 +48,7 @@ async def test_requests_are_counted_by_template_and_status(make_client: Any) -> 
     assert ("devkit_http_requests_total", (("method", "other"), ("route", "(no route)"), ("status", "405"))) in found
     text = await (await client.get("/metrics")).text()
     assert "secret" not in text
-    assert "BREW" not in text
+    assert "PROPFIND" not in text
 
 
 async def test_refusals_of_the_rate_limit_are_counted(make_client: Any) -> None:
