@@ -63,7 +63,7 @@ class ModuleUnderTest:
         events = _json(self.server.request("GET", f"/v1/module-runs/{run_id}/logs", params={"limit": 10_000}))
         return RunResult(
             run=run,
-            output=output.json() if output.status_code == 200 else {},
+            output=(output.json()["data"] or {}) if output.status_code == 200 else {},
             logs=[event["message"] for event in events["events"]],
             files=self._files(run_id),
         )
