@@ -7,6 +7,7 @@ aiohttp runs them in this order and tears them down in reverse.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from aiohttp import web
@@ -28,17 +29,29 @@ from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.publish.deployments import DeploymentService
+from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
+from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
+from devkit_api.modules.publish.service import PublishService
+from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY, prepare_incoming
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
+from devkit_api.objects.addresses import Addresses
 from devkit_api.objects.files import FileObjectStore
+from devkit_api.objects.input_routes import INPUTS
+from devkit_api.objects.input_routes import ROUTES as INPUT_ROUTES
+from devkit_api.objects.inputs import Inputs
+from devkit_api.objects.namespaces import UPLOADS, run_of
+from devkit_api.objects.protocol import ObjectStore
+from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
 from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.public_address import PublicAddress
 from devkit_api.routing import ROUTE_POLICIES, Route, add_routes
-from devkit_api.runs.context import PublicAddress
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
@@ -103,7 +116,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _watcher,
+        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -115,7 +128,9 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     signer = Signer(credentials.signing_secret)
     store = app[STORE] = JsonFileStore(state)
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
-    objects = app[OBJECTS] = FileObjectStore(state / "objects")
+    objects = app[OBJECTS] = _object_store_of(settings, state)
+    app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
+    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
     repository = RunRepository(store, settings.max_stored_runs)
     files = RunFiles(state / "run-files")
@@ -130,13 +145,15 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         address=app[ADDRESS],
         longest_runtime=settings.max_runtime_seconds,
         output_bytes=settings.max_output_bytes,
-        on_removed=objects.delete_namespace,
+        file_bytes=settings.max_file_mb * 1024**2,
+        inputs=inputs,
     )
     runs.supervisor = Supervisor(
         repository=repository,
         executor=LocalExecutor(
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
-            keep_workdirs=settings.keep_workdirs,
+            keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
+            import_seconds=settings.import_timeout, isolation=settings.isolation,
         ),
         logs=runs.logs,
         files=files,
@@ -148,9 +165,14 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     )  # fmt: skip
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles
+    uploads = Uploads(state / "publish-uploads", signer)
+    app[PUBLISH] = PublishService(store, registry, uploads, settings.org_id, settings.max_source_bytes)
+    app[DEPLOYMENTS] = DeploymentService(store, registry, bundles.is_intact)
+    app[PUBLISH_ADDRESS] = app[ADDRESS]
     app[URL_SIGNER] = UrlSigner(signer)
-    app[RUN_STORAGE] = RunStorage(objects, app[URL_SIGNER], app[ADDRESS], settings.s3_bucket, settings.max_object_bytes)
-    app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
+    addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
+    quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[RUN_STORAGE] = RunStorage(objects, addresses, quota, settings.s3_bucket, settings.max_object_bytes)
     sessions = sessions_of(settings, credentials)
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
     for file in (keys_file, users_file):
@@ -165,6 +187,14 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         sessions=sessions,
         runs=runs,
     )
+
+
+def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
+    if settings.s3_endpoint is None:
+        return FileObjectStore(state / "objects")
+    from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
+
+    return S3ObjectStore(settings, state / "spool")
 
 
 def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
@@ -219,7 +249,8 @@ def _build_metrics(app: web.Application) -> None:
 def all_routes() -> list[Route]:
     """Every address there is, in the order in which the API reference shows them."""
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    return [*routes, *PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *REFERENCE_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
+    return [*routes, *REFERENCE_ROUTES]
 
 
 def _add_routes(app: web.Application) -> None:
@@ -240,6 +271,7 @@ async def _state_lock(app: web.Application) -> AsyncIterator[None]:
 
 async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].open()
+    app[HEALTH].checks["objects"] = app[OBJECTS].check
     yield
     await app[OBJECTS].close()
 
@@ -275,12 +307,22 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await app[LOGIN].sweep()
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
-    await app[OBJECTS].sweep(runs.repository.ids)
+    known = runs.repository.ids | await runs.plans.run_ids()
+    await app[OBJECTS].sweep(lambda namespace: namespace == UPLOADS or run_of(namespace) in known)
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
     yield
     await runs.supervisor.close()
+
+
+async def _publish(app: web.Application) -> AsyncIterator[None]:
+    """After the bundles nobody uses are gone: the intake makes new ones."""
+    await app[PUBLISH].open()
+    await app[DEPLOYMENTS].open()
+    yield
+    await app[DEPLOYMENTS].close()
+    await app[PUBLISH].close()
 
 
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
@@ -312,8 +354,12 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         await app[RUNS].clear()
+        await app[PUBLISH].clear()
+        await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
+        await app[OBJECTS].delete_namespace(UPLOADS)
+        await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:
             await watcher.scan()
 
@@ -329,14 +375,19 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _missing_s3(settings: Settings) -> list[Problem]:
+    if settings.s3_endpoint is None or find_spec("aiobotocore") is not None:
+        return []
+    return [Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", "pip install 'hla-compass-devkit[s3]'")]
+
+
 def _refuse_unsupported(settings: Settings) -> None:
     """What the settings can say and this version cannot do is refused, not ignored."""
     asked = {
         "STATE_BACKEND": settings.state_backend != "json",
         "EXECUTOR": settings.executor != "local",
-        "S3_ENDPOINT": settings.s3_endpoint is not None,
     }
-    problems = [
+    problems = [*_missing_s3(settings)] + [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
         for name, is_asked in asked.items()
         if is_asked

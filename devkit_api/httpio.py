@@ -30,8 +30,12 @@ class BodyLimits:
     object_bytes: int
 
     def for_request(self, request: web.Request) -> int:
-        """Module sources come as multipart, objects as PUT on a signed address, everything else is JSON."""
+        """Module sources come as multipart, objects and inputs as their bytes, everything else is JSON."""
         if request.method == "PUT" and request.path.startswith("/v1/objects/"):
+            return self.object_bytes
+        if request.method == "PUT" and "/modules/publish/uploads/" in request.path:
+            return self.source_bytes
+        if request.method == "POST" and request.path.startswith("/v1/devkit/inputs/"):
             return self.object_bytes
         if request.content_type == "multipart/form-data":
             return self.source_bytes + 1024 * 1024

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from devkit_api.app import ADDRESS, create_app
+from devkit_api.execution.isolation import close_own_process
 from devkit_api.protocol import Runner
 from devkit_api.settings import Problem, Settings, SettingsError
 
@@ -22,6 +23,7 @@ OnReady = Callable[[str], None]
 
 def serve(settings: Settings, on_ready: OnReady) -> None:
     """Serve until a signal. `on_ready` is called with the base address once requests are answered."""
+    close_own_process()
     try:
         import uvloop
     except ImportError:  # pragma: no cover  not on every platform

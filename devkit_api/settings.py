@@ -172,6 +172,16 @@ class Settings:
         "Largest single file a run may save.",
         example="5368709120",
     )
+    max_run_bytes: int = _setting(
+        "MAX_RUN_BYTES",
+        50 * 1024**3,
+        whole_number(1024, 5 * 1024**4),
+        "Most bytes all files of one run may have.",
+        example="53687091200",
+    )
+    max_run_files: int = _setting(
+        "MAX_RUN_FILES", 100_000, whole_number(1, 10_000_000), "Most files one run may save.", example="100000"
+    )
     rate_limit_read: RateLimit | None = _setting(
         "RATE_LIMIT_READ", RateLimit(6000, 1, 12000), rate_limit, "Reads per caller.", example="6000/second:12000"
     )
@@ -255,6 +265,34 @@ class Settings:
         whole_number(1, 1024),
         "Runs executed at a time; default: the number of cores.",
         example="4",
+    )
+    warm_memory_mb: int = _setting(
+        "WARM_MEMORY_MB",
+        1024,
+        whole_number(0, 1024**2),
+        "Memory for modules kept warm between runs, in MiB; the least recently used go first.",
+        example="1024",
+    )
+    import_timeout: float = _setting(
+        "IMPORT_TIMEOUT",
+        30.0,
+        positive_seconds(600),
+        "How long a module's import may take before its runs import it themselves, each anew.",
+        example="30",
+    )
+    max_file_mb: int = _setting(
+        "MAX_FILE_MB",
+        4096,
+        whole_number(1, 1024**2),
+        "Largest file a module's process may write in its work directory, in MiB.",
+        example="4096",
+    )
+    isolation: str = _setting(
+        "ISOLATION",
+        "auto",
+        choice("auto", "process"),
+        "How far runs are kept apart: as far as this machine allows, or no further than processes.",
+        example="auto",
     )
     queue_limit: int = _setting(
         "QUEUE_LIMIT",

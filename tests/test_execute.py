@@ -91,7 +91,7 @@ return self.success(results={{}})
 """
     write_module(tmp_path / "mods" / "waits", work, type="with-ui")
     tmp_path.chmod(0o755)
-    with make_devkit(modules=tmp_path / "mods", interactive_timeout=0.2) as devkit:
+    with make_devkit(modules=tmp_path / "mods", interactive_timeout=0.2, isolation="process") as devkit:
         answer = execute(devkit, input={})
         assert (answer.status_code, answer.json()["error"]["code"]) == (409, "RUN_NOT_FINISHED")
         gate.write_text("")

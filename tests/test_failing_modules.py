@@ -239,7 +239,8 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BadDay]:
         write_module(root / "modules" / name, body)
     write_module(root / "modules" / "has-inputs", inputs=INPUTS)
     settings = {"workers": 6, "shutdown_grace": 1, "max_log_bytes": LOG_BYTES, "max_output_bytes": 2 * ONE_MIB}
-    with DevkitProcess(root / "devkit", root / "modules", **settings) as devkit:
+    # Without namespaces of their own: some of these modules tell the test which process to end.
+    with DevkitProcess(root / "devkit", root / "modules", isolation="process", **settings) as devkit:
         run_ids = {name: devkit.run(name, case.parameters, **case.start)["runId"] for name, case in CASES.items()}
         run_ids |= {name: devkit.run(name)["runId"] for name in COMPLETING}
         yield BadDay(devkit, run_ids)

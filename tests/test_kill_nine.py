@@ -91,7 +91,10 @@ def test_acknowledged_runs_survive_kill_nine(make_devkit: Callable[..., DevkitPr
     note = f'import os, time\nwith open({mark}, "a") as file:\n    file.write("x")\n'
     write_module(tmp_path / "mods" / "quick", note + "return self.success(results={})")
     write_module(tmp_path / "mods" / "sleeper", note + "time.sleep(600)\nreturn self.success(results={})")
-    settings = {"workers": 3, "max_stored_runs": 100_000, "queue_limit": 100_000, "max_runtime_seconds": 3600}
+    settings = {
+        "workers": 3, "max_stored_runs": 100_000, "queue_limit": 100_000, "max_runtime_seconds": 3600,
+        "isolation": "process",  # the modules leave marks outside their work directory
+    }  # fmt: skip
     devkit = make_devkit(modules=tmp_path / "mods", **settings).start()
     answer = devkit.request("POST", "/v1/devkit/modules", json={"manifest": manifest("outside")})
     assert answer.status_code == 201, answer.text

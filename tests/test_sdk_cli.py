@@ -134,7 +134,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     )
     slow = {"memory": 512, "timeout": 3}
     write_module(root / "modules" / "slow", "import signal\nsignal.pause()\nwhile True:\n    pass", resources=slow)
-    with DevkitProcess(root / "devkit", root / "modules", workers=4, shutdown_grace=1) as devkit:
+    settings = {"workers": 4, "shutdown_grace": 1, "isolation": "process"}  # pids that modules print are signalled
+    with DevkitProcess(root / "devkit", root / "modules", **settings) as devkit:
         yield _desk(devkit, root)
 
 

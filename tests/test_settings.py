@@ -262,7 +262,8 @@ def test_doctor_masks_secrets_and_warns_of_misspelt_names(tmp_path: Path) -> Non
 # --- nothing else reads the environment -------------------------------------------------------------------------------
 
 _READERS = {"environ", "environb", "getenv", "getenvb"}
-_ALLOWED = ("cli/", "settings.py", "execution/workdir.py")
+# The allow-list of what modules inherit, and the children themselves, whose environment is not the devkit's.
+_ALLOWED = ("cli/", "settings.py", "execution/environment.py", "execution/zygote/")
 
 
 def _reads_environment(tree: ast.AST) -> bool:

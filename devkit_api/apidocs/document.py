@@ -53,6 +53,12 @@ _PLACES = {
     "provider": "alithea-bio",
     "catalog": "immunopeptidomics",
     "protein": "P03466",
+    "namespace": "devkit-run-01a205ae71880000fa24441e3945",
+    "filename": "peptides.csv",
+    "version": "1.0.0",
+    "upload_id": "upload-of-nobody",
+    "publish_id": "publication-of-nobody",
+    "deployment_id": "deployment-of-nobody",
     "view_id": "0b54c1f2-6e0a-4d55-9c1f-3a2b1c0d9e8f",
     "name": "results/table.csv",
 }

@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import click
@@ -17,6 +18,7 @@ from rich.table import Table
 from devkit_api.cli.client import local_endpoint
 from devkit_api.cli.serve import export_lines
 from devkit_api.cli.show import out, print_json, print_problems
+from devkit_api.execution.isolation import EXPLAINED, Level, probe_level, unreachable
 from devkit_api.security.credentials import load_credentials
 from devkit_api.security.principals import Role
 from devkit_api.security.sessions import Sessions
@@ -112,11 +114,12 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("hla-compass", "ok", importlib.metadata.version("hla-compass"))
     except importlib.metadata.PackageNotFoundError:
         yield Finding("hla-compass", "missing", "pip install hla-compass==6.0.2")
-    existing = next(p for p in (settings.state_dir, *settings.state_dir.resolve().parents) if p.exists())
+    existing = existing_folder(settings.state_dir)
     writable = os.access(existing, os.W_OK)
     yield Finding("state directory", "ok" if writable else "missing", f"{settings.state_dir} (writable: {writable})")
     free = shutil.disk_usage(existing).free
     yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
+    yield _isolation(settings)
     try:
         credentials = load_credentials(settings, create=False)
     except SettingsError as exc:
@@ -129,6 +132,20 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("modules", "ok", "no directory is watched; start with --modules DIR to watch one")
     for name in unknown_variables(os.environ):
         yield Finding(name, "warn", "is not a setting; is it misspelt?")
+
+
+def _isolation(settings: Settings) -> Finding:
+    level = probe_level(wanted=settings.isolation, state_dir=existing_folder(settings.state_dir))
+    text = f"{level.value}: {EXPLAINED[level]}"
+    if level is Level.PROCESS and os.geteuid() == 0 and settings.isolation == "auto":
+        closed = unreachable([sys.prefix, sys.base_prefix, str(existing_folder(settings.state_dir))])
+        text += f" (other users cannot enter {closed})" if closed else ""
+    return Finding("isolation of runs", "warn" if level is Level.PROCESS and os.geteuid() == 0 else "ok", text)
+
+
+def existing_folder(path: Path) -> Path:
+    """The path, or its nearest parent that exists."""
+    return next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
 
 
 def _print_report(settings: Settings, findings: list[Finding]) -> None:

@@ -32,6 +32,61 @@ class ChecksumMismatch(DevkitError):
     hint = "Send the bytes again; nothing was stored."
 
 
+class ObjectReplaced(DevkitError):
+    """The address is for a version of the file that is no longer kept."""
+
+    code = "OBJECT_REPLACED"
+    status = 404
+    template = "The file {key!r} was replaced after this address was made."
+    hint = "Ask for a fresh address; it is for the version that is kept now."
+
+
+class RunQuotaExceeded(DevkitError):
+    """A run may not save that much."""
+
+    code = "RUN_QUOTA_EXCEEDED"
+    status = 413
+    template = "The run may save at most {limit}, and this file would exceed it."
+    hint = "Delete files the run no longer needs, or raise {setting}."
+
+
+class DataContextInvalid(DevkitError):
+    """A named source of a run cannot be frozen."""
+
+    code = "DATA_CONTEXT_INVALID"
+    status = 422
+    template = "The data context cannot be used: {summary}."
+    hint = "Upload local files first (`python -m devkit_api inputs add FILE`) and name them by their s3:// address."
+    example = '{"sources": [{"name": "cohort", "uri": "s3://hla-compass-devkit/uploads/…/cohort.csv"}]}'
+
+
+class ArtifactNotFound(DevkitError):
+    """The run has no such artifact, or no longer in that version."""
+
+    code = "ARTIFACT_NOT_FOUND"
+    status = 404
+    template = "There is no artifact {artifact_id!r} {what}."
+    hint = "`hla-compass runs artifacts RUN` lists the artifacts of a run, with their ids and versions."
+
+
+class ReportNotFound(DevkitError):
+    """The run has no such report."""
+
+    code = "REPORT_NOT_FOUND"
+    status = 404
+    template = "There is no report {report_id!r} of this run."
+    hint = "`hla-compass runs reports list RUN` lists the reports of a run."
+
+
+class ObjectStoreUnavailable(DevkitError):
+    """The object store elsewhere does not answer, or refuses."""
+
+    code = "OBJECT_STORE_UNAVAILABLE"
+    status = 503
+    template = "The object store cannot be used now: {reason}."
+    hint = "Check DEVKIT_S3_ENDPOINT and its credentials; GET /v1/system/ready says when it answers again."
+
+
 class DataNotFound(DevkitError):
     """There is no such local file or folder, or none that may be seen."""
 

@@ -26,6 +26,9 @@ class Limits:
     runtime_seconds: float
     output_bytes: int
     memory_mb: int | None = None
+    open_files: int = 1024
+    processes: int = 512
+    file_bytes: int = 4 * 1024**3
 
 
 @attrs.frozen
@@ -46,9 +49,18 @@ class RunSpec:
 
 @attrs.frozen
 class Metrics:
-    """What an execution cost. Seconds and bytes; None where it could not be measured."""
+    """What an execution cost. Seconds and bytes; None where it could not be measured.
 
+    `launch_seconds` is everything from the order to the module's process at work, but for an environment that had to
+    be built. `import_seconds` is the part of it in which the module was imported ahead of its run; None when an
+    earlier run had done so (`warm`), or when the run imports it itself.
+    """
+
+    environment_seconds: float | None = None
     launch_seconds: float | None = None
+    import_seconds: float | None = None
+    collect_seconds: float | None = None
+    warm: bool | None = None
     execute_seconds: float | None = None
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
@@ -61,6 +73,7 @@ LARGE = 256 * 1024
 class Outcome:
     """How an execution ended. `output` is the runner's output file as it was written, or None when there is none.
 
+    `killed_for_memory`: it was killed without being told, and had used about what it may.
     `problem` is set when the platform failed before or around the module; it is text for the module's author.
     """
 
@@ -71,6 +84,7 @@ class Outcome:
     stopped: StopReason | None = None
     problem: str | None = None
     metrics: Metrics = Metrics()
+    killed_for_memory: bool = False
 
     @property
     def is_large(self) -> bool:

@@ -1,11 +1,17 @@
-"""The private directory of one run: what the runner reads, what it writes, and nothing else."""
+"""The private directory of a run: what the runner reads, what it writes, and nothing else.
+
+A directory belongs to a lane and serves its runs one after the other. Between two runs everything is removed that
+`prepare` did not make; whatever is not exactly as it was made costs the whole directory. Making and deleting a dozen
+inodes per run instead would be the largest part of a short run's cost on file systems such as ext4.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import stat
-from collections.abc import Callable
+import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,76 +21,75 @@ from aiofiles.os import wrap
 from devkit_api import jsonio
 from devkit_api.execution.protocol import RunSpec
 
+_FOLDERS = ("", "/cwd", "/home", "/home/.hla-compass", "/tmp", "/out", "/scratch")  # noqa: S108  inside the run's own
+_FILES = ("/input.json", "/context.json")
 
-@attrs.frozen
+# What must not change between two runs: inode, type and mode, owner, and for links when they were last touched.
+_Identity = tuple[int, int, int, int]
+
+
+@attrs.define
 class Workdir:
     """`root/` holds input, context, output and summary; `root/cwd` is where the module runs."""
 
     root: Path
+    owner: int | None = None
+    _made: dict[str, _Identity] = attrs.Factory(dict)
 
     @property
     def cwd(self) -> Path:
         """Working directory: links to the files of the source bundle, and room for the module's own."""
         return self.root / "cwd"
 
-    def environment(self, spec: RunSpec) -> dict[str, str]:
-        """The whole environment of the process (wire-contract E.1). Nothing is inherited but PATH and the locale."""
-        home, temporary = self.root / "home", self.root / "tmp"
-        inherited = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-        fixed = {
-            "HOME": str(home),
-            "TMPDIR": str(temporary),
-            "MPLCONFIGDIR": str(temporary),
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            # Without it the SDK logs warnings about missing key rings into every run (wire-contract 1.6).
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "HLA_COMPASS_CONFIG_DIR": str(home / ".hla-compass"),
-            "HLA_COMPASS_SKIP_VERSION_CHECK": "1",
-            "HLA_COMPASS_WORKDIR": str(self.root / "scratch"),
-            "HLA_COMPASS_PAYLOAD": str(self.root / "input.json"),
-            "HLA_COMPASS_CONTEXT": str(self.root / "context.json"),
-            "HLA_COMPASS_OUTPUT": str(self.output),
-            "HLA_COMPASS_SUMMARY": str(self.output.with_name("summary.json")),
-            "HLA_COMPASS_MODULE": spec.entrypoint,
-            "HLA_COMPASS_MODULE_ID": spec.module_id,
-            "HLA_COMPASS_RUN_ID": spec.run_id,
-            "HLA_COMPASS_RUN_MODE": spec.mode,
-            "HLA_COMPASS_LOG_FORMAT": "json",
-            "HLA_COMPASS_EXECUTE_TIMEOUT_SECONDS": f"{spec.limits.runtime_seconds:g}",
-            # Local runs poll and report as often as they like; the server has its own limits.
-            "HLA_RATE_LIMIT_MAX_REQUESTS": "10000",
-        }
-        return {**inherited, **spec.environment, **fixed}
-
-    @property
-    def output(self) -> Path:
-        """Where the runner writes its output. Its folder is the run's alone."""
-        return self.root / "out" / "output.json"
-
     @wrap
     def prepare(self, source: Path, spec: RunSpec) -> None:
-        """Create the directory afresh and write what the runner reads."""
-        shutil.rmtree(self.root, ignore_errors=True)
-        for folder in ("cwd", "home", "tmp", "out", "scratch"):
-            (self.root / folder).mkdir(parents=True, mode=0o700)
-        self.root.chmod(0o700)
-        for entry in source.iterdir():
-            (self.cwd / entry.name).symlink_to(entry)
-        _write_private(self.root / "input.json", jsonio.dumps(spec.payload))
-        _write_private(self.root / "context.json", jsonio.dumps(spec.context))
+        """Bring the directory into its first state and write what the runner reads."""
+        root = str(self.root)
+        if not self._made:
+            shutil.rmtree(root, ignore_errors=True)
+            self._made = dict(self._make(root, str(source)))
+        for name, content in zip(_FILES, (spec.payload, spec.context), strict=True):
+            fd = os.open(root + name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(fd, "wb") as file:
+                file.write(jsonio.dumps(content))
+
+    def _make(self, root: str, source: str) -> Iterator[tuple[str, _Identity]]:
+        paths = [root + folder for folder in _FOLDERS]
+        for folder in paths:
+            os.mkdir(folder, 0o700)
+        for name in os.listdir(source):
+            paths.append(f"{root}/cwd/{name}")
+            os.symlink(f"{source}/{name}", paths[-1])
+        for name in _FILES:
+            paths.append(root + name)
+            os.close(os.open(paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        for path in paths:
+            if self.owner is not None:
+                os.chown(path, self.owner, self.owner, follow_symlinks=False)
+            yield path, _identity(os.lstat(path))
 
     @wrap
-    def read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
-        """The output file's bytes and whether it was too large. A link (even of its folder) or a device is none."""
+    def finish(self, max_output_bytes: int, keep_as: Path | None = None) -> tuple[bytes | None, bool]:
+        """The output file's bytes and whether it was too large; then the directory is ready for another run."""
         try:
-            folder = os.open(self.output.parent, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC)
+            return self._read_output(max_output_bytes)
+        finally:
+            self._forget_order()
+            if keep_as is not None:
+                self._made = {}
+                os.rename(self.root, keep_as)
+            elif not self._tidy():
+                self._remove()
+
+    def _read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
+        """A link (even of its folder) or a device is no output."""
+        try:
+            folder = os.open(self.root / "out", os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return None, False
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            fd = os.open(self.output.name, flags, dir_fd=folder)
+            fd = os.open("output.json", flags, dir_fd=folder)
         except OSError:
             return None, False
         finally:
@@ -97,19 +102,52 @@ class Workdir:
                 return None, True
             return file.read(max_bytes + 1)[:max_bytes], False
 
+    def _forget_order(self) -> None:
+        """Parameters and token of a run that has ended stay nowhere."""
+        for name in _FILES:
+            with suppress(OSError):
+                fd = os.open(str(self.root) + name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+                os.close(fd)
+
+    def _tidy(self) -> bool:
+        """Remove the files a run left; False when what `prepare` made is not as it was."""
+        found = 0
+        try:
+            for folder in _FOLDERS:
+                with os.scandir(str(self.root) + folder) as entries:
+                    for entry in entries:
+                        made = self._made.get(entry.path)
+                        if made is None:
+                            os.unlink(entry.path)
+                        elif made != _identity(entry.stat(follow_symlinks=False)):
+                            return False
+                        else:
+                            found += 1
+        except OSError:
+            return False
+        return found == len(self._made) - 1 and self._made[str(self.root)] == _identity(os.lstat(self.root))
+
     @wrap
     def remove(self) -> None:
         """Delete everything, whatever modes the module left behind."""
+        self._remove()
 
-        def make_writable(_function: Callable[..., object], path: str, _error: object) -> None:
-            with suppress(OSError):
-                os.chmod(Path(path).parent, 0o700)  # noqa: PTH101  rmtree hands text
-                Path(path).unlink()
-
-        shutil.rmtree(self.root, onerror=make_writable)
+    def _remove(self) -> None:
+        self._made = {}
+        remove_tree(self.root)
 
 
-def _write_private(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
+def remove_tree(root: Path) -> None:
+    """Delete a folder with everything in it, whatever modes, and however deep, a module left it."""
+    with suppress(RecursionError):
+        shutil.rmtree(root, ignore_errors=True)
+    if os.path.lexists(root):
+        for command in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*command, "--", str(root)], check=False, capture_output=True)  # noqa: S603  our own path
+
+
+def _identity(info: os.stat_result) -> _Identity:
+    if stat.S_ISLNK(info.st_mode):
+        return info.st_ino, info.st_mode, info.st_uid, info.st_ctime_ns
+    # A directory's links are its subdirectories; a file must have no second name.
+    return info.st_ino, info.st_mode, info.st_uid, 0 if stat.S_ISDIR(info.st_mode) else info.st_nlink

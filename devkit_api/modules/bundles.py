@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -26,6 +26,7 @@ from aiofiles.os import wrap
 
 from devkit_api.atomic import fsync_folder, make_folder_durable
 from devkit_api.errors import SourceInvalid
+from devkit_api.modules import archives
 from devkit_api.modules.models import Bundle
 
 MANIFEST = "manifest.json"
@@ -86,6 +87,17 @@ class BundleStore:
         """Unpack a zip of a module's folder, else as `add_folder`."""
         return await self._add_zip(archive, accept)
 
+    async def read_zip(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
+        """The named files of a zip that `add_zip` would take, each up to `most` bytes and one. Nothing is unpacked.
+
+        Raises `SourceInvalid`.
+        """
+        return await self._read_zip(archive, names, most)
+
+    async def is_intact(self, bundle: Bundle) -> bool:
+        """Whether every file of a stored bundle is what it was: its digest is computed anew."""
+        return await self._is_intact(bundle)
+
     async def open(self) -> None:
         """Make the directory."""
         await self._open()
@@ -99,16 +111,38 @@ class BundleStore:
         make_folder_durable(self._root)
 
     @wrap
+    def _is_intact(self, bundle: Bundle) -> bool:
+        root, digests = self.path(bundle.digest), {}
+        try:
+            for path in root.rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        name = path.relative_to(root).as_posix()
+                        digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return False
+        return _combined(digests) == bundle.digest
+
+    @wrap
     def _add_folder(self, folder: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         return self._store(_folder_files(folder), accept)
 
     @wrap
     def _add_zip(self, archive: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
-        try:
-            with zipfile.ZipFile(archive) as opened:
-                return self._store(_zip_files(opened, self._max_bytes), accept)
-        except _ZIP_ERRORS as exc:
-            raise SourceInvalid(reason="it is not a readable zip file") from exc
+        with _opened(archive) as opened:
+            return self._store(_zip_files(opened, self._max_bytes), accept)
+
+    @wrap
+    def _read_zip(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
+        found = {}
+        with _opened(archive) as opened:
+            for count, file in enumerate(_zip_files(opened, self._max_bytes)):
+                if count >= MAX_FILES:
+                    raise SourceInvalid(reason=f"it holds more than {MAX_FILES} files")
+                if str(file.name) in names:
+                    with file.open() as source:
+                        found[str(file.name)] = source.read(most + 1)
+        return found
 
     def _store(self, files: Iterator[_File], accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._root))
@@ -133,8 +167,7 @@ class BundleStore:
             size += written
         if MANIFEST not in digests:
             raise SourceInvalid(reason="there is no manifest.json at its top")
-        combined = hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode())
-        return Bundle(combined.hexdigest(), len(digests), size)
+        return Bundle(_combined(digests), len(digests), size)
 
     def _publish(self, staging: Path, target: Path) -> None:
         if target.is_dir():
@@ -161,6 +194,11 @@ class BundleStore:
                 _remove_tree(folder)
                 removed += 1
         return removed
+
+
+def _combined(digests: dict[str, str]) -> str:
+    """The digest of a bundle from those of its files."""
+    return hashlib.sha256("".join(f"{name}\0{digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
 def _remove_tree(folder: Path) -> None:
@@ -232,6 +270,17 @@ def _open_regular(path: Path) -> BinaryIO:
 
 def _unreadable(path: Path, exc: OSError) -> SourceInvalid:
     return SourceInvalid(reason=f"{path.name[:100]!r} cannot be read ({os.strerror(exc.errno or 0)})")
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
+    archives.check_directory(archive)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            archives.check_ratio(opened, archive.stat().st_size)
+            yield opened
+    except _ZIP_ERRORS as exc:
+        raise SourceInvalid(reason="it is not a readable zip file") from exc
 
 
 def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:

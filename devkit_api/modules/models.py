@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import enum
 from typing import Any
+from uuid import UUID, uuid5
 
 import attrs
 
 from devkit_api.state import Document
+
+SUSPENDED = "suspended"
+_IDS = UUID("6f0a3c2e-5d1b-5c55-9a7e-0d0e1c5ad3f1")
 
 
 class Origin(enum.StrEnum):
@@ -17,6 +21,7 @@ class Origin(enum.StrEnum):
     PATH = "path"  # `source.path` of a request
     UPLOAD = "upload"  # zip in a request
     EXTERNAL = "external"  # no source: a backend attaches to its runs
+    PUBLISHED = "published"  # examined by the publish intake; never changes
 
 
 @attrs.frozen
@@ -41,6 +46,21 @@ class Module:
     source_path: str | None = None
     source_problem: str | None = None
     state: str = "active"
+    image_ref: str | None = None
+    notes: str | None = None
+
+    @property
+    def uuid(self) -> str:
+        """The module's id as a UUID, which the SDK's deployment calls insist on: its own, or one made from it."""
+        try:
+            return str(UUID(self.module_id))
+        except ValueError:
+            return str(uuid5(_IDS, self.module_id))
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it starts no runs."""
+        return self.state == SUSPENDED
 
     @property
     def is_external(self) -> bool:
@@ -129,8 +149,11 @@ class Module:
         source: dict[str, Any] = {"origin": self.origin.value}
         if self.bundle is not None:
             source |= {"digest": self.bundle.digest, "files": self.bundle.file_count, "bytes": self.bundle.size_bytes}
+        if self.image_ref is not None:
+            source["imageRef"] = self.image_ref
         status = {"ok": self.source_problem is None, "problem": self.source_problem}
-        return {**self.summary(), "manifest": self.manifest, "source": source, "sourceStatus": status}
+        about = {"uuid": self.uuid, "notes": self.notes}
+        return {**self.summary(), **about, "manifest": self.manifest, "source": source, "sourceStatus": status}
 
     def to_document(self) -> Document:
         """The stored form."""

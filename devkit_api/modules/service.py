@@ -17,12 +17,14 @@ from devkit_api.errors import (
     ModuleInUse,
     ModuleNotChosen,
     ModuleNotFound,
+    ModuleSuspended,
+    ModuleVersionPublished,
     SourceInvalid,
     SourcePathRefused,
 )
 from devkit_api.ids import utc_now
 from devkit_api.modules.bundles import Accept, BundleStore
-from devkit_api.modules.models import Bundle, Module, Origin
+from devkit_api.modules.models import SUSPENDED, Bundle, Module, Origin
 from devkit_api.modules.schemas import check_manifest
 from devkit_api.schemas import field_error
 from devkit_api.state import DocumentStore, StateError
@@ -91,7 +93,24 @@ class ModuleRegistry:
         versions = self._versions.get(module_id)
         if not versions:
             return None
-        return versions.get(version) if version else versions[next(reversed(versions))]
+        if version:
+            return versions.get(version)
+        newest_first = list(reversed(versions.values()))
+        return next((module for module in newest_first if not module.is_suspended), newest_first[0])
+
+    def startable(self, module_id: str, version: str | None = None) -> Module:
+        """As `get`, for a new run. Raises `ModuleSuspended` as well."""
+        module = self.get(module_id, version)
+        if module.is_suspended:
+            raise ModuleSuspended(module_id=module.module_id, version=module.version)
+        return module
+
+    def by_uuid(self, uuid: str) -> str:
+        """The id of the module with this UUID. Raises `ModuleNotFound`."""
+        for module_id in self._versions:
+            if self.get(module_id).uuid == uuid:
+                return module_id
+        raise ModuleNotFound(module_id=uuid, version="")
 
     def get(self, module_id: str, version: str | None = None) -> Module:
         """The module in `version`, or its current one. Raises `ModuleNotFound`."""
@@ -155,6 +174,34 @@ class ModuleRegistry:
         bundle, own = await self._bundles.add_zip(archive, _accept(manifest))
         return await self._register(own, bundle, Origin.UPLOAD, None)
 
+    async def read_source(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
+        """Named files of an archive, without registering anything. Raises `SourceInvalid`."""
+        return await self._bundles.read_zip(archive, names, most)
+
+    async def register_published(self, archive: Path) -> Registration:
+        """A version that will not change, from an examined archive. Raises `ModuleVersionPublished` as well."""
+        bundle, own = await self._bundles.add_zip(archive, _accept(None))
+        return await self._register(own, bundle, Origin.PUBLISHED, None)
+
+    async def register_image(self, manifest: dict[str, Any], image_ref: str) -> Registration:
+        """A published version whose code is an image elsewhere: an external module."""
+        return await self._register(check_manifest(manifest), None, Origin.PUBLISHED, None, image_ref)
+
+    async def suspend(self, module_id: str, version: str) -> Module:
+        """Let a version start no more runs; those it has go on."""
+        async with self._lock(module_id):
+            suspended = attrs.evolve(self.get(module_id, version), state=SUSPENDED)
+            await self._save(suspended)
+        return suspended
+
+    async def activate(self, module_id: str, version: str, notes: str | None) -> Module:
+        """Make a version the current one, and lift its suspension."""
+        async with self._lock(module_id):
+            known = self.get(module_id, version)
+            active = attrs.evolve(known, state="active", notes=notes, registered_at=utc_now())
+            await self._save(active)
+        return active
+
     async def note_problem(self, source_path: str, problem: str) -> None:
         """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
         for versions in self._versions.values():
@@ -189,7 +236,12 @@ class ModuleRegistry:
         await self._store.clear(COLLECTION)
 
     async def _register(
-        self, manifest: dict[str, Any], bundle: Bundle | None, origin: Origin, source_path: str | None
+        self,
+        manifest: dict[str, Any],
+        bundle: Bundle | None,
+        origin: Origin,
+        source_path: str | None,
+        image_ref: str | None = None,
     ) -> Registration:
         module_id = str(manifest.get("id") or manifest["name"])
         async with self._lock(module_id):
@@ -202,13 +254,21 @@ class ModuleRegistry:
                 registered_at=utc_now(),
                 bundle=bundle,
                 source_path=source_path,
+                image_ref=image_ref,
             )
-            current = self.find(module_id)
-            if known is not None and known is current and _same(known, module):
+            if known is not None and self._stays(known, module):
                 return Registration(known, created=False)
             await self._save(module)
         log.info("module registered", extra={"module_id": module_id, "version": module.version, "origin": origin.value})
         return Registration(module, created=known is None)
+
+    def _stays(self, known: Module, module: Module) -> bool:
+        """Whether `known` already is what `module` would make it. Raises `ModuleVersionPublished`."""
+        if known.origin is Origin.PUBLISHED:
+            if any(getattr(known, name) != getattr(module, name) for name in ("bundle", "manifest", "image_ref")):
+                raise ModuleVersionPublished(module_id=known.module_id, version=known.version)
+            return True
+        return _same(known, module) and (known.is_suspended or known is self.find(known.module_id))
 
     async def _save(self, module: Module) -> None:
         await self._store.put(COLLECTION, module.key, module.to_document())
@@ -216,7 +276,7 @@ class ModuleRegistry:
 
     def _remember(self, module: Module) -> None:
         versions = self._versions.setdefault(module.module_id, {})
-        if module.source_problem is None:
+        if module.source_problem is None and not module.is_suspended:
             versions.pop(module.version, None)  # registered last, listed last: the current version
         versions[module.version] = module
         self._views.clear()
@@ -263,5 +323,5 @@ def _accept(sent: Any | None) -> Accept:
 
 
 def _same(one: Module, other: Module) -> bool:
-    ignored = {"registered_at"}
+    ignored = {"registered_at", "state", "notes"}
     return all(getattr(one, f.name) == getattr(other, f.name) for f in attrs.fields(Module) if f.name not in ignored)

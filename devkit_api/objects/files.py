@@ -1,8 +1,11 @@
 """Objects as files.
 
-Layout: `<root>/<two hex digits>/<run id>/<sha256 of the name>.json` (what is known of the object) beside
+Layout: `<root>/<two hex digits>/<namespace>/<sha256 of the name>.json` (what is known of the object) beside
 `<sha256 of the name>.<version>` (its bytes). The JSON is renamed into place last, so an object is visible whole or not
 at all, and no text of a user is part of a path.
+
+The version is the time of change of the bytes' file and their number, the same text that a file answer of aiohttp
+has as its ETag.
 """
 
 from __future__ import annotations
@@ -11,9 +14,8 @@ import asyncio
 import hashlib
 import os
 import shutil
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,11 @@ from aiofiles.os import wrap
 
 from devkit_api import jsonio
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
-from devkit_api.errors import ChecksumMismatch
+from devkit_api.errors import ObjectNotFound, ObjectReplaced
 from devkit_api.ids import utc_now
-from devkit_api.objects.protocol import Expected, ObjectInfo
+from devkit_api.objects.file_index import NamespaceIndex, digest, load_index
+from devkit_api.objects.file_receive import receive, unique_stamp
+from devkit_api.objects.protocol import CHUNK, DirectPut, Expected, Listed, ObjectInfo
 from devkit_api.state import StateError
 
 _CACHED_NAMESPACES = 128
@@ -38,7 +42,7 @@ class FileObjectStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._indexes: OrderedDict[str, dict[str, ObjectInfo]] = OrderedDict()
+        self._indexes: OrderedDict[str, NamespaceIndex] = OrderedDict()
         # Held as long as somebody uses them.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -49,66 +53,99 @@ class FileObjectStore:
     async def close(self) -> None:
         """Nothing is held open."""
 
+    async def check(self) -> None:
+        """The state's own check covers the disk."""
+
     async def put(
-        self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected, info: dict[str, Any]
+        self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected | None, info: dict[str, Any]
     ) -> ObjectInfo:
         """See `ObjectStore.put`."""
-        stored = ObjectInfo(
-            name=name,
-            size=expected.size,
-            sha256=expected.sha256,
-            content_type=info["content_type"],
-            version=os.urandom(8).hex(),
-            created_at=utc_now(),
-            metadata=info["metadata"],
-        )
-        folder = self._folder(namespace)
-        content = folder / f"{_digest(name)}.{stored.version}"
-        temporary = self._root / f".{stored.version}.part"
+        temporary = self._root / f".{os.urandom(8).hex()}.part"
         try:
-            await _receive(temporary, chunks, expected)
-            # One commit at a time per namespace: disk and index agree on who was last.
-            async with self._lock(namespace):
-                await _make_folder(folder)
-                await _commit(temporary, content, folder / f"{_digest(name)}.json", stored)
-                index = await self._index(namespace)
-                replaced = index.get(name)
-                index[name] = stored
+            found = await receive(temporary, chunks, expected)
+            stamp = unique_stamp()
+            os.utime(temporary, ns=(stamp, stamp))
+            stored = ObjectInfo(
+                name=name,
+                size=found.size,
+                sha256=found.sha256,
+                content_type=info["content_type"],
+                version=f"{stamp:x}-{found.size:x}",
+                created_at=utc_now(),
+                metadata=info["metadata"],
+            )
+            return await self._commit(namespace, stored, temporary)
+        except ConnectionError:
+            raise  # the sender went away; nothing is wrong here
         except OSError as exc:
             raise StateError("the file could not be stored") from exc
         finally:
             await _unlink(temporary)
-        if replaced is not None and replaced.version != stored.version:
-            await _unlink(folder / f"{_digest(name)}.{replaced.version}")
-        return stored
 
     async def stat(self, namespace: str, name: str) -> ObjectInfo | None:
         """See `ObjectStore.stat`."""
         return (await self._index(namespace)).get(name)
 
-    async def local_path(self, namespace: str, name: str) -> Path | None:
-        """See `ObjectStore.local_path`."""
+    async def read(
+        self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """See `ObjectStore.read`."""
         info = await self.stat(namespace, name)
-        return self._folder(namespace) / f"{_digest(name)}.{info.version}" if info else None
+        if info is None:
+            raise ObjectNotFound(key=name)
+        if version is not None and info.version != version:
+            raise ObjectReplaced(key=name)
+        left = info.size - start if length is None else min(length, info.size - start)
+        # Once open, the bytes stay readable: a put or a deletion meanwhile does not tear what is read here.
+        async with aiofiles.open(self._content(namespace, info), "rb") as file:
+            await file.seek(start)
+            while left > 0 and (chunk := await file.read(min(CHUNK, left))):
+                left -= len(chunk)
+                yield chunk
 
-    async def list(self, namespace: str, *, prefix: str, after: str, limit: int) -> tuple[list[ObjectInfo], str | None]:
+    async def local_path(self, namespace: str, info: ObjectInfo) -> Path | None:
+        """See `ObjectStore.local_path`."""
+        return self._content(namespace, info)
+
+    async def direct_get(self, namespace: str, info: ObjectInfo, seconds: int) -> str | None:
+        """The devkit serves its files itself."""
+        return None
+
+    async def direct_put(
+        self, namespace: str, name: str, expected: Expected, info: dict[str, Any], seconds: int
+    ) -> DirectPut | None:  # fmt: skip
+        """The devkit takes its files itself."""
+        return None
+
+    async def list(
+        self, namespace: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> tuple[list[Listed], str | None]:
         """See `ObjectStore.list`."""
-        index = await self._index(namespace)
-        names = sorted(name for name in index if name.startswith(prefix))
-        start = bisect_right(names, after) if after else 0
-        shown = names[start : start + limit]
-        more = start + limit < len(names)
-        return [index[name] for name in shown], shown[-1] if more else None
+        return (await self._index(namespace)).page(prefix, after, limit)
+
+    async def copy(self, namespace: str, name: str, to_namespace: str, to_name: str) -> ObjectInfo:
+        """See `ObjectStore.copy`. Bytes never change once stored, so the copy is another link to them."""
+        temporary = self._root / f".{os.urandom(8).hex()}.part"
+        try:
+            info = await self.stat(namespace, name)
+            if info is None:
+                raise ObjectNotFound(key=name)
+            await _link(self._content(namespace, info), temporary)
+            return await self._commit(to_namespace, attrs.evolve(info, name=to_name, created_at=utc_now()), temporary)
+        except FileNotFoundError:
+            raise ObjectNotFound(key=name) from None
+        except OSError as exc:
+            raise StateError("the file could not be copied") from exc
+        finally:
+            await _unlink(temporary)
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
         async with self._lock(namespace):
-            index = await self._index(namespace)
-            info = index.pop(name, None)
+            info = (await self._index(namespace)).pop(name)
             if info is not None:
-                folder = self._folder(namespace)
-                await _unlink(folder / f"{_digest(name)}.json")
-                await _unlink(folder / f"{_digest(name)}.{info.version}")
+                await _unlink(self._folder(namespace) / f"{digest(name)}.json")
+                await _unlink(self._content(namespace, info))
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
@@ -116,9 +153,21 @@ class FileObjectStore:
             self._indexes.pop(namespace, None)
             await _remove_tree(self._folder(namespace))
 
-    async def sweep(self, known: set[str]) -> int:
-        """Remove the files of namespaces that are not known; how many namespaces went."""
-        return await _sweep(self._root, known)
+    async def sweep(self, is_known: Callable[[str], bool]) -> int:
+        """See `ObjectStore.sweep`."""
+        return await _sweep(self._root, is_known, self._indexes)
+
+    async def _commit(self, namespace: str, info: ObjectInfo, temporary: Path) -> ObjectInfo:
+        folder = self._folder(namespace)
+        # One commit at a time per namespace: disk and index agree on who was last.
+        async with self._lock(namespace):
+            replaced = (await self._index(namespace)).get(info.name)
+            await _store(folder, temporary, self._content(namespace, info), info)
+            # Looked up again: it may have left the cache meanwhile, and been read anew.
+            (await self._index(namespace)).set(info)
+        if replaced is not None and replaced.version != info.version:
+            await _unlink(self._content(namespace, replaced))
+        return info
 
     def _lock(self, namespace: str) -> asyncio.Lock:
         lock = self._locks.get(namespace)
@@ -126,10 +175,10 @@ class FileObjectStore:
             lock = self._locks[namespace] = asyncio.Lock()
         return lock
 
-    async def _index(self, namespace: str) -> dict[str, ObjectInfo]:
+    async def _index(self, namespace: str) -> NamespaceIndex:
         index = self._indexes.get(namespace)
         if index is None:
-            loaded = await _load_index(self._folder(namespace))
+            loaded = await asyncio.to_thread(load_index, self._folder(namespace))
             # Another task may have loaded it meanwhile, and changed it since: the first one stays.
             index = self._indexes.setdefault(namespace, loaded)
             if len(self._indexes) > _CACHED_NAMESPACES:
@@ -137,44 +186,24 @@ class FileObjectStore:
         self._indexes.move_to_end(namespace)
         return index
 
+    def _content(self, namespace: str, info: ObjectInfo) -> Path:
+        return self._folder(namespace) / f"{digest(info.name)}.{info.version}"
+
     def _folder(self, namespace: str) -> Path:
         return self._root / hashlib.blake2b(namespace.encode(), digest_size=1).hexdigest() / namespace
 
 
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-async def _receive(target: Path, chunks: AsyncIterator[bytes], expected: Expected) -> None:
-    digest, size = hashlib.sha256(), 0
-    async with aiofiles.open(target, "wb") as file:
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > expected.size:
-                raise ChecksumMismatch(what="size")
-            digest.update(chunk)
-            await file.write(chunk)
-        await file.flush()
-        await _fsync(file.fileno())
-    if size != expected.size:
-        raise ChecksumMismatch(what="size")
-    if digest.hexdigest() != expected.sha256:
-        raise ChecksumMismatch(what="SHA-256")
-
-
-_fsync = wrap(os.fsync)
-
-
 @wrap
-def _make_folder(folder: Path) -> None:
+def _store(folder: Path, temporary: Path, content: Path, info: ObjectInfo) -> None:
     make_folder_durable(folder)
+    temporary.replace(content)
+    write_atomic(folder / f"{digest(info.name)}.json", jsonio.dumps(attrs.asdict(info)))
+    fsync_folder(folder)
 
 
 @wrap
-def _commit(temporary: Path, content: Path, description: Path, info: ObjectInfo) -> None:
-    temporary.replace(content)
-    write_atomic(description, jsonio.dumps(attrs.asdict(info)))
-    fsync_folder(description.parent)
+def _link(source: Path, target: Path) -> None:
+    os.link(source, target)
 
 
 @wrap
@@ -196,22 +225,9 @@ def _prepare(root: Path) -> None:
 
 
 @wrap
-def _load_index(folder: Path) -> dict[str, ObjectInfo]:
-    index = {}
-    for path in folder.glob("*.json"):
-        try:
-            info = ObjectInfo(**jsonio.loads_trusted(path.read_bytes()))
-        except (OSError, ValueError, TypeError):
-            continue
-        if not isinstance(info.name, str) or not isinstance(info.size, int) or _digest(info.name) != path.stem:
-            continue
-        index[info.name] = info
-    return index
-
-
-@wrap
-def _sweep(root: Path, known: set[str]) -> int:
-    orphans = [folder for folder in root.glob("[0-9a-f][0-9a-f]/*") if folder.name not in known]
+def _sweep(root: Path, is_known: Callable[[str], bool], indexes: OrderedDict[str, NamespaceIndex]) -> int:
+    orphans = [folder for folder in root.glob("[0-9a-f][0-9a-f]/*") if not is_known(folder.name)]
     for folder in orphans:
+        indexes.pop(folder.name, None)
         shutil.rmtree(folder, ignore_errors=True)
     return len(orphans)

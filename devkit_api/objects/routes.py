@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from aiohttp import web
 
 from devkit_api.describe import BYTES, describe, text, whole
@@ -9,14 +11,15 @@ from devkit_api.errors import (
     ChecksumMismatch,
     ObjectKeyInvalid,
     ObjectNotFound,
+    ObjectReplaced,
     RunConflict,
     RunNotFound,
     SignatureInvalid,
 )
 from devkit_api.httpio import attachment, int_query, json_answer, read_body, text_query
-from devkit_api.ids import RUN_ID
 from devkit_api.objects.answers import RunFilePageSchema, StorageAnswerSchema
-from devkit_api.objects.protocol import ObjectStore
+from devkit_api.objects.namespaces import NAMESPACE
+from devkit_api.objects.protocol import CHUNK, ObjectInfo, ObjectStore
 from devkit_api.objects.run_storage import PAGE, RunStorage, StorageSchema
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.routing import Route
@@ -27,7 +30,6 @@ URL_SIGNER: web.AppKey[UrlSigner] = web.AppKey("url_signer", UrlSigner)
 RUN_STORAGE: web.AppKey[RunStorage] = web.AppKey("run_storage", RunStorage)
 
 _STORAGE = StorageSchema()
-_CHUNK = 256 * 1024
 _BYTES = {"type": "string", "format": "binary"}
 
 
@@ -62,42 +64,83 @@ async def list_files(request: web.Request) -> web.Response:
 
 @describe(binary_body=True, errors=(SignatureInvalid, ChecksumMismatch, ObjectKeyInvalid))
 async def put_object(request: web.Request) -> web.Response:
-    """`PUT /v1/objects/{run_id}/{name}` with a signed address."""
-    run_id, name = request.match_info["run_id"], request.match_info["name"]
-    grant = request.app[URL_SIGNER].check_put(run_id, name, request.query)
-    if request.app[RUNS].repository.live(run_id) is None:
-        raise SignatureInvalid(reason="its run has ended")
-    chunks = request.content.iter_chunked(_CHUNK)
-    info = await request.app[OBJECTS].put(run_id, name, chunks, grant.expected, grant.info)
+    """`PUT /v1/objects/{namespace}/{name}` with a signed address."""
+    namespace, name = request.match_info["namespace"], request.match_info["name"]
+    grant = request.app[URL_SIGNER].check_put(namespace, name, request.query)
+    chunks = _while_live(request, namespace)
+    info = await request.app[OBJECTS].put(namespace, name, chunks, grant.expected, grant.info)
     return web.Response(headers={"ETag": f'"{info.version}"', "x-amz-version-id": info.version})
+
+
+async def _while_live(request: web.Request, run_id: str) -> AsyncIterator[bytes]:
+    """The body, as long as the run works: what arrives after its end is not stored."""
+    live = request.app[RUNS].repository.live
+    if live(run_id) is None:
+        raise SignatureInvalid(reason="its run has ended")
+    async for chunk in request.content.iter_chunked(CHUNK):
+        yield chunk
+    if live(run_id) is None:
+        raise SignatureInvalid(reason="its run has ended")
 
 
 @describe(
     answer=_BYTES,
     media=BYTES,
     answers={206: "The range that was asked for.", 304: "It has not changed.", 416: "There is no such range."},
-    errors=(SignatureInvalid, ObjectNotFound),
+    errors=(SignatureInvalid, ObjectNotFound, ObjectReplaced),
 )
 async def get_object(request: web.Request) -> web.StreamResponse:
-    """`GET /v1/objects/{run_id}/{name}` with a signed address: ranges and conditional requests included."""
-    run_id, name = request.match_info["run_id"], request.match_info["name"]
-    request.app[URL_SIGNER].check_get(run_id, name, request.query)
+    """`GET /v1/objects/{namespace}/{name}` with a signed address: ranges and conditional requests included."""
+    namespace, name = request.match_info["namespace"], request.match_info["name"]
+    version = request.app[URL_SIGNER].check_get(namespace, name, request.query)
     store = request.app[OBJECTS]
-    info = await store.stat(run_id, name) if RUN_ID.fullmatch(run_id) else None
-    path = await store.local_path(run_id, name) if info else None
-    if info is None or path is None:
+    info = await store.stat(namespace, name) if NAMESPACE.fullmatch(namespace) else None
+    if info is None:
         raise ObjectNotFound(key=name)
-    answer = web.FileResponse(path, chunk_size=_CHUNK)
+    if version and version != info.version:
+        raise ObjectReplaced(key=name)
+    path = await store.local_path(namespace, info)
+    if path is None or _wants_another(request, info):
+        return await stream_object(request, store, namespace, info)
+    answer = web.FileResponse(path, chunk_size=CHUNK)
+    _describe(answer, info)
+    return answer
+
+
+async def stream_object(
+    request: web.Request, store: ObjectStore, namespace: str, info: ObjectInfo
+) -> web.StreamResponse:
+    """The whole object through the devkit, whatever store it lies in."""
+    chunks = store.read(namespace, info.name, version=info.version)
+    first = await anext(aiter(chunks), b"")  # what is wrong shows before the status is sent
+    answer = web.StreamResponse(headers={"ETag": f'"{info.version}"'})
+    _describe(answer, info)
+    answer.content_length = info.size
+    await answer.prepare(request)
+    await answer.write(first)
+    async for chunk in chunks:
+        await answer.write(chunk)
+    await answer.write_eof()
+    return answer
+
+
+def _wants_another(request: web.Request, info: ObjectInfo) -> bool:
+    """Whether `If-Range` names another version: then the whole of this one is due. aiohttp reads dates alone there."""
+    wanted = request.headers.get("If-Range", "").strip()
+    return wanted.endswith('"') and wanted != f'"{info.version}"'
+
+
+def _describe(answer: web.StreamResponse, info: ObjectInfo) -> None:
     answer.content_type = info.content_type.split(";")[0].strip() or "application/octet-stream"
     # A file of a module is data: no browser may run it as a page of this origin.
-    answer.headers["Content-Disposition"] = attachment(name)
+    answer.headers["Content-Disposition"] = attachment(info.name)
     answer.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    return answer
+    answer.headers["x-amz-version-id"] = info.version
 
 
 ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/storage", run_storage, "runs:callback"),
     Route("GET", "/v1/module-runs/{run_id}/files", list_files, "runs:read"),
-    Route("PUT", "/v1/objects/{run_id}/{name:.+}", put_object, "objects:signed"),
-    Route("GET", "/v1/objects/{run_id}/{name:.+}", get_object, "objects:signed"),
+    Route("PUT", "/v1/objects/{namespace}/{name:.+}", put_object, "objects:signed"),
+    Route("GET", "/v1/objects/{namespace}/{name:.+}", get_object, "objects:signed"),
 ]

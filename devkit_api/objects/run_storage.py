@@ -6,19 +6,24 @@ import base64
 import binascii
 from typing import Any
 
+import attrs
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from devkit_api.errors import BodyTooLarge, ObjectKeyInvalid, ObjectNotFound, RequestInvalid
+from devkit_api.objects.addresses import GET_SECONDS, Addresses
+from devkit_api.objects.describe import describe
+from devkit_api.objects.inputs import MANIFEST, SOURCE_NAME
+from devkit_api.objects.namespaces import run_files, run_inputs, uri
 from devkit_api.objects.protocol import Expected, ObjectStore, check_name
-from devkit_api.objects.signed_urls import MAX_SECONDS, UrlSigner
-from devkit_api.runs.context import PublicAddress
+from devkit_api.objects.quota import RunQuota
+from devkit_api.objects.signed_urls import MAX_SECONDS
 from devkit_api.runs.models import Run
 from devkit_api.schemas import StrictSchema, field_error
 
 ACTIONS = ("put", "get", "presign", "list", "delete", "input", "input_manifest")
-URL_SECONDS = 900
 PAGE = 1000
 _MAX_METADATA = 2048
+_NO_INPUTS = "The run was started without inputs."
 
 
 class StorageSchema(StrictSchema):
@@ -36,7 +41,9 @@ class StorageSchema(StrictSchema):
     )
     prefix = fields.String(load_default="", validate=validate.Length(max=512))
     pageToken = fields.String(allow_none=True, validate=validate.Length(max=1024))
-    name = fields.String(validate=validate.Length(1, 64))
+    name = fields.String(
+        validate=validate.Regexp(f"^{SOURCE_NAME.pattern}\\Z"), metadata={"expected": "the name of a source of the run"}
+    )
 
     @validates_schema
     def _check_needs(self, data: dict[str, Any], **_: Any) -> None:
@@ -49,67 +56,69 @@ class StorageSchema(StrictSchema):
             raise ValidationError("holds control characters", "contentType")
 
 
+@attrs.frozen
 class RunStorage:
     """Answers broker requests for a run that is working."""
 
-    def __init__(
-        self, store: ObjectStore, urls: UrlSigner, address: PublicAddress, bucket: str, max_object_bytes: int
-    ) -> None:
-        self._store = store
-        self._urls = urls
-        self._address = address
-        self._bucket = bucket
-        self._max_object_bytes = max_object_bytes
+    store: ObjectStore
+    addresses: Addresses
+    quota: RunQuota
+    bucket: str
+    max_object_bytes: int
 
     async def answer(self, run: Run, request: dict[str, Any]) -> dict[str, Any]:
         """The broker's answer to one request."""
         action = request["action"]
         if action == "put":
-            return self._put(run, request)
+            return await self._put(run, request)
         if action == "list":
             return await self._list(run, request)
         if action in {"input", "input_manifest"}:
-            raise ObjectNotFound(
-                key=request.get("name") or "input manifest", hint="The run was started without inputs."
-            )
+            return await self._input(run, "sources/" + request["name"] if action == "input" else MANIFEST)
         key = check_name(request["key"])
         if action == "delete":
-            await self._store.delete(run.run_id, key)
+            await self.store.delete(run_files(run.run_id), key)
+            self.quota.give_back(run.run_id, key)
             return {"deleted": True, "key": key}
-        if await self._store.stat(run.run_id, key) is None:
-            raise ObjectNotFound(key=key)
-        seconds = request.get("expiresIn") or URL_SECONDS
-        return {
-            "url": self._urls.get_url(self._address.base_url, run.run_id, key, seconds),
-            "method": "GET",
-            "expiresIn": seconds,
-        }
+        seconds = request.get("expiresIn") or GET_SECONDS
+        return await self._get(run_files(run.run_id), key, seconds)
 
     async def files(self, run_id: str, *, token: str | None, limit: int) -> dict[str, Any]:
         """A run's saved files for whoever may read the run, each with a short-lived address; also after its end."""
-        objects, more = await self._store.list(run_id, prefix="", after=_from_token(token), limit=limit)
+        namespace = run_files(run_id)
+        listed, more = await self.store.list(namespace, after=from_token(token), limit=limit)
         files = [
             {
                 "name": o.name,
-                "s3Uri": self.uri(run_id, o.name),
+                "s3Uri": uri(self.bucket, namespace, o.name),
                 "sizeBytes": o.size,
                 "contentType": o.content_type,
                 "sha256": o.sha256,
                 "createdAt": o.created_at,
-                "url": self._urls.get_url(self._address.base_url, run_id, o.name, URL_SECONDS),
+                "url": await self.addresses.get(namespace, o),
             }
-            for o in objects
+            for o in await describe(self.store, namespace, listed)
         ]
-        return {"runId": run_id, "files": files, "nextToken": _to_token(more) if more else None}
+        return {"runId": run_id, "files": files, "nextToken": to_token(more) if more else None}
 
-    def uri(self, run_id: str, key: str) -> str:
-        """The `s3://` name of a file, which modules put into their results."""
-        return f"s3://{self._bucket}/runs/{run_id}/files/{key}"
+    async def _get(self, namespace: str, name: str, seconds: int = GET_SECONDS) -> dict[str, Any]:
+        info = await self.store.stat(namespace, name)
+        if info is None:
+            raise ObjectNotFound(key=name)
+        return {"url": await self.addresses.get(namespace, info, seconds), "method": "GET", "expiresIn": seconds}
 
-    def _put(self, run: Run, request: dict[str, Any]) -> dict[str, Any]:
+    async def _input(self, run: Run, name: str) -> dict[str, Any]:
+        try:
+            return await self._get(run_inputs(run.run_id), name)
+        except ObjectNotFound:
+            shown = name.removeprefix("sources/")
+            hint = "Name it in `sources` of the run's data context." if run.data_context else _NO_INPUTS
+            raise ObjectNotFound(key=shown, hint=hint) from None
+
+    async def _put(self, run: Run, request: dict[str, Any]) -> dict[str, Any]:
         key = check_name(request["key"])
-        if request["contentLength"] > self._max_object_bytes:
-            raise BodyTooLarge(limit=self._max_object_bytes)
+        if request["contentLength"] > self.max_object_bytes:
+            raise BodyTooLarge(limit=self.max_object_bytes)
         if sum(len(k) + len(v) for k, v in request["metadata"].items()) > _MAX_METADATA:
             finding = {
                 "path": "/metadata",
@@ -119,19 +128,18 @@ class RunStorage:
             raise field_error(RequestInvalid, [finding])
         expected = Expected(request["contentLength"], _sha256_hex(request["contentSha256"]))
         info = {"content_type": request["contentType"], "metadata": request["metadata"]}
-        url = self._urls.put_url(
-            self._address.base_url, run.run_id, key, seconds=URL_SECONDS, expected=expected, info=info
-        )
-        headers = {"x-amz-checksum-sha256": request["contentSha256"], "Content-Type": request["contentType"]}
-        return {"url": url, "method": "PUT", "headers": headers, "s3Uri": self.uri(run.run_id, key)}
+        await self.quota.take(run.run_id, key, expected.size)
+        direct = await self.addresses.put(run_files(run.run_id), key, expected, info)
+        s3_uri = uri(self.bucket, run_files(run.run_id), key)
+        return {"url": direct.url, "method": "PUT", "headers": direct.headers, "s3Uri": s3_uri}
 
     async def _list(self, run: Run, request: dict[str, Any]) -> dict[str, Any]:
-        after = _from_token(request.get("pageToken"))
-        objects, more = await self._store.list(run.run_id, prefix=request["prefix"], after=after, limit=PAGE)
+        after = from_token(request.get("pageToken"))
+        objects, more = await self.store.list(run_files(run.run_id), prefix=request["prefix"], after=after, limit=PAGE)
         shown = [
             {"key": o.name, "size": o.size, "lastModified": o.created_at, "storageClass": "STANDARD"} for o in objects
         ]
-        return {"objects": shown, "nextToken": _to_token(more) if more else None}
+        return {"objects": shown, "nextToken": to_token(more) if more else None}
 
 
 def _sha256_hex(text: str) -> str:
@@ -145,11 +153,13 @@ def _sha256_hex(text: str) -> str:
     return digest.hex()
 
 
-def _to_token(name: str) -> str:
+def to_token(name: str) -> str:
+    """Where a listing goes on, as a page token."""
     return base64.urlsafe_b64encode(name.encode()).decode()
 
 
-def _from_token(token: str | None) -> str:
+def from_token(token: str | None) -> str:
+    """The name a listing goes on after. Raises `ObjectKeyInvalid`."""
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode() if token else ""
     except ValueError:

@@ -35,11 +35,12 @@ class UrlSigner:
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
-    def get_url(self, base_url: str, namespace: str, name: str, seconds: int) -> str:
-        """An address to read an object for `seconds`."""
+    def get_url(self, base_url: str, namespace: str, name: str, seconds: int, version: str = "") -> str:
+        """An address to read an object for `seconds`; with a version, that one content and no other."""
         expires = str(int(time.time()) + min(seconds, MAX_SECONDS))
-        signature = self._signer.object_signature("GET", namespace, name, expires)
-        return _address(base_url, namespace, name, {"Expires": expires, SIGNATURE: signature})
+        signature = self._signer.object_signature("GET", namespace, name, expires, version)
+        bound = {"Version": version} if version else {}
+        return _address(base_url, namespace, name, {"Expires": expires, **bound, SIGNATURE: signature})
 
     def put_url(
         self, base_url: str, namespace: str, name: str, *, seconds: int, expected: Expected, info: dict[str, Any]
@@ -52,9 +53,11 @@ class UrlSigner:
         query = dict(zip(("Expires", "Size", "Sha256", "Info"), fields, strict=True))
         return _address(base_url, namespace, name, {**query, SIGNATURE: signature})
 
-    def check_get(self, namespace: str, name: str, query: Mapping[str, str]) -> None:
-        """Raise `SignatureInvalid` unless the address is ours and still good."""
-        self._check(query, "GET", namespace, name, query.get("Expires", ""))
+    def check_get(self, namespace: str, name: str, query: Mapping[str, str]) -> str:
+        """The version the address is for, or "". Raises `SignatureInvalid` unless it is ours and still good."""
+        version = query.get("Version", "")
+        self._check(query, "GET", namespace, name, query.get("Expires", ""), version)
+        return version
 
     def check_put(self, namespace: str, name: str, query: Mapping[str, str]) -> PutGrant:
         """What the address allows to store. Raises `SignatureInvalid`."""

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
-
 from devkit_api.execution.protocol import Limits, RunSpec
 from devkit_api.runs.models import Run
-
-
-@attrs.define
-class PublicAddress:
-    """Where clients and module processes reach the devkit; known for certain once the port is bound."""
-
-    base_url: str
 
 
 def run_context(run: Run, token: str, base_url: str) -> dict[str, Any]:
@@ -52,7 +43,7 @@ def public_context(run: Run) -> dict[str, Any]:
     return context
 
 
-def run_spec(run: Run, token: str, base_url: str, output_bytes: int) -> RunSpec:
+def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes: int) -> RunSpec:
     """The order for the executor, from what the run pinned: its module may have changed since."""
     return RunSpec(
         run_id=run.run_id,
@@ -63,6 +54,6 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int) -> RunSpec:
         mode=run.mode,
         payload=run.parameters,
         context=run_context(run, token, base_url),
-        environment={**run.environment_variables, "HLA_COMPASS_CORRELATION_ID": run.correlation_id},
-        limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb),
+        environment=run.environment_variables,
+        limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb, file_bytes=file_bytes),
     )

@@ -47,6 +47,7 @@ _BY_TYPE = {
     "OOMError": "RUN_OUT_OF_MEMORY",
 }
 _MAX_MESSAGE = 4000
+_MEMORY_ERRORS = ("MemoryError", "Unable to allocate", "std::bad_alloc", "[Errno 12]", "Cannot allocate memory")
 
 
 @attrs.frozen
@@ -73,6 +74,8 @@ def conclude(outcome: Outcome) -> Verdict:
         return Verdict(RunStatus.TIMED_OUT, failure("RUN_TIMED_OUT"))
     if outcome.problem is not None:
         return Verdict(RunStatus.FAILED, failure("RUN_NOT_STARTED", reason=outcome.problem))
+    if outcome.signal == signal.SIGXCPU:
+        return Verdict(RunStatus.TIMED_OUT, failure("RUN_TIMED_OUT", **_exit(outcome)))
     if outcome.output_too_large:
         return Verdict(RunStatus.FAILED, failure("RUN_OUTPUT_TOO_LARGE"))
     if outcome.output is None:
@@ -106,10 +109,22 @@ def _module_error(output: dict[str, Any]) -> RunError:
         return failure("MODULE_ERROR", str(error) if error else None)
     kind = str(error.get("type") or "")
     details = {"type": kind[:100], **({"details": error["details"]} if error.get("details") else {})}
+    if kind in {"internal_error", "RuntimeError"} and _is_memory_error(str(error.get("message") or "")):
+        return failure("RUN_OUT_OF_MEMORY", **details)
     return failure(_BY_TYPE.get(kind, "MODULE_ERROR"), str(error.get("message") or "") or None, **details)
 
 
+def _is_memory_error(message: str) -> bool:
+    """Whether the SDK's text is that of an exception for want of memory; it does not name the exception's class.
+
+    A plain `MemoryError` has no text at all, and nothing else that is common has none.
+    """
+    return not message or message.startswith(_MEMORY_ERRORS)
+
+
 def _without_output(outcome: Outcome) -> RunError:
+    if outcome.killed_for_memory:
+        return failure("RUN_OUT_OF_MEMORY", **_exit(outcome))
     code = "RUN_KILLED" if outcome.signal is not None else "RUN_NO_OUTPUT"
     return failure(code, **_exit(outcome))
 

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ class RunLogWriter:
         self._splitter = LineSplitter(token.encode())
         self._buffer: list[bytes] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._lock = asyncio.Lock()
         self.bytes_seen = 0
         self.bytes_dropped = 0
@@ -75,6 +77,7 @@ class RunLogWriter:
     async def close(self) -> None:
         """Write what is left."""
         self.end_output()
+        self._closing.set()
         if self._flusher is not None:
             await self._flusher
         await self.flush()
@@ -112,7 +115,8 @@ class RunLogWriter:
             self._flusher = asyncio.create_task(self._flush_soon())
 
     async def _flush_soon(self) -> None:
-        await asyncio.sleep(_FLUSH_AFTER)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), _FLUSH_AFTER)
         while self._buffer:  # lines may arrive while the ones before are being written
             await self.flush()
         self._on_change()

@@ -16,7 +16,6 @@ import attrs
 
 from devkit_api import jsonio
 from devkit_api.errors import PlanInvalid
-from devkit_api.ids import new_run_id
 from devkit_api.state import DocumentStore
 
 COLLECTION = "plans"
@@ -49,13 +48,13 @@ class PlanBook:
     def __init__(self, store: DocumentStore) -> None:
         self._store = store
 
-    async def add(self, prepared: dict[str, Any], source_digest: str | None) -> Plan:
-        """Freeze a prepared request."""
+    async def add(self, run_id: str, prepared: dict[str, Any], source_digest: str | None) -> Plan:
+        """Freeze a prepared request as the run it will become."""
         expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds").replace("+00:00", "Z")
         plan = Plan(
             admission_id=str(uuid.uuid4()),
             fingerprint=fingerprint(prepared),
-            run_id=new_run_id(),
+            run_id=run_id,
             module_id=str(prepared["moduleId"]),
             source_digest=source_digest,
             expires_at=expires,
@@ -94,6 +93,10 @@ class PlanBook:
                 expired = True
             if expired:
                 await self._store.delete(COLLECTION, key)
+
+    async def run_ids(self) -> set[str]:
+        """The runs the known plans are for, started or not."""
+        return {str(document.get("run_id")) async for _, document in self._store.scan(COLLECTION)}
 
     async def clear(self) -> None:
         """Forget every plan."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -15,6 +15,7 @@ from devkit_api.errors import (
     Forbidden,
     InputInvalid,
     ModuleUnsupported,
+    ObjectStoreUnavailable,
     PlanInvalid,
     RequestInvalid,
     RunConflict,
@@ -28,7 +29,9 @@ from devkit_api.logs import correlation_id
 from devkit_api.modules.contracts import find_violations
 from devkit_api.modules.models import Module
 from devkit_api.modules.service import ModuleRegistry
-from devkit_api.runs.context import PublicAddress, public_context, run_spec
+from devkit_api.objects.inputs import Inputs
+from devkit_api.public_address import PublicAddress
+from devkit_api.runs.context import public_context, run_spec
 from devkit_api.runs.events import StreamEvent, stream
 from devkit_api.runs.failures import failure
 from devkit_api.runs.files import RunFiles
@@ -70,7 +73,8 @@ class RunService:
     address: PublicAddress
     longest_runtime: int
     output_bytes: int
-    on_removed: Callable[[str], Awaitable[None]]
+    file_bytes: int
+    inputs: Inputs
     supervisor: Supervisor = attrs.field(init=False)
     _resetting: bool = attrs.field(default=False, init=False)
     _completing: WeakValueDictionary[str, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
@@ -80,14 +84,17 @@ class RunService:
     async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
         module = self._admit(module_id, request, principal)
+        run_id = new_run_id()
+        context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.get)
         prepared = {
             "moduleId": module.module_id,
             "version": module.version,
             "parameters": request["parameters"],
             "mode": request.get("mode") or module.default_mode,
-            **{k: request[k] for k in ("computeProfile", "dataContext", "maxRuntimeSeconds") if request.get(k)},
+            **{k: request[k] for k in ("computeProfile", "maxRuntimeSeconds") if request.get(k)},
+            **({"dataContext": context} if context else {}),
         }
-        plan = await self.plans.add(prepared, module.bundle.digest if module.bundle else None)
+        plan = await self.plans.add(run_id, prepared, module.bundle.digest if module.bundle else None)
         return {
             "preparedRequest": prepared,
             "admissionId": plan.admission_id,
@@ -95,7 +102,7 @@ class RunService:
             "expiresAt": plan.expires_at,
             "quote": {"estimatedAct": 0.0, "note": "The devkit charges nothing."},
             "module": {"id": module.module_id, "name": module.manifest["name"], "version": module.version},
-            "dataContext": request.get("dataContext"),
+            "dataContext": context,
         }
 
     async def start(self, request: dict[str, Any], principal: Principal) -> Started:
@@ -106,12 +113,22 @@ class RunService:
         try:
             if "admissionId" in request:
                 return await self._start_plan(request, principal)
-            module = self._admit(request["moduleId"], request, principal)
-            return await self._create(new_run_id(), module, request, principal)
+            return await self._start_new(request, principal)
         finally:
             self._starting -= 1
             if not self._starting:
                 self._no_starts.set()
+
+    async def _start_new(self, request: dict[str, Any], principal: Principal) -> Started:
+        module = self._admit(request["moduleId"], request, principal)
+        run_id = new_run_id()
+        context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.get)
+        try:
+            return await self._create(run_id, module, {**request, "dataContext": context}, principal)
+        except BaseException:
+            if context and "sources" in context:
+                await self.inputs.discard(run_id)
+            raise
 
     async def _start_plan(self, request: dict[str, Any], principal: Principal) -> Started:
         prepared = {k: v for k, v in request.items() if k not in {"admissionId", "requestFingerprint"}}
@@ -169,7 +186,7 @@ class RunService:
 
     def _admit(self, module_id: str, request: dict[str, Any], principal: Principal) -> Module:
         """The module, when it can run with these parameters. Raises a catalogue error."""
-        module = self.modules.get(module_id, request.get("version"))
+        module = self.modules.startable(module_id, request.get("version"))
         roles = module.required_roles
         if roles and principal.role.value not in roles and principal.role is not Role.PLATFORM_ADMIN:
             raise Forbidden(reason=f"module {module_id!r} may be started by the roles {', '.join(sorted(roles))}")
@@ -351,7 +368,7 @@ class RunService:
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        return run_spec(run, token, self.address.base_url, self.output_bytes), token
+        return run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes), token
 
     def token_principal(self, run_id: str, serial: str) -> Principal | None:
         """See `RunTokenBook`: a token dies with its run."""
@@ -385,7 +402,10 @@ class RunService:
     async def discard(self, run_id: str) -> None:
         """Delete the files of a run whose document is gone."""
         await self.files.remove(run_id)
-        await self.on_removed(run_id)
+        try:
+            await self.inputs.discard(run_id)
+        except ObjectStoreUnavailable:
+            log.warning("the files of a removed run are left in the object store", extra={"run": run_id})
 
     async def clear(self) -> None:
         """Forget every run and plan; what executes is cancelled first, and no run starts meanwhile."""

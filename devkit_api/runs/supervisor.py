@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import attrs
@@ -17,6 +17,7 @@ from devkit_api.errors import QueueFull
 from devkit_api.execution.protocol import Execution, Executor, Outcome, RunSpec, StopReason
 from devkit_api.ids import utc_now
 from devkit_api.logs import correlation_id
+from devkit_api.runs.accounting import Account, account
 from devkit_api.runs.failures import Verdict, conclude, failure
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs, RunLogWriter
@@ -47,6 +48,7 @@ class Supervisor:
     _conducting: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
     _executions: dict[str, Execution] = attrs.field(factory=dict, init=False)
     _entering: int = attrs.field(default=0, init=False)
+    _busy: int = attrs.field(default=0, init=False)
     _closing: bool = attrs.field(default=False, init=False)
 
     async def recover(self) -> None:
@@ -78,12 +80,12 @@ class Supervisor:
     @property
     def executing(self) -> int:
         """Runs that have a worker."""
-        return len(self._conducting)
+        return self._busy
 
     @contextmanager
     def room(self) -> Iterator[None]:
         """Room for one more run, held while it is being stored. Raises `QueueFull` when no more may wait."""
-        idle = max(0, self.workers - len(self._conducting))
+        idle = max(0, self.workers - self._busy)
         if len(self._queue) + self._entering >= self.queue_limit + idle:
             raise QueueFull(count=self.queue_limit, headers={"Retry-After": "5"})
         self._entering += 1
@@ -138,10 +140,13 @@ class Supervisor:
             execution.stop(reason)
 
     def _fill(self) -> None:
-        while not self._closing and len(self._conducting) < self.workers:
+        # A worker is free again when the process is gone: storing one end needs the disk, the next run the processor.
+        # Ends that cannot be stored still hold runs back, or a full disk would let them pile up.
+        while not self._closing and self._busy < self.workers and len(self._conducting) < 2 * self.workers + 2:
             run_id = self._queue.pop()
             if run_id is None:
                 return
+            self._busy += 1
             task = asyncio.create_task(self._conduct(run_id), name=f"conduct-{run_id}")
             self._conducting[run_id] = task
             task.add_done_callback(partial(self._done, run_id))
@@ -152,28 +157,39 @@ class Supervisor:
 
     async def _conduct(self, run_id: str) -> None:
         try:
-            await self._run_to_end(run_id)
+            executed = await self._work(run_id)
+            if executed is not None:
+                await self._account(*executed)
         except Exception:
             log.exception("a run could not be conducted", extra={"run": run_id})
-            await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), {})
+            await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), Account())
 
-    async def _run_to_end(self, run_id: str) -> None:
+    async def _work(self, run_id: str) -> tuple[Run, RunLogWriter, Outcome] | None:
+        """The part of a run that needs a worker; None when it was cancelled before it began."""
         try:
             run = await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
+            correlation_id.set(run.correlation_id)
+            spec, token = self.make_spec(run)
+            writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
+            return run, writer, await self._execute(spec, writer)
         except IllegalMove:
-            return  # cancelled in the meantime
-        correlation_id.set(run.correlation_id)
-        spec, token = self.make_spec(run)
-        writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
-        outcome = await self._execute(spec, writer)
+            return None
+        finally:
+            self._busy -= 1
+            self._fill()
+
+    async def _account(self, run: Run, writer: RunLogWriter, outcome: Outcome) -> None:
+        run_id, began = run.run_id, perf_counter()
         writer.end_output()
         # A large output would hold up everybody else while it is parsed.
         verdict = await asyncio.to_thread(conclude, outcome) if outcome.is_large else conclude(outcome)
         if verdict.error is not None:
             writer.note(f"Run {verdict.status.value}: {verdict.error.code}: {verdict.error.message}", "ERROR")
         await self.logs.close(run_id)
-        metrics = _metrics(run, outcome) | {"logBytes": writer.bytes_seen, "logBytesDropped": writer.bytes_dropped}
-        await self._finish(run_id, verdict, metrics)
+        figures = account(
+            run, outcome, log_bytes=writer.bytes_seen, log_bytes_dropped=writer.bytes_dropped, began=began
+        )
+        await self._finish(run_id, verdict, figures)
 
     async def _execute(self, spec: RunSpec, writer: RunLogWriter) -> Outcome:
         execution = await self.executor.launch(spec, writer)
@@ -189,7 +205,7 @@ class Supervisor:
         finally:
             del self._executions[spec.run_id]
 
-    async def _finish(self, run_id: str, verdict: Verdict, metrics: dict[str, Any]) -> None:
+    async def _finish(self, run_id: str, verdict: Verdict, figures: Account) -> None:
         """Store the end of a run. A disk that is full now may not be in a moment, and a run must never be left open."""
         retrying = AsyncRetrying(
             retry=retry_if_exception_type((StateError, OSError)),
@@ -201,14 +217,14 @@ class Supervisor:
         try:
             async for attempt in retrying:
                 with attempt:
-                    await self._store_end(run_id, verdict, metrics)
+                    await self._store_end(run_id, verdict, figures)
         except (StateError, OSError):
             # The next start finds the run unfinished and settles it as interrupted.
             log.critical("the end of a run could not be stored", extra={"run": run_id})
             return
         await self.on_finished()
 
-    async def _store_end(self, run_id: str, verdict: Verdict, metrics: dict[str, Any]) -> None:
+    async def _store_end(self, run_id: str, verdict: Verdict, figures: Account) -> None:
         run = self.repository.live(run_id)
         if run is None:
             return
@@ -220,7 +236,7 @@ class Supervisor:
             "finished_at": utc_now(),
             "error": verdict.error,
             "summary": summary if isinstance(summary, dict) else None,
-            "metrics": metrics,
+            "metrics": figures.close(),
             "has_output": verdict.output is not None,
         }
         status = verdict.status
@@ -230,7 +246,7 @@ class Supervisor:
             await self.repository.transition(run_id, status, **changes)
         except IllegalMove:
             # A cancel request was stored in between: the same end again, under the new state.
-            await self._store_end(run_id, verdict, metrics)
+            await self._store_end(run_id, verdict, figures)
 
     async def _settle_interrupted(self, run: Run) -> None:
         cancelled = run.status is RunStatus.CANCEL_REQUESTED
@@ -238,27 +254,3 @@ class Supervisor:
         error = failure("RUN_CANCELLED" if cancelled else "RUN_INTERRUPTED")
         await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
         log.warning("run settled after an unclean stop", extra={"run": run.run_id, "status": status.value})
-
-
-def _metrics(run: Run, outcome: Outcome) -> dict[str, Any]:
-    """Times in seconds, memory in bytes."""
-    measured = {
-        "queueSeconds": _between(run.created_at, run.started_at),
-        "launchSeconds": outcome.metrics.launch_seconds,
-        "executeSeconds": outcome.metrics.execute_seconds,
-        "cpuSeconds": outcome.metrics.cpu_seconds,
-        "peakMemoryBytes": outcome.metrics.peak_memory_bytes,
-        "exitCode": outcome.exit_code,
-        "signal": outcome.signal,
-    }
-    return {
-        name: round(value, 6) if isinstance(value, float) else value
-        for name, value in measured.items()
-        if value is not None
-    }
-
-
-def _between(start: str, end: str | None) -> float | None:
-    if end is None:
-        return None
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -41,6 +41,9 @@ POLICIES: dict[str, Policy] = {
     "modules:read": Policy(_PEOPLE, scope="read"),
     "modules:write": Policy(_PEOPLE, Role.DEVELOPER, "modules:write"),
     "modules:delete": Policy(_PEOPLE, Role.DEVELOPER, "modules:delete"),
+    "modules:publish": Policy(_PEOPLE, Role.DEVELOPER, "publish"),
+    # As on the platform: by a person who signed in, not by a key.
+    "modules:deploy": Policy(frozenset({Kind.SESSION}), Role.DEVELOPER, "publish"),
     "runs:start": Policy(_PEOPLE, scope="write"),
     "runs:list": Policy(_PEOPLE, scope="read"),
     "runs:read": Policy(_CREDENTIAL, scope="read", own_run=True),
@@ -49,6 +52,8 @@ POLICIES: dict[str, Policy] = {
     "data:read": Policy(_CREDENTIAL, scope="read"),
     # Files of the person, not of a run: module code has no business there.
     "local-data:read": Policy(_PEOPLE, scope="read"),
+    "inputs:read": Policy(_PEOPLE, scope="read"),
+    "inputs:write": Policy(_PEOPLE, scope="write"),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
 }

@@ -30,7 +30,7 @@ class Signer:
     def __init__(self, secret: str) -> None:
         self._keys = {
             purpose: hmac.digest(secret.encode(), f"hla-compass-devkit:{purpose}".encode(), "sha256")
-            for purpose in ("run-token", "object-url")
+            for purpose in ("run-token", "object-url", "source-upload")
         }
 
     def run_token(self, run_id: str, serial: str) -> str:
@@ -53,6 +53,14 @@ class Signer:
     def object_signature_matches(self, signature: str, *fields: str) -> bool:
         """Constant-time check of an object address."""
         return hmac.compare_digest(self.object_signature(*fields).encode(), signature.encode())
+
+    def upload_signature(self, *fields: str) -> str:
+        """Signature over the fields of an address for a module's source."""
+        return self._sign("source-upload", *fields)
+
+    def upload_signature_matches(self, signature: str, *fields: str) -> bool:
+        """Constant-time check of such an address."""
+        return hmac.compare_digest(self.upload_signature(*fields).encode(), signature.encode())
 
     def _sign(self, purpose: str, *fields: str) -> str:
         # Length-prefixed: ("ab", "c") and ("a", "bc") must not sign alike.

@@ -1,0 +1,200 @@
+"""One run on this machine: its directory, its process, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import attrs
+
+from devkit_api.execution import child, orphans
+from devkit_api.execution.environment import needs_fresh_interpreter, run_environment
+from devkit_api.execution.isolation import Level
+from devkit_api.execution.output import OutputPipe
+from devkit_api.execution.protocol import Metrics, Observer, Outcome, RunSpec, StopReason
+from devkit_api.execution.sources import SourceChanged
+from devkit_api.execution.zygote.handle import Exit, Lost, Zygote
+from devkit_api.execution.zygote.pool import Lane, ZygotePool
+
+log = logging.getLogger(__name__)
+
+# The SDK's own timeout knows more (it names the step), so it gets the first word.
+_TIMEOUT_HEAD_START = 5.0
+_ATTEMPTS = 3
+# A process that keeps the pipe open must not keep the run open.
+_DRAIN_SECONDS = 0.5
+# A zygote that does not report the end of a killed run is stuck.
+_REPORT_SECONDS = 5.0
+# Handed over as text: a module's user may not be able to read the devkit's own folder.
+_CHILD = Path(child.__file__).read_text()
+
+
+class LocalExecution:
+    """`Execution` in a zygote of the pool."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        observer: Observer,
+        pool: ZygotePool,
+        *,
+        kill_grace: float,
+        keep_as: Path | None,
+    ) -> None:
+        self._spec = spec
+        self._observer = observer
+        self._pool = pool
+        self._kill_grace = kill_grace
+        self._keep_as = keep_as
+        self._stopped: StopReason | None = None
+        self._stop_event = asyncio.Event()
+        self._task: asyncio.Task[Outcome] | None = None
+        self._begun = self._ended_at = perf_counter()
+
+    def begin(self, when_done: Callable[[LocalExecution], None]) -> None:
+        """Start executing in the background."""
+        self._task = asyncio.create_task(self._execute(), name=f"execute-{self._spec.run_id}")
+        self._task.add_done_callback(lambda _: when_done(self))
+
+    async def wait(self) -> Outcome:
+        """See `Execution.wait`."""
+        assert self._task is not None  # noqa: S101  begin() precedes wait()
+        return await asyncio.shield(self._task)
+
+    def stop(self, reason: StopReason) -> None:
+        """See `Execution.stop`."""
+        if self._stopped is None:
+            self._stopped = reason
+            self._stop_event.set()
+
+    async def _execute(self) -> Outcome:
+        outcome = Outcome()
+        try:
+            outcome = await self._begin_somewhere()
+        except Lost:
+            log.error("run could not be executed: no process for it", extra={"run": self._spec.run_id})
+            outcome = Outcome(problem="its process could not be started")
+        except SourceChanged:
+            log.error("the stored source of a module was changed", extra={"digest": self._spec.source_digest})
+            outcome = Outcome(problem="its stored source was changed since it was registered; register it again")
+        except OSError as exc:
+            log.exception("run could not be executed", extra={"run": self._spec.run_id})
+            outcome = Outcome(problem=f"its process could not be started ({os.strerror(exc.errno or 0)})")
+        return attrs.evolve(outcome, stopped=self._stopped)
+
+    async def _begin_somewhere(self) -> Outcome:
+        """A zygote that waits may be gone when its order comes; the run, which it did not begin, gets another one."""
+        for left in reversed(range(_ATTEMPTS)):
+            lane = await self._acquire()
+            if lane is None:
+                break
+            try:
+                return await self._use(lane)
+            except Lost:
+                if not left:
+                    raise
+                log.warning("a zygote was gone before its run began", extra={"run": self._spec.run_id})
+            finally:
+                await self._pool.release(lane)
+        return Outcome()
+
+    async def _use(self, lane: Lane) -> Outcome:
+        await lane.workdir.prepare(await self._pool.source(self._spec.source_digest), self._spec)
+        try:
+            outcome = await self._supervise(lane)
+        finally:
+            output, too_large = await lane.workdir.finish(self._spec.limits.output_bytes, self._keep_as)
+        metrics = attrs.evolve(outcome.metrics, collect_seconds=perf_counter() - self._ended_at)
+        return attrs.evolve(outcome, output=output, output_too_large=too_large, metrics=metrics)
+
+    async def _acquire(self) -> Lane | None:
+        """A zygote, or None when the run is stopped before there is one."""
+        lane = None if self._stopped else self._pool.take(self._spec)
+        if lane is not None or self._stopped:
+            return lane
+        hatching = asyncio.create_task(self._pool.hatch(self._spec))
+        stop = asyncio.create_task(self._stop_event.wait())
+        await asyncio.wait({hatching, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if hatching.done():
+            return hatching.result()
+        hatching.cancel()
+        await asyncio.wait({hatching})
+        return None
+
+    async def _supervise(self, lane: Lane) -> Outcome:
+        zygote = lane.zygote
+        pipe = OutputPipe(self._observer.on_output, lane.user)
+        try:
+            started = await zygote.run(self._order(lane.workdir.root), pipe.write_end)
+            pipe.close_write_end()
+            launched = perf_counter()
+            if self._pool.isolation.level is not Level.NAMESPACES:
+                orphans.record(lane.folder, started.pid, started.start_time)
+            log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
+            ended = await self._until_exit(zygote)
+            executed = perf_counter()
+            await pipe.drain(_DRAIN_SECONDS)
+            self._ended_at = executed
+        finally:
+            pipe.close()
+        return Outcome(
+            exit_code=ended.code,
+            signal=ended.signal,
+            killed_for_memory=self._is_killed_for_memory(ended),
+            metrics=Metrics(
+                launch_seconds=launched - self._begun,
+                import_seconds=None if lane.served else lane.import_seconds,
+                execute_seconds=executed - launched,
+                warm=lane.served > 0 and lane.import_seconds is not None,
+                cpu_seconds=ended.cpu_seconds,
+                peak_memory_bytes=ended.peak_memory_bytes,
+            ),
+        )
+
+    def _order(self, root: Path) -> dict[str, Any]:
+        order: dict[str, Any] = {
+            "cwd": f"{root}/cwd",
+            "environment": run_environment(root, self._spec),
+            "limits": self._pool.isolation.limits(self._spec.limits),
+        }
+        if needs_fresh_interpreter(self._spec.environment):
+            order["exec"] = [sys.executable, "-c", _CHILD]
+        return order
+
+    async def _until_exit(self, zygote: Zygote) -> Exit:
+        """Wait for the run; past its time, or when told to stop, end its group."""
+        exited = asyncio.create_task(zygote.wait())
+        stop = asyncio.create_task(self._stop_event.wait())
+        limit = self._spec.limits.runtime_seconds + _TIMEOUT_HEAD_START
+        await asyncio.wait({exited, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not exited.done():
+            self._stopped = self._stopped or StopReason.TIMEOUT
+            zygote.signal(signal.SIGTERM)
+            await asyncio.wait({exited}, timeout=self._kill_grace)
+        if not exited.done():
+            zygote.signal(signal.SIGKILL)
+            await asyncio.wait({exited}, timeout=_REPORT_SECONDS)
+        if not exited.done():
+            log.error("zygote does not report; it is ended", extra={"run": self._spec.run_id})
+            zygote.kill()
+        try:
+            return await exited
+        except Lost:
+            # The zygote was ended from outside, and the run with it.
+            return Exit(code=None, signal=signal.SIGKILL, cpu_seconds=0.0, peak_memory_bytes=0)
+
+    def _is_killed_for_memory(self, ended: Exit) -> bool:
+        """SIGKILL, or 137 from a child that got it, that we did not send, near the memory the run may have."""
+        killed = ended.signal == signal.SIGKILL or ended.code == 128 + signal.SIGKILL
+        limit = self._spec.limits.memory_mb
+        near = limit is None or ended.peak_memory_bytes > 0.8 * limit * 1024**2
+        return killed and near and self._stopped is None and ended.peak_memory_bytes > 0

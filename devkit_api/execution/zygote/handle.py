@@ -1,0 +1,191 @@
+"""The server's end of a nursery's or a zygote's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from devkit_api.execution.zygote import wire
+
+
+class Lost(Exception):
+    """The process at the other end is gone."""
+
+
+class Channel:
+    """A socket that calls `on_message` for each message and `on_lost` once, when the peer is gone."""
+
+    def __init__(
+        self, sock: socket.socket, on_message: Callable[[dict[str, Any]], None], on_lost: Callable[[], None]
+    ) -> None:
+        sock.setblocking(False)
+        self._sock: socket.socket | None = sock
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._decoder = wire.Decoder()
+        self._loop = asyncio.get_running_loop()
+        self._outgoing = bytearray()
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def send(self, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        """Send without waiting; what the socket does not take at once follows. Raises `Lost`."""
+        if self._sock is None:
+            raise Lost
+        frame = wire.encode(body, len(fds))
+        try:
+            sent = socket.send_fds(self._sock, [frame], list(fds)) if fds else 0
+        except OSError:
+            # Descriptors go with the first byte or not at all; a peer that does not even take one is stuck.
+            raise Lost from None
+        self._outgoing += frame[sent:]
+        self._flush()
+
+    def _flush(self) -> None:
+        if self._sock is None:
+            return
+        try:
+            while self._outgoing:
+                del self._outgoing[: self._sock.send(self._outgoing)]
+        except BlockingIOError:
+            self._loop.add_writer(self._sock.fileno(), self._flush)
+            return
+        except OSError:
+            self._outgoing.clear()  # the reader will see the end
+        self._loop.remove_writer(self._sock.fileno())
+
+    def _readable(self) -> None:
+        assert self._sock is not None  # noqa: S101  the reader is removed with it
+        try:
+            data = self._sock.recv(wire.CHUNK)
+            if not data:
+                raise Lost
+            for message in self._decoder.feed(data):
+                self._on_message(message.body)
+        except BlockingIOError:
+            return
+        except (OSError, Lost, wire.ProtocolError):
+            self.close()
+            self._on_lost()
+
+    def close(self) -> None:
+        """Close; the process at the other end takes it as the order to end."""
+        if self._sock is not None:
+            self._loop.remove_reader(self._sock.fileno())
+            self._loop.remove_writer(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+
+@attrs.frozen
+class Started:
+    """The run's leader: together they name a process for good."""
+
+    pid: int
+    start_time: int | None
+
+
+@attrs.frozen
+class Exit:
+    """What `wait4` said of the run."""
+
+    code: int | None
+    signal: int | None
+    cpu_seconds: float
+    peak_memory_bytes: int
+
+
+@attrs.frozen
+class Ready:
+    """What the zygote said after its import; `problem` is set when it is unfit."""
+
+    problem: str | None = None
+    seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+class Zygote:
+    """A zygote process. `run` may be called again once `wait` has answered."""
+
+    def __init__(self, pid: int, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid = pid
+        self.ready: asyncio.Future[Ready] = loop.create_future()
+        self._started: asyncio.Future[Started] | None = None
+        self._exited: asyncio.Future[Exit] | None = None
+        self._pidfd: int | None = None
+        with suppress(ProcessLookupError):
+            self._pidfd = os.pidfd_open(pid)
+        self.is_lost = self._is_accepted = False
+        self._channel = Channel(sock, self._on_message, self._on_lost)
+
+    async def run(self, order: dict[str, Any], output: int) -> Started:
+        """Fork a run that writes to `output`. Raises `Lost` when it surely has not begun: it may be run elsewhere."""
+        loop = asyncio.get_running_loop()
+        self._started, self._exited = loop.create_future(), loop.create_future()
+        self._is_accepted = False
+        self._channel.send({"op": "run", **order}, [output])
+        try:
+            return await self._started
+        except Lost:
+            if not self._is_accepted:
+                raise
+            return Started(0, None)  # it may have begun; `wait` tells its end
+
+    async def wait(self) -> Exit:
+        """The run's end, when no process of it is left. Raises `Lost`."""
+        assert self._exited is not None  # noqa: S101  run() precedes wait()
+        return await asyncio.shield(self._exited)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the run's process group."""
+        with suppress(Lost):
+            self._channel.send({"op": "signal", "number": int(number)})
+
+    def kill(self) -> None:
+        """End the zygote itself, and with it what it runs."""
+        if self._pidfd is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._channel.close()
+        self._on_lost()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _on_message(self, body: dict[str, Any]) -> None:
+        match body.pop("op"):
+            case "ready":
+                _settle(self.ready, Ready(**body))
+            case "unfit":
+                _settle(self.ready, Ready(problem=body["reason"]))
+            case "accepted" if self._started is not None:
+                self._is_accepted = True
+            case "started" if self._started is not None:
+                _settle(self._started, Started(**body))
+            case "exited" if self._exited is not None:
+                _settle(self._exited, Exit(**body))
+            case other:
+                raise wire.ProtocolError(f"unexpected message {other!r}")
+
+    def _on_lost(self) -> None:
+        self.is_lost = True
+        for future in (self.ready, self._started, self._exited):
+            if future is not None and not future.done():
+                future.set_exception(Lost())
+                future.exception()  # nobody may be waiting any more
+
+
+def _settle(future: asyncio.Future[Any], value: Any) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -1,0 +1,241 @@
+"""The pool: which zygotes there are, which are idle, and which have to go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from devkit_api.execution.environment import needs_fresh_interpreter, zygote_environment
+from devkit_api.execution.isolation import EXPLAINED, FIRST_USER, USERS, Isolation, Level, choose_level
+from devkit_api.execution.protocol import RunSpec
+from devkit_api.execution.sources import ServedSources
+from devkit_api.execution.workdir import Workdir
+from devkit_api.execution.zygote.handle import Lost, Zygote
+from devkit_api.execution.zygote.keeper import Nursery
+
+log = logging.getLogger(__name__)
+
+
+@attrs.frozen
+class Kind:
+    """What a zygote is for: two runs may share one only if all of this is the same."""
+
+    module_id: str
+    version: str
+    digest: str
+    entrypoint: str
+    environment: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> Kind:
+        """The kind of zygote a run needs."""
+        environment = tuple(sorted(spec.environment.items()))
+        return cls(spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment)
+
+    def is_other_form_of(self, other: Kind) -> bool:
+        """Whether both are the same version of a module, and differ all the same."""
+        return (self.module_id, self.version) == (other.module_id, other.version) and self != other
+
+
+@attrs.define(eq=False)
+class Lane:
+    """A zygote and what the pool keeps beside it."""
+
+    kind: Kind
+    zygote: Zygote
+    folder: Path
+    workdir: Workdir
+    user: int | None
+    memory_bytes: int = 0
+    import_seconds: float | None = None  # when the module was imported ahead of the runs
+    served: int = 0  # runs that were given to it
+
+
+class ZygotePool:
+    """Zygotes by kind. A lane belongs to one run from `take` or `hatch` to `release`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        bundle_path: Callable[[str], Path],
+        *,
+        memory_bytes: int,
+        import_seconds: float,
+        isolation: str = "auto",
+    ) -> None:
+        self._folder = folder
+        self._bundle_path = bundle_path
+        self._served = ServedSources(folder / "sources", bundle_path)
+        self._memory_bytes = memory_bytes
+        self._import_seconds = import_seconds
+        self._wanted = isolation
+        self.isolation = Isolation(Level.PROCESS, folder.parent)
+        self._nursery = Nursery(self._folder)
+        self._starting = asyncio.Lock()
+        self._idle: OrderedDict[Lane, None] = OrderedDict()  # least recently used first
+        self._lanes: set[Lane] = set()
+        self._unfit: dict[Kind, str] = {}
+        self._count = 0
+        self._closed = False
+        self._opening: asyncio.Task[None] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many zygotes live."""
+        return len(self._lanes)
+
+    def open(self) -> None:
+        """Begin to start the nursery; the first run waits for what is left of it."""
+        self._opening = asyncio.create_task(self._open(), name="nursery")
+
+    async def _open(self) -> None:
+        try:
+            await self._ensure_nursery()
+        except (Lost, OSError):
+            log.exception("the nursery does not start; the first run tries again")
+
+    async def source(self, digest: str) -> Path:
+        """The files a run may see. Raises `SourceChanged`, `Lost` or `OSError`."""
+        await self._ensure_nursery()
+        if self.isolation.level is not Level.PROCESS:
+            return self._bundle_path(digest)  # other users cannot write to it
+        return await self._served.ready(digest)
+
+    def take(self, spec: RunSpec) -> Lane | None:
+        """An idle zygote for the run, or None."""
+        kind = Kind.of(spec)
+        for lane in reversed(self._idle):
+            if lane.kind == kind and not lane.zygote.is_lost:
+                del self._idle[lane]
+                lane.served += 1
+                return lane
+        return None
+
+    async def release(self, lane: Lane) -> None:
+        """Give a lane back; a lost one is forgotten."""
+        if lane.zygote.is_lost or self._closed:
+            await self._drop(lane)
+            return
+        self._idle[lane] = None
+        while self._idle and sum(other.memory_bytes for other in self._lanes) > self._memory_bytes:
+            await self._drop(next(iter(self._idle)))
+
+    async def close(self) -> None:
+        """End every zygote and the nursery."""
+        self._closed = True
+        if self._opening is not None:
+            await self._opening
+        for lane in list(self._lanes):
+            await self._drop(lane)
+        await self._nursery.close()
+
+    async def hatch(self, spec: RunSpec) -> Lane:
+        """A new zygote for the run. Raises `Lost` when none can be made."""
+        kind = Kind.of(spec)
+        await self._drop_outdated(kind)
+        preimport = kind not in self._unfit and needs_fresh_interpreter(spec.environment) is None
+        lane = await self._try(kind, preimport=preimport)
+        if lane is None and preimport:
+            lane = await self._try(kind, preimport=False)
+        if lane is None:
+            raise Lost
+        return lane
+
+    async def _try(self, kind: Kind, *, preimport: bool) -> Lane | None:
+        await self._ensure_nursery()
+        folder, user = self._next_place()
+        home = _make_home(folder, user)
+        source = await self.source(kind.digest)
+        order: dict[str, Any] = {
+            "source": str(source),
+            "entrypoint": kind.entrypoint,
+            "environment": zygote_environment(home, dict(kind.environment)),
+            "preimport": preimport,
+            **self.isolation.order(user, source, folder),
+        }
+        lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
+        self._lanes.add(lane)
+        try:
+            problem = await self._until_ready(lane, preimport)
+        except BaseException:
+            lane.zygote.kill()
+            await self._drop(lane)
+            raise
+        if problem is None:
+            return lane
+        await self._drop(lane)
+        if preimport:
+            self._unfit[kind] = problem
+            log.warning(
+                "module is not kept warm: each run imports it anew",
+                extra={"module_id": kind.module_id, "version": kind.version, "reason": problem},
+            )
+        return None
+
+    async def _until_ready(self, lane: Lane, preimport: bool) -> str | None:
+        """Why the zygote cannot be used, or None."""
+        try:
+            ready = await asyncio.wait_for(asyncio.shield(lane.zygote.ready), self._import_seconds)
+        except TimeoutError:
+            lane.zygote.kill()
+            return f"its import takes longer than {self._import_seconds:g} s"
+        except Lost:
+            return "its import ends the process"
+        lane.memory_bytes = ready.memory_bytes
+        lane.import_seconds = ready.seconds if preimport else None
+        if ready.problem is None:
+            log.debug("zygote ready", extra={"module_id": lane.kind.module_id, "seconds": ready.seconds})
+        return ready.problem
+
+    async def _ensure_nursery(self) -> None:
+        async with self._starting:
+            if self._nursery.pid is None and not self._closed:
+                self._nursery = Nursery(self._folder)
+                await self._nursery.start()
+                level = choose_level(
+                    wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
+                )
+                self.isolation = Isolation(level, self._folder.parent)
+                self.isolation.close_state()
+                log.info("runs are isolated", extra={"level": level.value, "means": EXPLAINED[level]})
+
+    def _next_place(self) -> tuple[Path, int | None]:
+        """A folder and a user no living lane has."""
+        taken = {lane.user for lane in self._lanes}
+        while True:
+            self._count += 1
+            user = FIRST_USER + self._count % USERS
+            if user not in taken:
+                return self._folder / str(self._count), None if self.isolation.level is Level.PROCESS else user
+
+    async def _drop_outdated(self, kind: Kind) -> None:
+        """An edited module leaves zygotes of its former source behind."""
+        outdated = [lane for lane in self._idle if lane.kind.is_other_form_of(kind)]
+        for lane in outdated:
+            del self._idle[lane]  # all at once: while one is being dropped, a run may take another
+        for lane in outdated:
+            await self._drop(lane)
+
+    async def _drop(self, lane: Lane) -> None:
+        self._idle.pop(lane, None)
+        self._lanes.discard(lane)
+        lane.zygote.close()
+        await Workdir(lane.folder).remove()
+
+
+def _make_home(folder: Path, user: int | None) -> Path:
+    """The folder of a lane, which belongs to us, and in it the home of its zygote."""
+    home = folder / "zygote"
+    home.mkdir(mode=0o700, parents=True)
+    folder.chmod(0o711)
+    folder.parent.chmod(0o711)
+    if user is not None:
+        os.chown(home, user, user)
+    return home

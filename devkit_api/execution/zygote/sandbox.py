@@ -1,0 +1,128 @@
+"""Namespaces for a zygote: its own processes, and a file system in which the devkit's state is not there.
+
+Only root may do this. Everything is undone by the kernel when the zygote ends, and every process of it ends then too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+_CLONE_NEWNS = 0x00020000
+_CLONE_NEWPID = 0x20000000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
+_MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode()))
+
+
+class ProcessNamespaces:
+    """Children in process namespaces of their own: enter before a fork, leave after it."""
+
+    def __init__(self) -> None:
+        self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def enter(self) -> None:
+        """The next child is the first process of a new namespace. Raises `OSError`."""
+        _check(_libc.unshare(_CLONE_NEWPID))
+
+    def leave(self) -> None:
+        """Children after this one are ordinary again."""
+        _check(_libc.setns(self._own, _CLONE_NEWPID))
+
+
+def is_available() -> bool:
+    """Whether this process may make namespaces and mounts."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        namespaces = ProcessNamespaces()
+        namespaces.enter()
+        namespaces.leave()
+        _check(_libc.unshare(_CLONE_NEWNS))
+        _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    except OSError:
+        return False
+    return True
+
+
+def furnish(order: dict[str, Any]) -> None:
+    """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them."""
+    _check(_libc.unshare(_CLONE_NEWNS))
+    _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
+    interpreter = [sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path)]
+    readable, writable = [*order["readable"], *interpreter], order["writable"]
+    exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
+    kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
+    roots = _outermost([*map(os.path.realpath, order["hidden"]), *_closed_ancestors(exposed)])
+    for root in roots:
+        _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+    writable_paths = {os.path.realpath(path) for path in writable}
+    for path, fd in kept.items():
+        if any(_is_under(path, root) for root in roots) and not os.path.samestat(os.fstat(fd), _stat(path)):
+            os.makedirs(path, 0o755, exist_ok=True)
+            _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND)
+            if path not in writable_paths:
+                _mount("none", path, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+        os.close(fd)
+    for root in roots:
+        _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+    _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+
+
+def drop_to(user: int) -> None:
+    """Become an unprivileged user for good."""
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
+def closed_to_others(path: str) -> str | None:
+    """The outermost folder on the way to `path` that other users may not enter, or None."""
+    way = ""
+    for part in os.path.realpath(path).split("/")[1:]:
+        way += f"/{part}"
+        if not os.stat(way).st_mode & 0o001:
+            return way
+    return None
+
+
+def _closed_ancestors(paths: Iterable[str]) -> list[str]:
+    """Folders to replace by ones that can be entered. A path that is closed itself stays so."""
+    found = {closed_to_others(path) for path in paths} - set(paths)
+    return [path for path in found if path is not None]
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for path in sorted(set(paths), key=len):
+        if not any(_is_under(path, other) for other in found):
+            found.append(path)
+    return found
+
+
+def _is_under(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _stat(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError:
+        return os.stat("/")
+
+
+if __name__ == "__main__":  # a probe: what trying changes ends with the process
+    sys.exit(0 if is_available() else 1)

@@ -1,0 +1,168 @@
+"""A zygote: holds one module in memory and forks a run of it whenever it is told to, one at a time."""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from . import confine, forked, preimport, sandbox, wire
+
+_FORK_ATTEMPTS = 100
+_FORK_WAIT = 0.05
+
+
+def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> None:
+    """Import the order's module unless it says not to, then serve runs until the server closes the connection."""
+    os.setsid()
+    if order["namespaces"]:
+        sandbox.furnish(order)
+    if order["user"] is not None:
+        sandbox.drop_to(order["user"])
+        confine.set_dumpable(True)  # the kernel withdrew it; without it a process cannot read its own /proc
+    confine.no_new_privileges()
+    confine.adopt_orphans()
+    confine.die_with(nursery)
+    confine.replace_environment(order["environment"])
+    time.tzset()
+    os.chdir(order["source"])
+    preimport.hide_ourselves()
+    started = time.perf_counter()
+    imported = preimport.Imported()
+    if order["preimport"]:
+        imported = preimport.import_module(order["entrypoint"], order["source"])
+        if imported.problem is not None:
+            connection.send({"op": "unfit", "reason": imported.problem})
+            return
+    gc.collect()
+    gc.freeze()
+    seconds = time.perf_counter() - started
+    if not order["namespaces"]:
+        # From now on we see the server's end ourselves, and have to outlive it long enough to end what runs have
+        # started. In a namespace the kernel does that.
+        confine.outlive_parent()
+    confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
+    connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
+    _serve(connection, imported)
+
+
+class _Spare:
+    """A fork made ahead of its run, waiting for the order."""
+
+    def __init__(self, server: wire.Connection, imported: preimport.Imported) -> None:
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        sys.stdout.flush()
+        self.pid = _fork()
+        if self.pid == 0:
+            ours.close()
+            server.close()
+            forked.main(wire.Connection(theirs), parent, imported)
+        theirs.close()
+        self._connection = wire.Connection(ours)
+
+    def start(self, message: wire.Message) -> None:
+        """Hand over the order. Raises `OSError` when the spare is gone."""
+        self._connection.send(message.body, message.fds)
+        self._connection.close()
+
+    def discard(self) -> None:
+        """Reap a spare that is gone."""
+        self._connection.close()
+        confine.end_all_children()
+
+
+def _fork() -> int:
+    """`os.fork`, with patience: a machine full of processes has room again in a moment, and a run is waiting."""
+    for _ in range(_FORK_ATTEMPTS):
+        with suppress(OSError):
+            return os.fork()
+        time.sleep(_FORK_WAIT)
+    return os.fork()
+
+
+def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
+    spare = _Spare(connection, imported)
+    while (message := connection.receive()) is not None:
+        if message.body["op"] != "run":
+            continue  # a signal for a run that has just ended is late, and means nothing
+        # Said before the order is handed over: whoever has not read this knows that the run did not begin.
+        connection.send({"op": "accepted"})
+        try:
+            spare.start(message)
+        except OSError:
+            spare.discard()
+            spare = _Spare(connection, imported)
+            spare.start(message)
+        _conduct(connection, spare.pid, message.fds[0])
+        spare = _Spare(connection, imported)
+
+
+def _conduct(connection: wire.Connection, pid: int, output: int) -> None:
+    """See a run to its end and report it."""
+    os.close(output)
+    connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
+    _until_dead(connection, pid)
+    confine.signal_group(pid, signal.SIGKILL)  # while the leader is a zombie, its group's id cannot be another's
+    _, status, usage = os.wait4(pid, 0)
+    confine.end_all_children()
+    code = os.waitstatus_to_exitcode(status)
+    connection.send(
+        {
+            "op": "exited",
+            "code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            "peak_memory_bytes": usage.ru_maxrss * 1024,
+        }
+    )
+
+
+def _until_dead(connection: wire.Connection, pid: int) -> None:
+    """Wait for the run's leader and pass on signals; without a server there is nobody to run for."""
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(connection.fileno(), select.POLLIN)
+    try:
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if pidfd in ready:
+                return
+            _pass_on_signals(connection, pid)
+    finally:
+        os.close(pidfd)
+
+
+def _pass_on_signals(connection: wire.Connection, pid: int) -> None:
+    """Everything that has arrived: what was read along with another message wakes no poll."""
+    while True:
+        message = connection.receive()
+        if message is None:
+            _end_with_the_server(pid)
+        elif message.body["op"] == "signal":
+            confine.signal_group(pid, message.body["number"])
+        if not connection.has_message:
+            return
+
+
+def _end_with_the_server(pid: int) -> NoReturn:
+    """Nobody is left to run for: end the run and all it started, wherever that has gone, then ourselves."""
+    confine.signal_group(pid, signal.SIGKILL)
+    confine.end_all_children()
+    os._exit(0)
+
+
+def _private_memory() -> int:
+    """Bytes this process does not share with the nursery."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+            return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("Private_"))
+    except OSError:
+        return 0

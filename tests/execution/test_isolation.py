@@ -1,0 +1,228 @@
+"""What a run can reach, as root: nothing of the devkit and nothing of other runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devkit_api.execution.isolation import FIRST_USER, Level
+from devkit_api.execution.protocol import Limits
+from tests.execution.conftest import Bench, Listener
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give runs a user of their own")
+
+TRY = """
+def attempt(function, *args):
+    try:
+        return repr(function(*args))[:300]
+    except BaseException as exc:
+        return type(exc).__name__
+"""
+
+
+@needs_root
+async def test_run_is_an_unprivileged_user_who_sees_only_its_own(bench: Bench) -> None:
+    module = bench.module(
+        "prober",
+        """
+        import ctypes, decimal, os, sqlite3
+        return self.success(results={
+            "ids": [os.getuid(), os.geteuid(), os.getgid(), os.getegid(), *os.getgroups()],
+            "root": attempt(os.setuid, 0), "privileges": open("/proc/self/status").read(),
+            "server": attempt(open, f"/proc/{input_data['server']}/environ"),
+            "state": attempt(os.listdir, input_data["state"]),
+            "credentials": attempt(open, input_data["state"] + "/credentials.env"),
+            "write": attempt(open, os.path.join(os.path.dirname(__file__), "main.py"), "a"),
+            "zygote": attempt(open, f"/proc/{os.getppid()}/environ"),
+            "kill": attempt(os.kill, input_data["server"], 0),
+        })
+        """,
+        prelude=TRY,
+    )
+    state = bench.root
+    (state / "credentials.env").write_text("DEVKIT_API_KEY=secret")
+    (state / "runs").mkdir()
+    found = (await bench.run(module, {"server": os.getpid(), "state": str(state)})).results
+    assert bench.executor.pool.isolation.level is Level.NAMESPACES
+    assert set(found["ids"]) == {found["ids"][0]}
+    assert found["ids"][0] >= FIRST_USER
+    assert "NoNewPrivs:\t1" in found["privileges"]
+    assert "CapEff:\t0000000000000000" in found["privileges"]
+    assert found["root"] == "PermissionError"
+    assert found["server"] == "FileNotFoundError"
+    assert found["kill"] in {"ProcessLookupError", "PermissionError"}
+    assert found["credentials"] == "FileNotFoundError"
+    assert found["zygote"] == "PermissionError"
+    assert found["write"] in {"PermissionError", "OSError"}
+    assert "credentials.env" not in found["state"]
+    assert "runs" not in found["state"]
+    assert "lanes" in found["state"]
+
+
+@needs_root
+async def test_concurrent_runs_are_different_users(bench: Bench) -> None:
+    module = bench.module("twin", "import os; return self.success(results={'user': os.getuid()})")
+    one, two = await asyncio.gather(bench.run(module), bench.run(module))
+    assert one.results["user"] != two.results["user"]
+
+
+async def test_limits_of_the_manifest_and_the_settings_hold(bench: Bench) -> None:
+    module = bench.module(
+        "limited",
+        "import resource as r; return self.success(results={n: r.getrlimit(getattr(r, 'RLIMIT_' + n)) "
+        "for n in ('DATA', 'NOFILE', 'FSIZE', 'CORE', 'CPU')})",
+    )
+    limits = Limits(30, 1024 * 1024, memory_mb=300, open_files=77, file_bytes=12345)
+    found = (await bench.run(module, limits=limits)).results
+    assert found["DATA"] == [300 * 1024**2] * 2
+    assert (found["NOFILE"], found["FSIZE"], found["CORE"]) == ([77, 77], [12345, 12345], [0, 0])
+    assert 30 < found["CPU"][0] < 1000
+
+
+async def test_work_directory_does_not_carry_anything_over(bench: Bench) -> None:
+    module = bench.module(
+        "litterer",
+        """
+        import os
+        seen = sorted(os.path.join(at, name) for at, folders, names in os.walk("..") for name in folders + names)
+        if input_data["litter"]:
+            os.makedirs("deep/er"); open("deep/er/file", "w").close(); os.chmod("deep", 0)
+            open("../home/.bashrc", "w").close(); os.unlink("manifest.json"); os.symlink("/etc/passwd", "manifest.json")
+            os.chmod("../tmp", 0o777); os.rename("../scratch", "../moved")
+        return self.success(results={"seen": seen})
+        """,
+    )
+    first = (await bench.run(module, {"litter": False})).results["seen"]
+    assert (await bench.run(module, {"litter": True})).results["seen"] == first
+    assert (await bench.run(module, {"litter": False})).results["seen"] == first
+
+
+async def test_file_linked_to_a_second_name_is_not_used_again(bench: Bench) -> None:
+    module = bench.module(
+        "linker",
+        "import os; seen = os.stat('../input.json').st_nlink; os.link('../input.json', '../tmp/mine'); "
+        "os.unlink('../tmp/mine') if input_data.get('tidy') else None\n"
+        "return self.success(results={'links': seen})",
+    )
+    for tidy in (False, True, False):
+        assert (await bench.run(module, {"tidy": tidy})).results == {"links": 1}
+
+
+async def test_kept_work_directory_is_named_after_its_run(make_bench: Any) -> None:
+    bench: Bench = await make_bench(keep_workdirs=True)
+    module = bench.module("kept", "open('mine.txt', 'w').write('x'); return self.success(results={})")
+    await bench.run(module)
+    await bench.run(module)
+    kept = sorted((bench.root / "work").iterdir())
+    assert [folder.name for folder in kept] == ["devkit-run-1", "devkit-run-2"]
+    assert all((folder / "cwd" / "mine.txt").exists() for folder in kept)
+
+
+@pytest.mark.parametrize("isolation", ["auto", "process"])
+async def test_nothing_a_run_starts_outlives_it(make_bench: Any, isolation: str) -> None:
+    bench: Bench = await make_bench(isolation=isolation)
+    marker = f"marker-{os.getpid()}"
+    module = bench.module(
+        "daemon",
+        """
+        import os, subprocess, sys
+        code = "import os, time\\nif os.fork(): os._exit(0)\\nos.setsid()\\nif os.fork(): os._exit(0)\\ntime.sleep(600)"
+        for _ in range(3):
+            subprocess.run([sys.executable, "-c", code, input_data["marker"]])
+        return self.success(results={})
+        """,
+    )
+    assert (await bench.run(module, {"marker": marker})).outcome.exit_code == 0
+    assert _with_argument(marker) == []
+
+
+def _with_argument(text: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+async def test_metrics_tell_processor_time_and_memory(bench: Bench) -> None:
+    module = bench.module(
+        "worker", "x = bytearray(80 * 1024**2)\nx[::4096] = b'1' * len(x[::4096])\nreturn self.success(results={})"
+    )
+    metrics = (await bench.run(module)).outcome.metrics
+    assert metrics.cpu_seconds and metrics.cpu_seconds > 0
+    assert metrics.peak_memory_bytes and metrics.peak_memory_bytes > 80 * 1024**2
+    assert metrics.launch_seconds is not None
+    assert metrics.execute_seconds is not None
+
+
+@pytest.mark.parametrize("isolation", ["auto", "process"])
+async def test_stop_reaches_a_run_that_ignores_it(make_bench: Any, isolation: str) -> None:
+    bench: Bench = await make_bench(isolation=isolation)
+    from devkit_api.execution.protocol import StopReason
+
+    module = bench.module(
+        "deaf",
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf now', flush=True)\n"
+        "while True:\n    time.sleep(600)",
+    )
+    is_deaf = asyncio.Event()
+    listener = Listener(on_text=lambda text: is_deaf.set() if "deaf now" in text else None)
+    execution = await bench.launch(bench.spec(module), listener)
+    await is_deaf.wait()
+    execution.stop(StopReason.CANCEL)
+    outcome = await execution.wait()
+    assert (outcome.stopped, outcome.signal) == (StopReason.CANCEL, 9)
+
+
+async def test_module_that_writes_to_its_own_source_changes_no_later_run(make_bench: Any) -> None:
+    bench: Bench = await make_bench(isolation="process")
+    module = bench.module(
+        "vandal",
+        """
+            import os
+            here = os.path.dirname(__file__)
+            from backend import late
+            found = late.WORD, open(os.path.join(here, "data.txt")).read(), sorted(os.listdir(here))
+            if input_data["strike"]:
+                os.chmod(here, 0o700)
+                for name, text in (("late.py", "WORD = 'changed'"), ("data.txt", "changed"), ("new.py", "")):
+                    if os.path.exists(os.path.join(here, name)):
+                        os.chmod(os.path.join(here, name), 0o600)
+                    open(os.path.join(here, name), "w").write(text)
+            return self.success(results={"found": found})
+            """,
+        files={"backend/late.py": "WORD = 'registered'", "backend/data.txt": "registered"},
+    )
+    first = (await bench.run(module, {"strike": True})).results
+    assert first["found"][:2] == ["registered", "registered"]
+    for _ in range(2):
+        assert (await bench.run(module, {"strike": True})).results == first
+
+
+async def test_bundle_that_was_changed_is_refused_and_not_run(make_bench: Any) -> None:
+    bench: Bench = await make_bench(isolation="process")
+    module = bench.module("original", "return self.success(results={'ran': True})")
+    (bench.root / "bundles" / module / "backend" / "main.py").write_text("print('evil')")
+    result = await bench.run(module)
+    assert result.outcome.output is None
+    assert "register it again" in str(result.outcome.problem)
+    assert "evil" not in result.text
+
+
+@pytest.mark.parametrize("isolation", ["auto", "process"])
+async def test_flood_of_line_ends_is_passed_on_in_bounded_pieces(make_bench: Any, isolation: str) -> None:
+    bench: Bench = await make_bench(isolation=isolation)
+    module = bench.module("flood", "import os; os.write(1, b'\\n' * 60_000)\nreturn self.success(results={})")
+    pieces: list[int] = []
+    listener = Listener(on_data=lambda data: pieces.append(data.count(b"\n")))
+    outcome = await (await bench.launch(bench.spec(module), listener)).wait()
+    assert outcome.exit_code == 0
+    assert sum(pieces) >= 60_000
+    assert max(pieces) <= 256

@@ -1,0 +1,1 @@
+"""Objects: stores, addresses, the broker, inputs and artifacts."""

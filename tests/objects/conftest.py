@@ -1,0 +1,127 @@
+"""Both object stores: files, and S3 against a moto server on a free port."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from devkit_api.objects.files import FileObjectStore
+from devkit_api.objects.protocol import ObjectStore
+from devkit_api.objects.s3 import S3ObjectStore
+from tests.support.modules import write_module
+from tests.support.process import DevkitProcess
+from tests.support.s3 import load_s3, s3_settings
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket() -> str:
+    """A bucket no other test has."""
+    return f"devkit-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["files", "s3"])
+def store_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings (without their prefix) for each kind of store."""
+    if request.param == "files":
+        return {}
+    return s3_settings(request.getfixturevalue("s3_endpoint"), request.getfixturevalue("bucket"))
+
+
+@pytest.fixture(params=["files", "s3"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
+    """An open store of each kind."""
+    opened: ObjectStore
+    if request.param == "files":
+        opened = FileObjectStore(tmp_path / "objects")
+    else:
+        endpoint, bucket = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("bucket")
+        opened = S3ObjectStore(load_s3(endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+BIG, QUOTA = 16 * 1024**2, 24 * 1024**2
+
+MODULES = {
+    "reader": """
+        selection = self.context.data_selection
+        cohort = selection.load_source("cohort", self.storage)
+        manifest = selection.load_manifest(self.storage)
+        self.storage.save_file("seen/cohort.csv", cohort, content_type="text/csv")
+        try:
+            self.storage.client.get_input_source("absent")
+            absent = "found"
+        except Exception as exc:
+            absent = str(exc)
+        return self.success(results={
+            "sizes": {s["name"]: len(selection.load_source(s["name"], self.storage)) for s in selection.sources},
+            "composition": manifest["composition"],
+            "names": [s["name"] for s in manifest["sources"]],
+            "format": selection.source("cohort")["format"],
+            "absent": absent,
+        })
+    """,
+    "saver": """
+        for i in range(input_data.get("files", 0)):
+            self.storage.save_text(f"many/{i:04}.txt", f"file {i}")
+        big = input_data.get("big", 0)
+        if big:
+            self.storage.save_file("big.bin", bytes(big))
+        listed = [item["key"] for item in self.storage.list_files("many/")]
+        return self.success(results={"listed": len(listed), "sorted": listed == sorted(listed)})
+    """,
+}
+
+
+@pytest.fixture(scope="session", params=["files", "s3"])
+def devkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
+    """One server per kind of store, with small quotas and the modules above; tests share it."""
+    root = tmp_path_factory.mktemp(f"devkit-{request.param}")
+    for name, body in MODULES.items():
+        write_module(root / "modules" / name, dedent(body))
+    (root / "study").mkdir()
+    (root / "study" / "alleles.txt").write_text("A*02:01\n")
+    settings: dict[str, Any] = {
+        "data_roots": f"study={root / 'study'}", "max_run_bytes": QUOTA,
+    }  # fmt: skip
+    if request.param == "s3":
+        settings |= s3_settings(request.getfixturevalue("s3_endpoint"), f"devkit-{uuid.uuid4().hex[:12]}")
+    with DevkitProcess(root / "server", root / "modules", **settings) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def saved_run(devkit: DevkitProcess) -> dict[str, Any]:
+    """A run that saved 200 small files and a large one."""
+    return finish(devkit, "saver", {"files": 200, "big": BIG})
+
+
+def upload(devkit: DevkitProcess, name: str, content: bytes) -> dict[str, Any]:
+    """A local file as an input."""
+    answer = devkit.request("POST", f"/v1/devkit/inputs/{name}", data=content, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def finish(devkit: DevkitProcess, module: str, parameters: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The run, completed; its log is in the failure if it is not."""
+    run = devkit.wait(devkit.run(module, parameters, **fields)["runId"])
+    log = devkit.request("GET", f"/v1/module-runs/{run['runId']}/logs").text
+    assert run["status"] == "completed", f"{run['error']} {log}"
+    return run

@@ -1,0 +1,95 @@
+"""The run storage broker, used by a real module through the real SDK."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+import requests
+
+from devkit_api.errors import RunQuotaExceeded
+from devkit_api.objects.protocol import ObjectStore
+from devkit_api.objects.quota import RunQuota
+from tests.objects.conftest import BIG, QUOTA
+from tests.support.modules import manifest
+from tests.support.process import DevkitProcess
+
+pytestmark = pytest.mark.process
+
+
+def test_many_files_and_a_large_one_come_back_as_they_were_saved(
+    devkit: DevkitProcess, saved_run: dict[str, Any]
+) -> None:
+    run = saved_run
+    results = devkit.request("GET", f"/v1/module-runs/{run['runId']}/result").json()["data"]["results"]
+    assert results == {"listed": 200, "sorted": True}
+    files, token = [], None
+    while True:
+        query = {"limit": 150, **({"nextToken": token} if token else {})}
+        page = devkit.request("GET", f"/v1/module-runs/{run['runId']}/files", params=query).json()
+        files += page["files"]
+        token = page["nextToken"]
+        if token is None:
+            break
+    assert [file["name"] for file in files] == ["big.bin", *(f"many/{i:04}.txt" for i in range(200))]
+    digest, size = hashlib.sha256(), 0
+    with requests.get(files[0]["url"], stream=True, timeout=60) as answer:
+        for chunk in answer.iter_content(1024 * 1024):
+            digest.update(chunk)
+            size += len(chunk)
+    assert (size, digest.hexdigest()) == (BIG, files[0]["sha256"])
+    assert requests.get(files[8]["url"], timeout=60).text == "file 7"
+
+
+def test_a_run_may_not_save_more_than_its_quota(devkit: DevkitProcess) -> None:
+    run = devkit.wait(devkit.run("saver", {"big": QUOTA + 1})["runId"])
+    assert run["status"] == "failed"
+    assert "may save at most" in run["error"]["message"]
+
+
+def test_what_was_deleted_no_longer_counts_and_the_end_of_the_run_ends_all_puts(devkit: DevkitProcess) -> None:
+    devkit.request("POST", "/v1/devkit/modules", json={"manifest": manifest("elsewhere")})
+    run = devkit.run("elsewhere")
+    path, token = f"/v1/module-runs/{run['runId']}", run["token"]
+
+    def ask(**body: object) -> requests.Response:
+        return devkit.request("POST", f"{path}/storage", key=token, json=body)
+
+    def put(key: str, size: int) -> requests.Response:
+        checksum = base64.b64encode(hashlib.sha256(bytes(size)).digest()).decode()
+        return ask(action="put", key=key, contentLength=size, contentSha256=checksum)
+
+    almost = QUOTA - 100
+    assert put("one", almost).status_code == 200
+    assert put("one", almost).status_code == 200  # the same name counts once
+    refused = put("two", almost)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "RUN_QUOTA_EXCEEDED")
+    assert ask(action="delete", key="one").json()["deleted"] is True
+    grant = put("two", almost).json()
+    small = put("small", 3).json()
+    stored = requests.put(small["url"], data=bytes(3), headers=small["headers"], timeout=60)
+    assert stored.status_code == 200
+    assert ask(action="get", key="small").status_code == 200
+    assert devkit.request("POST", f"{path}/complete", key=token, json={"status": "completed"}).status_code == 200
+    assert ask(action="list", prefix="").status_code == 401
+    if not devkit.settings.get("s3_endpoint"):
+        late = requests.put(grant["url"], data=bytes(almost), headers=grant["headers"], timeout=60)
+        assert (late.status_code, late.json()["error"]["code"]) == (403, "SIGNATURE_INVALID")
+    names = [file["name"] for file in devkit.request("GET", f"{path}/files").json()["files"]]
+    assert names == ["small"]
+
+
+async def test_the_number_of_files_is_bounded_as_well(store: ObjectStore) -> None:
+    quota = RunQuota(store, max_bytes=1000, max_files=2)
+    await quota.take("run", "a", 10)
+    await quota.take("run", "b", 10)
+    await quota.take("run", "a", 20)
+    with pytest.raises(RunQuotaExceeded, match="2 files"):
+        await quota.take("run", "c", 1)
+    quota.give_back("run", "a")
+    await quota.take("run", "c", 980)
+    with pytest.raises(RunQuotaExceeded, match="1000 bytes"):
+        await quota.take("run", "c", 1000)
+    await quota.take("another", "a", 1000)
