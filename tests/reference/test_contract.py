@@ -24,17 +24,24 @@ FIRST = (
 )
 LAST = ("delete_v1_devkit_modules_module_id", "delete_v1_modules_module_id", "post_v1_devkit_reset")
 # What the example of an address cannot have here: a token of a real session, a signature, a folder to show, a second
-# end of the same thing.
+# end of the same thing, a manifest that was signed. Deployments take a session alone.
 REFUSED = {
     "post_v1_auth_refresh": 401,
-    "put_v1_objects_run_id_name": 403,
-    "get_v1_objects_run_id_name": 403,
+    "put_v1_objects_namespace_name": 403,
+    "get_v1_objects_namespace_name": 403,
     "get_dev_data_list": 404,
     "get_dev_data_file": 404,
     "get_v1_data_views_view_id": 404,
     "get_v1_data_views_view_id_status": 404,
     "get_v1_data_provider_catalog_storage_token": 403,
     "delete_v1_modules_module_id": 404,
+    "post_v1_modules_publish_source_upload": 422,
+    "post_v1_modules_publish": 422,
+    "put_v1_modules_publish_uploads_publish_id": 403,
+    "get_v1_modules_publish_publish_id": 404,
+    "post_v1_modules_module_id_deploy": 403,
+    "get_v1_modules_module_id_deployments_deployment_id": 403,
+    "delete_v1_devkit_inputs_upload_id": 404,
     "post_api_execute": 409,
 }
 # The run that /api/execute left waits for a backend.
@@ -97,14 +104,16 @@ def test_every_operation_answers_its_example_as_documented(
     reference_devkit: DevkitProcess, document: dict[str, Any]
 ) -> None:
     caller = Caller(reference_devkit, document)
-    with_example = 0
+    with_example, wrong = 0, []
     for method, path, operation in ordered(document):
         answer = caller.call(method, path, operation)
         caller.check(operation, answer)
-        expected = REFUSED.get(operation["operationId"])
-        assert answer.status_code == expected if expected else answer.status_code < 300, (path, answer.text[:300])
+        name = operation["operationId"]
+        if answer.status_code != REFUSED.get(name, answer.status_code) or (name not in REFUSED and not answer.ok):
+            wrong.append((name, answer.status_code, answer.text[:200]))
         with_example += "example" in str(operation.get("requestBody"))
-    assert with_example == 15
+    assert not wrong, [found[:2] for found in wrong]
+    assert with_example >= 15
 
 
 def test_the_examples_of_errors_have_their_shape(document: dict[str, Any]) -> None:
