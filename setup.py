@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,8 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 TEMPLATES = Path(__file__).parent / "templates"
-LEFT_OUT = shutil.ignore_patterns(
-    "node_modules", "dist", "__pycache__", ".*_cache", ".venv", ".devkit", "*.tsbuildinfo"
-)
+# By its path: the package cannot be imported before it is installed.
+LEFT_OUT = runpy.run_path(str(Path(__file__).parent / "devkit_api" / "left_out.py"))["not_of_a_template"]
 
 
 class BuildWithTemplates(build_py):

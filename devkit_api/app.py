@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from aiohttp import web
+import attrs
+from aiofiles.os import wrap
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
@@ -20,15 +22,21 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
+from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Kind
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
+from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
+from devkit_api.middleware.deadline import ANSWER_SECONDS
+from devkit_api.middleware.headers import HTTPS
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.models import Module
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
 from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
@@ -51,23 +59,31 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, Route, add_routes
+from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
+from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
+from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
+from devkit_api.runs.artifacts import Artifacts
 from devkit_api.runs.files import RunFiles
+from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
+from devkit_api.runs.reports import Reports
 from devkit_api.runs.repository import RunRepository
-from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, RUNS
+from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.runs.service import RunService
 from devkit_api.runs.supervisor import Supervisor
 from devkit_api.runs.watch import RunWatch
+from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
 from devkit_api.security.credentials import Credentials, load_credentials
 from devkit_api.security.login import Login
 from devkit_api.security.policy import check_routes
 from devkit_api.security.private_files import PrivateFile
+from devkit_api.security.proxies import PROXIES, Proxies
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.security.routes import LOGIN
 from devkit_api.security.routes import ROUTES as SESSION_ROUTES
@@ -82,7 +98,9 @@ from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
+from devkit_api.transfer.commit import settle
 
+HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
@@ -103,11 +121,18 @@ def create_app(settings: Settings) -> web.Application:
     assert credentials is not None  # noqa: S101  `create` is on
     app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    app[BODY_LIMITS] = BodyLimits(settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes)
+    hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
+    app[BODY_LIMITS] = BodyLimits(
+        settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
+    )
     app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
+    # What has a time limit of its own is not cut before it.
+    app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[PROXIES] = Proxies(settings.trusted_proxies)
+    app[HTTPS] = app[ADDRESS].base_url.startswith("https:")
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
     _build_metrics(app)
@@ -116,7 +141,8 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(headers.on_prepare)
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _database, _module_registry, _executor, _run_supervisor, _publish, _watcher,
+        _state_lock, _audit, _object_store, _local_data, _database, _http_client,
+        _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -154,6 +180,9 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
             state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
             keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
             import_seconds=settings.import_timeout, isolation=settings.isolation,
+            environments=Environments(
+                state / "environments", settings.environment_days, enabled=settings.module_environments
+            ),
         ),
         logs=runs.logs,
         files=files,
@@ -172,8 +201,11 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
+    app[REPORTS] = Reports(objects, addresses, inputs)
+    app[LINKS] = RunLinks(signer, app[ADDRESS])
     app[RUN_STORAGE] = RunStorage(objects, addresses, quota, settings.s3_bucket, settings.max_object_bytes)
-    sessions = sessions_of(settings, credentials)
+    sessions = attrs.evolve(sessions_of(settings, credentials), keys=_key_set(app, settings))
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
     for file in (keys_file, users_file):
         file.check()
@@ -202,9 +234,18 @@ def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
     return Sessions(credentials.signing_secret, settings.jwt_issuer, settings.jwt_audience, settings.org_id)
 
 
+def _key_set(app: web.Application, settings: Settings) -> jwks.KeySet | None:
+    """The keys of another token issuer, when one is named."""
+    if settings.jwt_jwks_file is not None:
+        return jwks.from_file(settings.jwt_jwks_file)
+    url = settings.jwt_jwks_url
+    return None if url is None else jwks.from_address(url, lambda: app[HTTP])
+
+
 def _own_files(settings: Settings) -> tuple[Path, ...]:
     """What holds the devkit's secrets and state, also when it lies under a data root."""
-    return (settings.state_dir.resolve(), settings.api_keys_path.resolve())
+    others = (settings.api_keys_path, settings.audit_file)
+    return (settings.state_dir.resolve(), *(path.resolve() for path in others if path is not None))
 
 
 def _rate_limiter(settings: Settings) -> RateLimiter:
@@ -249,12 +290,12 @@ def _build_metrics(app: web.Application) -> None:
 def all_routes() -> list[Route]:
     """Every address there is, in the order in which the API reference shows them."""
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
     return [*routes, *REFERENCE_ROUTES]
 
 
 def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES] = {}
+    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = all_routes()
     app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
@@ -264,6 +305,7 @@ def _add_routes(app: web.Application) -> None:
 async def _state_lock(app: web.Application) -> AsyncIterator[None]:
     store = app[STORE]
     await store.open()
+    await wrap(settle)(app[SETTINGS].state_dir.resolve())
     app[HEALTH].checks["state"] = _state_check(app)
     yield
     await store.close()
@@ -276,6 +318,11 @@ async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].close()
 
 
+async def _local_data(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[LOCAL_DATA].close()
+
+
 async def _database(app: web.Application) -> AsyncIterator[None]:
     if not app[SETTINGS].catalogs:
         yield
@@ -283,6 +330,20 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        yield
+
+
+async def _http_client(app: web.Application) -> AsyncIterator[None]:
+    """One client for every outgoing call: connections are kept and shared."""
+    connector = TCPConnector(limit=32, limit_per_host=8, ttl_dns_cache=300, keepalive_timeout=30)
+    async with ClientSession(
+        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
+    ) as app[HTTP]:
+        yield
+
+
+async def _audit(app: web.Application) -> AsyncIterator[None]:
+    with audit_file(app[SETTINGS].audit_file):
         yield
 
 
@@ -296,8 +357,23 @@ async def _module_registry(app: web.Application) -> AsyncIterator[None]:
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     executor = app[RUNS].supervisor.executor
     await executor.open()
+    if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
+        _keep_warm(app[REGISTRY], executor)
     yield
     await executor.close()
+
+
+def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
+    """Import what is registered now, and whatever will be."""
+
+    def warm(module: Module) -> None:
+        if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
+            variables = tuple(sorted(module.environment_variables.items()))
+            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+
+    for module in registry.current():
+        warm(module)
+    registry.on_registered = warm
 
 
 async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
@@ -327,8 +403,8 @@ async def _publish(app: web.Application) -> AsyncIterator[None]:
 
 async def _watcher(app: web.Application) -> AsyncIterator[None]:
     """Last to start: what the directory holds is registered over what was stored."""
-    directory = app[SETTINGS].modules_dir
-    watcher = ModulesWatcher(app[REGISTRY], directory) if directory is not None else None
+    directory, state = app[SETTINGS].modules_dir, app[SETTINGS].state_dir
+    watcher = ModulesWatcher(app[REGISTRY], directory, ignored=state) if directory is not None else None
     app[WATCHER] = [watcher] if watcher is not None else []
     if watcher is not None:
         await watcher.start()
@@ -368,7 +444,8 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
 
 def _reachable(host: str) -> str:
     """The address under which this machine's own processes reach a server bound to `host`."""
-    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  compared, not bound
+    # Compared, not bound.
+    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  # nosec B104
         return "127.0.0.1"
     if host == "::":
         return "[::1]"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields
 
@@ -13,7 +13,12 @@ MAX_REPORTED = 20
 
 
 class StrictSchema(Schema):
-    """For the devkit's own bodies: an unknown field is an error, most often a typing mistake."""
+    """For the devkit's own bodies: an unknown field is an error, most often a typing mistake.
+
+    `old_names`: spellings that are taken for another field, see `deprecation.py`.
+    """
+
+    old_names: ClassVar[Mapping[str, str]] = {}
 
     class Meta:
         """Refuse what is not declared."""

@@ -40,7 +40,12 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
         loop.add_signal_handler(number, stop.set)
     app = create_app(settings)
     runner = Runner(
-        app, access_log=None, shutdown_timeout=settings.shutdown_grace, keepalive_timeout=75, handle_signals=False
+        app,
+        client_timeout=settings.client_timeout,
+        access_log=None,
+        shutdown_timeout=settings.shutdown_grace,
+        keepalive_timeout=75,
+        handle_signals=False,
     )
     with _listen(settings) as sock:
         _announce(app, settings, sock.getsockname()[1])

@@ -16,11 +16,14 @@ import attrs
 from devkit_api.settings_checks import (
     DataRoot,
     RateLimit,
+    account,
     boolean,
     choice,
     data_roots,
     host_name,
+    https_address,
     identifier,
+    networks,
     origins,
     positive_seconds,
     rate_limit,
@@ -144,6 +147,16 @@ class Settings:
     jwt_audience: str = _setting(
         "JWT_AUDIENCE", "hla-compass-devkit", text(200), "Audience of accepted JWTs.", example="hla-compass-devkit"
     )
+    jwt_jwks_url: str | None = _setting(
+        "JWT_JWKS_URL",
+        None,
+        https_address,
+        "Key set of a token issuer (RFC 7517): its RS256 and ES256 tokens are accepted besides our own.",
+        example="https://login.lab.example/.well-known/jwks.json",
+    )
+    jwt_jwks_file: Path | None = _setting(
+        "JWT_JWKS_FILE", None, _path, "The same from a file, without any network.", example="jwks.json"
+    )
     cors_origins: tuple[str, ...] = _setting(
         "CORS_ORIGINS",
         (),
@@ -171,6 +184,34 @@ class Settings:
         whole_number(1024, 5 * 1024**4),
         "Largest single file a run may save.",
         example="5368709120",
+    )
+    client_timeout: float = _setting(
+        "CLIENT_TIMEOUT",
+        20.0,
+        positive_seconds(600),
+        "Patience with a client: to send its first request, and to send less than 1 KiB/s of a body.",
+        example="20",
+    )
+    answer_timeout: float = _setting(
+        "ANSWER_TIMEOUT",
+        60.0,
+        positive_seconds(3600),
+        "Longest time until a request is answered; streams, transfers, SQL and interactive starts have their own.",
+        example="60",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        "TRUSTED_PROXIES",
+        (),
+        networks,
+        "Proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed; none by default.",
+        example="127.0.0.1,10.0.0.0/8",
+    )
+    audit_file: Path | None = _setting(
+        "AUDIT_FILE",
+        None,
+        _path,
+        "File of the audit stream, JSON lines, mode 600, ten of 10 MiB kept. Unset, it goes to the log.",
+        example=".devkit/audit.jsonl",
     )
     max_run_bytes: int = _setting(
         "MAX_RUN_BYTES",
@@ -235,7 +276,7 @@ class Settings:
     )
     db_port: int = _setting("DB_PORT", 5432, whole_number(1, 65535), "PostgreSQL port.", example="5432")
     db_name: str = _setting("DB_NAME", "hla_compass", identifier, "PostgreSQL database.", example="hla_compass")
-    db_user: str = _setting("DB_USER", "hla_compass", identifier, "PostgreSQL user.", example="hla_compass")
+    db_user: str = _setting("DB_USER", "hla_compass", account, "PostgreSQL user.", example="hla_compass")
     db_password: str | None = _setting(
         "DB_PASSWORD", None, secret, "PostgreSQL password.", example="$(openssl rand -hex 24)"
     )
@@ -243,7 +284,7 @@ class Settings:
         "S3_ENDPOINT", None, url, "S3 endpoint; unset keeps objects as files.", example="http://127.0.0.1:9000"
     )
     s3_access_key: str | None = _setting(
-        "S3_ACCESS_KEY", None, text(200), "S3 access key.", example="devkit-objects-user"
+        "S3_ACCESS_KEY", None, account, "S3 access key.", example="devkit-objects-user"
     )
     s3_secret_key: str | None = _setting(
         "S3_SECRET_KEY", None, secret, "S3 secret key.", example="$(openssl rand -hex 24)"
@@ -290,9 +331,30 @@ class Settings:
     isolation: str = _setting(
         "ISOLATION",
         "auto",
-        choice("auto", "process"),
-        "How far runs are kept apart: as far as this machine allows, or no further than processes.",
+        choice("auto", "namespaces", "process"),
+        "How runs are kept apart: as well as this machine can, in namespaces or not at all, or as processes only.",
         example="auto",
+    )
+    module_environments: bool = _setting(
+        "MODULE_ENVIRONMENTS",
+        True,
+        boolean,
+        "Install what backend/requirements.txt asks for and the devkit lacks, in an environment of the module's own.",
+        example="on",
+    )
+    environment_days: int = _setting(
+        "ENVIRONMENT_DAYS",
+        30,
+        whole_number(1, 3650),
+        "Environments of modules that no run has used for so long are removed when the devkit starts.",
+        example="30",
+    )
+    prewarm: bool = _setting(
+        "PREWARM",
+        False,
+        boolean,
+        "Import modules when they are registered, not when their first run comes.",
+        example="off",
     )
     queue_limit: int = _setting(
         "QUEUE_LIMIT",
@@ -420,6 +482,12 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{PREFIX}DB_HOST is set, and no password",
             f"export {PREFIX}DB_PASSWORD=…",
         )
+    if settings.jwt_jwks_url and settings.jwt_jwks_file:
+        both = f"{PREFIX}JWT_JWKS_FILE is set as well"
+        yield Problem(PREFIX + "JWT_JWKS_URL", both, f"unset {PREFIX}JWT_JWKS_URL")
+    if settings.jwt_jwks_file and not settings.jwt_jwks_file.is_file():
+        missing = f"{settings.jwt_jwks_file} is not a file"
+        yield Problem(PREFIX + "JWT_JWKS_FILE", missing, f"export {PREFIX}JWT_JWKS_FILE=jwks.json")
     for name in ("s3_access_key", "s3_secret_key"):
         if settings.s3_endpoint and not getattr(settings, name):
             variable = PREFIX + name.upper()

@@ -58,6 +58,18 @@ check_pages() {
   fi
 }
 
+# Known vulnerabilities of what is installed. Without the network nothing is known, and that is said.
+check_dependencies() {
+  local code=0
+  say 'pip-audit'
+  python scripts/audit_dependencies.py || code=$?
+  case $code in
+    0) ;;
+    3) skipped+=('pip-audit: the index of known vulnerabilities could not be reached, or knows none of the packages') ;;
+    *) fail 'pip-audit found a vulnerable package. Raise its version in setup.cfg.' ;;
+  esac
+}
+
 skipped=()
 shell_files=(.ci/run scripts/bench scripts/*.sh)
 
@@ -67,6 +79,10 @@ step 'mypy' 'The types say what the code means; correct whichever is wrong.' myp
 step 'shellcheck' 'Each finding has a page at its SC number in the shellcheck wiki.' \
   shellcheck --external-sources "${shell_files[@]}"
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
+step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \
+  bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium --recursive devkit_api scripts templates
+step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
+check_dependencies
 check_pages
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
 for manifest in templates/*/manifest.json; do

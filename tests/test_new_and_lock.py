@@ -29,7 +29,7 @@ def devkit_command(*arguments: str, cwd: Path, **environment: str) -> subprocess
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_", "UV_"))}
     return subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments], check=False, cwd=cwd, capture_output=True, text=True,
-        timeout=120, env={"PYTHONPATH": str(REPO), "COLUMNS": "200", **kept, **environment},
+        timeout=120, env={**kept, "PYTHONPATH": str(REPO), "COLUMNS": "200", **environment},
     )  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def test_a_new_module_is_valid_and_runs_where_a_devkit_watches(
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert not [path for path in files if TEMPLATES[template].encode() in path.read_bytes()]
         assert not [path for path in folder.rglob("*") if path.name in LEFT_BEHIND]
+        assert "__pycache__/" in (folder / ".gitignore").read_text().splitlines()
         assert not [line for line in (folder / "README.md").read_text().splitlines() if "templates/" in line]
         environment = devkit.sdk_environment()
         judged = subprocess.run(
@@ -71,6 +72,13 @@ def test_names_the_platform_would_refuse_are_refused(name: str, tmp_path: Path) 
     assert done.exit_code == 1
     assert "is not a module name" in done.output
     assert not (tmp_path / "into").exists()
+
+
+def test_a_place_that_cannot_be_is_told_in_words(tmp_path: Path) -> None:
+    done = devkit_command("new", "my-module", "--into", "x" * 300, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot be made: File name too long" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -105,6 +113,7 @@ def test_an_installed_package_brings_the_templates(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "my-module" / "frontend" / "package-lock.json").is_file()
     assert (tmp_path / "my-module" / "frontend" / ".npmrc").is_file()
+    assert (tmp_path / "my-module" / ".gitignore").is_file()
 
 
 def write_wheel(folder: Path, name: str, version: str, *needs: str) -> str:
@@ -207,6 +216,20 @@ def test_the_official_check_takes_the_lock(lab: Lab) -> None:
         env={**os.environ, "HLA_COMPASS_CONFIG_DIR": str(lab.root / "sdk"), "HLA_COMPASS_SKIP_VERSION_CHECK": "1"},
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout
+
+
+def test_a_link_planted_beside_the_lock_is_not_followed(lab: Lab) -> None:
+    write_wheel(lab.wheels, "alpha", "1.0")
+    lab.requirements.write_text("alpha==1.0\n")
+    precious = lab.root / "precious.txt"
+    precious.write_text("# years of it\n")
+    for name in (".requirements.lock.txt.tmp", "requirements.lock.txt"):
+        (lab.lock_file.parent / name).symlink_to(precious)
+    done = lab.lock()
+    assert done.returncode == 0, done.stderr
+    assert precious.read_text() == "# years of it\n"
+    assert not lab.lock_file.is_symlink()
+    assert "alpha==1.0" in lab.lock_file.read_text()
 
 
 def test_a_folder_that_is_no_module_is_refused(tmp_path: Path) -> None:

@@ -103,4 +103,4 @@ def test_every_walk_in_front_of_the_real_devkit(devkit: DevkitProcess, restarter
     assert done.returncode == 0, (done.stdout + done.stderr)[-12_000:]
     found = json.loads(report.read_text())
     assert found["numPendingTests"] == 0, "a walk was skipped"
-    assert found["numPassedTests"] == found["numTotalTests"] > 50
+    assert found["numPassedTests"] == found["numTotalTests"] > 20

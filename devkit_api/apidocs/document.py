@@ -59,6 +59,9 @@ _PLACES = {
     "upload_id": "upload-of-nobody",
     "publish_id": "publication-of-nobody",
     "deployment_id": "deployment-of-nobody",
+    "artifact_id": "artifact-of-nobody",
+    "report_id": "report-of-nobody",
+    "part": "payload",
     "view_id": "0b54c1f2-6e0a-4d55-9c1f-3a2b1c0d9e8f",
     "name": "results/table.csv",
 }

@@ -9,14 +9,15 @@ import click
 from devkit_api import __version__
 from devkit_api.cli.access import keys, users
 from devkit_api.cli.catalog import catalog
-from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed
+from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed, RunOutOfSight
 from devkit_api.cli.files import files
 from devkit_api.cli.health import health
 from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
-from devkit_api.cli.show import print_problems, print_refusal
+from devkit_api.cli.show import print_out_of_sight, print_problems, print_refusal
 from devkit_api.cli.templates import lock, new
+from devkit_api.cli.transfer import export_command, import_command
 from devkit_api.settings import SettingsError
 from devkit_api.state import StateError, StoreLocked
 
@@ -30,7 +31,11 @@ def cli(context: click.Context) -> None:
         context.invoke(serve)
 
 
-for command in (serve, env, token, doctor, health, keys, users, new, lock, register, run, files, catalog, reset):
+_COMMANDS = (
+    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, catalog, export_command, import_command,
+    reset,
+)  # fmt: skip
+for command in _COMMANDS:
     cli.add_command(command)
 
 
@@ -48,7 +53,10 @@ def main() -> None:
         click.echo(f"Error: the state directory cannot be used: {exc}.", err=True)
         sys.exit(1)
     except DevkitUnreachable as exc:
-        click.echo(f"Error: no devkit answers at {exc.endpoint}. Start one: python -m devkit_api", err=True)
+        click.echo(f"Error: no devkit answers at {exc.endpoint}. {_advice(exc)}", err=True)
+        sys.exit(1)
+    except RunOutOfSight as exc:
+        print_out_of_sight(exc)
         sys.exit(1)
     except NotADevkit as exc:
         click.echo(f"Error: what answers at {exc.endpoint} is not a devkit; nothing was sent to it.", err=True)
@@ -60,3 +68,12 @@ def main() -> None:
     except RequestFailed as exc:
         print_refusal(exc)
         sys.exit(1)
+
+
+def _advice(exc: DevkitUnreachable) -> str:
+    if not exc.is_from_variables:
+        return "Start one: python -m devkit_api"
+    return (
+        "HLA_API_ENDPOINT in this shell names it. Start it again, or leave it: unset HLA_API_ENDPOINT HLA_API_KEY, or\n"
+        'for the devkit of this directory: eval "$(python -m devkit_api env)"'
+    )

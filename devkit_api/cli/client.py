@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import attrs
 import requests
 
+from devkit_api.left_out import is_left_out
 from devkit_api.security.credentials import load_credentials
 from devkit_api.settings import Settings, load_settings
 
 _TIMEOUT = (5, 120)
-_RESUMES = 5
+# Seconds before each attempt to read a run's events.
+_RESUME_AFTER = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0)
 
 
 class DevkitUnreachable(Exception):
     """Nothing answers at the endpoint."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, *, is_from_variables: bool = False) -> None:
         self.endpoint = endpoint
+        self.is_from_variables = is_from_variables
         super().__init__(endpoint)
+
+
+class RunOutOfSight(Exception):
+    """The devkit stopped answering while a run was being followed."""
+
+    def __init__(self, endpoint: str, run_id: str) -> None:
+        self.endpoint = endpoint
+        self.run_id = run_id
+        super().__init__(run_id)
 
 
 class NoCredentials(Exception):
@@ -62,6 +75,7 @@ class Connection:
 
     endpoint: str
     api_key: str = attrs.field(repr=False)
+    is_from_variables: bool = False
 
     @classmethod
     def find(cls) -> Connection:
@@ -72,7 +86,7 @@ class Connection:
         """
         endpoint, key = os.environ.get("HLA_API_ENDPOINT"), os.environ.get("HLA_API_KEY")
         if endpoint and key:
-            found = cls(endpoint.rstrip("/"), key)
+            found = cls(endpoint.rstrip("/"), key, is_from_variables=True)
         else:
             settings = load_settings(os.environ)
             credentials = load_credentials(settings, create=False)
@@ -86,10 +100,16 @@ class Connection:
         try:
             index = requests.get(self.endpoint + "/", timeout=_TIMEOUT, allow_redirects=False)
         except requests.RequestException:
-            raise DevkitUnreachable(self.endpoint) from None
-        body = _json_or_none(index)
-        if not isinstance(body, dict) or body.get("service") != "hla-compass-devkit":
+            raise DevkitUnreachable(self.endpoint, is_from_variables=self.is_from_variables) from None
+        if not _is_devkit(index):
             raise NotADevkit(self.endpoint)
+
+    def bypassed(self) -> str | None:
+        """Where this directory's own devkit runs, when the SDK's variables name another one."""
+        if not self.is_from_variables:
+            return None
+        noted = noted_endpoint(load_settings(os.environ))
+        return noted if noted and noted != self.endpoint and is_answering(noted) else None
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """A parsed JSON answer. Raises `DevkitUnreachable` or `RequestFailed`."""
@@ -101,22 +121,27 @@ class Connection:
 
     def events(self, run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """A run's events as they happen, up to `end`. A broken stream is resumed where it broke off."""
-        last, broken = "0", 0
-        while broken < _RESUMES:
-            with self._send(
-                "GET", f"/v1/api/module-runs/{run_id}/events", headers={"Last-Event-ID": last}, stream=True
-            ) as answer:
-                if answer.status_code != 200:
-                    raise RequestFailed(answer.status_code, _json_or_none(answer))
-                try:
+        last = "0"
+        for pause in _RESUME_AFTER:
+            time.sleep(pause)  # a devkit that restarts needs a moment
+            try:
+                with self._open_events(run_id, last) as answer:
                     for kind, last, data in _parse_events(answer):  # noqa: B007  the last id seen is where to resume
                         yield kind, data
                         if kind == "end":
                             return
-                except requests.RequestException:
-                    pass
-            broken += 1
+            except (requests.RequestException, DevkitUnreachable):
+                continue
         raise DevkitUnreachable(self.endpoint)
+
+    def _open_events(self, run_id: str, last: str) -> requests.Response:
+        path = f"/v1/api/module-runs/{run_id}/events"
+        answer = self._send("GET", path, headers={"Last-Event-ID": last}, stream=True)
+        if answer.status_code != 200:
+            with answer:
+                raise RequestFailed(answer.status_code, _json_or_none(answer))
+        answer.encoding = "utf-8"  # event streams are; without a charset requests would guess
+        return answer
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
         headers = {"X-API-Key": self.api_key, **options.pop("headers", {})}
@@ -149,16 +174,30 @@ def _parse_events(response: requests.Response) -> Iterator[tuple[str, str, dict[
 
 def local_endpoint(settings: Settings) -> str:
     """Where the devkit with these settings listens: what it noted when it started, else what the settings say."""
+    return noted_endpoint(settings) or settings.public_url or f"http://{settings.host}:{settings.port}"
+
+
+def noted_endpoint(settings: Settings) -> str | None:
+    """The address the devkit of this state directory noted at its last start; it may have stopped since."""
     noted = settings.state_dir / "endpoint"
-    if noted.is_file():
-        return noted.read_text(encoding="utf-8").strip()
-    return settings.public_url or f"http://{settings.host}:{settings.port}"
+    return noted.read_text(encoding="utf-8").strip() if noted.is_file() else None
+
+
+def is_answering(endpoint: str) -> bool:
+    """Whether a devkit answers there."""
+    try:
+        return _is_devkit(requests.get(endpoint + "/", timeout=2, allow_redirects=False))
+    except requests.RequestException:
+        return False
+
+
+def _is_devkit(index: requests.Response) -> bool:
+    body = _json_or_none(index)
+    return isinstance(body, dict) and body.get("service") == "hla-compass-devkit"
 
 
 def module_files(folder: Path) -> Iterator[Path]:
     """Files of a module's folder worth sending; the server leaves out the same ones again."""
-    skipped = {"node_modules", ".git", ".venv", "venv", "__pycache__", ".devkit", "dist"}
     for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and not path.is_symlink() and not skipped.intersection(relative.parts):
+        if path.is_file() and not path.is_symlink() and not is_left_out(PurePosixPath(path.relative_to(folder))):
             yield path

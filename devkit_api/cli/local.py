@@ -15,9 +15,9 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from devkit_api.cli.client import local_endpoint
+from devkit_api.cli.client import is_answering, local_endpoint
 from devkit_api.cli.serve import export_lines
-from devkit_api.cli.show import out, print_json, print_problems
+from devkit_api.cli.show import err, out, print_json, print_problems
 from devkit_api.execution.isolation import EXPLAINED, Level, probe_level, unreachable
 from devkit_api.security.credentials import load_credentials
 from devkit_api.security.principals import Role
@@ -31,10 +31,20 @@ _MIN_FREE = 512 * 1024 * 1024
 def env() -> None:
     """Print the two export lines for the SDK, for `eval "$(…)"`."""
     settings = load_settings(os.environ)
+    endpoint = local_endpoint(settings)
     try:
-        lines = export_lines(settings, local_endpoint(settings))
+        lines = export_lines(settings, endpoint)
     except FileNotFoundError:
         raise click.ClickException(f"no credentials in {settings.state_dir}; start the devkit there first") from None
+    # On stderr, where it is read while `eval` takes the rest.
+    place = f"{endpoint} (state in {settings.state_dir.absolute()})"
+    if is_answering(endpoint):
+        err.print(f"[dim]Devkit at {escape(place)}[/dim]", soft_wrap=True)
+    else:
+        err.print(
+            f"[yellow]Warning[/yellow] no devkit answers at {escape(place)}; start it: python -m devkit_api",
+            soft_wrap=True,
+        )
     click.echo("\n".join(lines))
 
 
@@ -156,6 +166,18 @@ def _print_report(settings: Settings, findings: list[Finding]) -> None:
         table.add_row(row["variable"], escape(row["value"]), row["source"], escape(row["help"]))
     out.print(table)
     colours = {"ok": "green", "warn": "yellow", "missing": "red"}
-    for finding in findings:
+    order = list(colours)
+    for finding in sorted(findings, key=lambda finding: order.index(finding.state)):
         state = f"[{colours[finding.state]}]{finding.state:>7}[/{colours[finding.state]}]"
         out.print(f"{state}  {escape(finding.name)}: {escape(finding.text)}", soft_wrap=True)
+    out.print(_verdict(findings), soft_wrap=True)
+
+
+def _verdict(findings: list[Finding]) -> str:
+    missing = sum(finding.state == "missing" for finding in findings)
+    warnings = sum(finding.state == "warn" for finding in findings)
+    if missing:
+        return f"[red]The devkit cannot start: {missing} missing[/red] (the last lines above)."
+    if warnings:
+        return f"[yellow]The devkit can start; look at {warnings} warning{'s' * (warnings > 1)} above.[/yellow]"
+    return "[green]The devkit can start.[/green]"

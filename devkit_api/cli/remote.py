@@ -15,8 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from devkit_api.cli.client import Connection, module_files
-from devkit_api.cli.show import err, out, print_json
+from devkit_api.cli.client import Connection, DevkitUnreachable, RunOutOfSight, module_files
+from devkit_api.cli.show import err, out, print_devkit, print_json
 
 # Exit codes of `run`, by how the run ended.
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 3, "timed_out": 4}
@@ -30,7 +30,7 @@ def register(path: Path, as_json: bool) -> None:
     if not (path / "manifest.json").is_file():
         raise click.ClickException(f"{path} has no manifest.json; name the folder of a module")
     files = {"source": ("source.zip", _zip(path), "application/zip")}
-    answer = Connection.find().request("POST", "/v1/devkit/modules", files=files)
+    answer = _find_devkit(quiet=as_json).request("POST", "/v1/devkit/modules", files=files)
     if as_json:
         print_json(answer)
         return
@@ -54,17 +54,16 @@ def run(module: str, input_file: Any, version: str | None, follow: bool, as_json
         parameters = json.load(input_file) if input_file else {}
     except ValueError as exc:
         raise click.ClickException(f"the input is not JSON: {exc}") from None
-    devkit = Connection.find()
+    devkit = _find_devkit(quiet=as_json)
     request = {"moduleId": module, "parameters": parameters, "mode": _mode(devkit, module, version)}
     if version:
         request["version"] = version
     run_id = devkit.request("POST", "/v1/api/module-runs", json=request)["runId"]
     try:
-        final = _watch(devkit, run_id, show_progress=not as_json, show_logs=follow and not as_json)
-    except KeyboardInterrupt:
-        devkit.request("POST", f"/v1/api/module-runs/{run_id}/cancel")
-        final = _watch(devkit, run_id, show_progress=False, show_logs=False)
-    result = devkit.request("GET", f"/v1/api/module-runs/{run_id}/result")
+        final = _until_end(devkit, run_id, show_progress=not as_json, show_logs=follow and not as_json)
+        result = devkit.request("GET", f"/v1/api/module-runs/{run_id}/result")
+    except DevkitUnreachable:
+        raise RunOutOfSight(devkit.endpoint, run_id) from None
     if as_json:
         print_json(result)
     else:
@@ -81,6 +80,22 @@ def reset(yes: bool) -> None:
         click.confirm(f"Delete every module, run and file of the devkit at {devkit.endpoint}?", abort=True)
     devkit.request("POST", "/v1/devkit/reset")
     out.print("[green]The devkit is empty.[/green]")
+
+
+def _find_devkit(*, quiet: bool) -> Connection:
+    devkit = Connection.find()
+    if not quiet:
+        print_devkit(devkit)
+    return devkit
+
+
+def _until_end(devkit: Connection, run_id: str, *, show_progress: bool, show_logs: bool) -> dict[str, Any]:
+    """The run when it has ended; Ctrl-C cancels it."""
+    try:
+        return _watch(devkit, run_id, show_progress=show_progress, show_logs=show_logs)
+    except KeyboardInterrupt:
+        devkit.request("POST", f"/v1/api/module-runs/{run_id}/cancel")
+        return _watch(devkit, run_id, show_progress=False, show_logs=False)
 
 
 def _mode(devkit: Connection, module: str, version: str | None) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from pathlib import Path
 
 import click
 from rich.markup import escape
+from watchfiles import PythonFilter, run_process
 
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
@@ -23,36 +25,88 @@ from devkit_api.settings import Settings, load_settings, unknown_variables
     "--modules", "modules_dir", type=click.Path(path_type=Path), help="Directory to watch; each subfolder is a module."
 )
 @click.option("--state", "state_dir", type=click.Path(path_type=Path), help="Directory the devkit keeps its state in.")
+@click.option(
+    "--on-exit-export",
+    "export_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="When the devkit stops, export it to this file, replacing it.",
+)
+@click.option("--prewarm", is_flag=True, help="Import modules when they are registered, ahead of their first run.")
+@click.option(
+    "--reload", is_flag=True, help="Restart the server whenever its own code changes. For work on the devkit."
+)
 @click.option("--log-format", type=click.Choice(["console", "json"]), help="Log lines for people or machines.")
 def serve(
+    *,
     host: str | None = None,
     port: int | None = None,
     modules_dir: Path | None = None,
     state_dir: Path | None = None,
+    export_file: Path | None = None,
     log_format: str | None = None,
+    prewarm: bool = False,
+    reload: bool = False,
 ) -> None:
     """Start the devkit and serve until Ctrl-C."""
+    if reload:
+        serve_again_and_again()
+        return
     overrides = {
         "host": host,
         "port": port,
         "modules_dir": modules_dir,
         "state_dir": state_dir,
         "log_format": log_format,
+        "prewarm": True if prewarm else None,
     }
     settings = load_settings(os.environ, overrides)
     configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
-        err.print(f"[yellow]Warning[/yellow] {name} is not a setting of the devkit; is it misspelt?")
+        err.print(f"[yellow]Warning[/yellow] {escape(name)} is not a setting of the devkit; is it misspelt?")
     from devkit_api.server import serve as run_server
 
+    if export_file is not None:
+        _check_export(settings, export_file)
     run_server(settings, lambda address: _say_ready(settings, address))
+    if export_file is not None:
+        from devkit_api.cli.transfer import export_at_exit
+
+        export_at_exit(settings, export_file)
+
+
+def _check_export(settings: Settings, file: Path) -> None:
+    """Better to hear now that it cannot be written than when there is work to lose."""
+    from devkit_api.transfer import TransferRefused
+    from devkit_api.transfer.dump import refuse_elsewhere
+
+    folder = file.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise click.ClickException(f"{folder} is not a folder that can be written to; the export would be lost")
+    try:
+        refuse_elsewhere(settings)
+    except TransferRefused as exc:
+        raise click.ClickException(str(exc)) from None
+
+
+def serve_again_and_again() -> None:
+    """The same command without `--reload` as a process of its own, started anew when a file of the devkit changes."""
+    import devkit_api
+
+    own = Path(devkit_api.__file__).parent
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    command = shlex.join([sys.executable, "-m", "devkit_api", *arguments])
+    err.print(f"[dim]Watching {escape(str(own))} for changes.[/dim]")
+    run_process(
+        own, target=command, target_type="command", watch_filter=PythonFilter(), sigint_timeout=15,
+        callback=lambda changes: err.print(f"[dim]{len(changes)} changed; starting again.[/dim]"),
+    )  # fmt: skip
 
 
 def _say_ready(settings: Settings, address: str) -> None:
     write_atomic(settings.state_dir / "endpoint", address.encode())
     out.print(f"HLA-Compass devkit is ready at [bold]{address}[/bold]")
     if settings.modules_dir is not None:
-        out.print(f"Watching {settings.modules_dir} for modules.")
+        out.print(f"Watching {escape(str(settings.modules_dir))} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")
     for line in export_lines(settings, address):
         out.print(f"  {escape(line)}", soft_wrap=True)

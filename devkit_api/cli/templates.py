@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,13 +13,11 @@ import click
 from rich.markup import escape
 
 from devkit_api.cli.show import out
+from devkit_api.left_out import not_of_a_template
 
 # In a checkout beside the package, in an installed package inside it.
 _PLACES = (Path(__file__).parents[2] / "templates", Path(__file__).parents[1] / "templates")
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,48}[a-z0-9]")
-_NOT_COPIED = shutil.ignore_patterns(
-    "node_modules", "dist", "__pycache__", ".*_cache", ".venv", ".devkit", "*.pyc", "*.tsbuildinfo", ".DS_Store"
-)
 _REQUIREMENTS, _LOCK = "requirements.txt", "requirements.lock.txt"
 # One lock for every platform, from the oldest Python the SDK takes; nothing in it tells where it was made.
 _COMPILE = (
@@ -44,14 +43,14 @@ def new(name: str, template: str, parent: Path) -> None:
             f"{name!r} is not a module name: 3 to 50 lower-case letters, digits and single hyphens, a letter first"
         )
     source, target = _template(template), parent / name
-    if target.exists() or target.is_symlink():
-        raise click.ClickException(f"{target} exists already; choose another name or --into another folder")
     try:
+        if os.path.lexists(target):
+            raise click.ClickException(f"{target} exists already; choose another name or --into another folder")
         parent.mkdir(parents=True, exist_ok=True)
         # Complete before it appears under its name: a devkit may be watching.
         with tempfile.TemporaryDirectory(dir=parent, prefix=".new-") as folder:
             made = Path(folder) / name
-            shutil.copytree(source, made, ignore=_NOT_COPIED)
+            shutil.copytree(source, made, ignore=not_of_a_template)
             _rename(made, name, source.name)
             made.rename(target)
     except OSError as exc:
@@ -129,12 +128,17 @@ def _uv() -> str:
 
 
 def _replace(target: Path, fresh: Path) -> None:
-    beside = target.with_name(f".{target.name}.tmp")
+    name = None
     try:
-        shutil.copyfile(fresh, beside)
-        beside.replace(target)
+        # A name nobody can have put a link under, so that nothing outside the module is ever written.
+        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        with os.fdopen(fd, "wb") as file:
+            file.write(fresh.read_bytes())
+            os.fchmod(fd, 0o644)
+        Path(name).replace(target)
     except OSError as exc:
-        beside.unlink(missing_ok=True)
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
         raise click.ClickException(f"{target} cannot be written: {exc.strerror}") from None
 
 

@@ -27,6 +27,7 @@ from devkit_api.errors.modules import (
 from devkit_api.errors.objects import (
     ArtifactNotFound,
     ChecksumMismatch,
+    DataBusy,
     DataContextInvalid,
     DataFolderTooLarge,
     DataNotFound,
@@ -35,6 +36,8 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    ReportConflict,
+    ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
 )
@@ -59,6 +62,7 @@ from devkit_api.errors.requests import (
     MethodNotAllowed,
     ParameterInvalid,
     RequestInvalid,
+    RequestTooSlow,
     RouteNotFound,
 )
 from devkit_api.errors.runs import (
@@ -70,7 +74,7 @@ from devkit_api.errors.runs import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailable
+from devkit_api.errors.server import DeadlineExceeded, InternalError, StateWriteFailed, Unavailable
 
 __all__ = [
     "CATALOGUE",
@@ -82,11 +86,13 @@ __all__ = [
     "CatalogNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
+    "DataBusy",
     "DataContextInvalid",
     "DataFolderTooLarge",
     "DataNotFound",
     "DataUnreadable",
     "DataViewNotFound",
+    "DeadlineExceeded",
     "DependencyLockInvalid",
     "DeploymentNotFound",
     "DevkitError",
@@ -118,8 +124,11 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportConflict",
+    "ReportInvalid",
     "ReportNotFound",
     "RequestInvalid",
+    "RequestTooSlow",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",

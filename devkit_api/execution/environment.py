@@ -9,6 +9,9 @@ from pathlib import Path
 from devkit_api.execution.protocol import RunSpec
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ")
+# Where packages come from, and the way there, is the machine's affair: the installer sees it, modules do not.
+_INSTALLER = ("HOME", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_INSTALLER_PREFIXES = ("UV_", "PIP_", "XDG_")
 
 # The same for nursery, zygote and run; a manifest cannot change them.
 _COMMON = {
@@ -24,6 +27,16 @@ _COMMON = {
 
 def _inherited() -> dict[str, str]:
     return {name: os.environ[name] for name in _INHERITED if name in os.environ}
+
+
+def build_environment() -> dict[str, str]:
+    """For uv or pip while they build a module's environment."""
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in _INSTALLER or name.startswith(_INSTALLER_PREFIXES)
+    }
+    return {**_inherited(), **own}
 
 
 def nursery_environment() -> dict[str, str]:

@@ -6,24 +6,25 @@ import asyncio
 import logging
 import os
 import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from devkit_api.execution import child, orphans
-from devkit_api.execution.environment import needs_fresh_interpreter, run_environment
-from devkit_api.execution.isolation import Level
+from devkit_api.execution.environment import run_environment
+from devkit_api.execution.environments.store import EnvironmentFailed, Environments
+from devkit_api.execution.isolation import IsolationMissing
 from devkit_api.execution.output import OutputPipe
 from devkit_api.execution.protocol import Metrics, Observer, Outcome, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
 from devkit_api.execution.zygote.handle import Exit, Lost, Zygote
-from devkit_api.execution.zygote.pool import Lane, ZygotePool
+from devkit_api.execution.zygote.pool import OWN_PYTHON, Kind, Lane, ZygotePool
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # The SDK's own timeout knows more (it names the step), so it gets the first word.
 _TIMEOUT_HEAD_START = 5.0
@@ -44,6 +45,7 @@ class LocalExecution:
         spec: RunSpec,
         observer: Observer,
         pool: ZygotePool,
+        environments: Environments,
         *,
         kill_grace: float,
         keep_as: Path | None,
@@ -51,6 +53,8 @@ class LocalExecution:
         self._spec = spec
         self._observer = observer
         self._pool = pool
+        self._environments = environments
+        self._kind = Kind.of(spec)
         self._kill_grace = kill_grace
         self._keep_as = keep_as
         self._stopped: StopReason | None = None
@@ -76,8 +80,14 @@ class LocalExecution:
 
     async def _execute(self) -> Outcome:
         outcome = Outcome()
+        spent: float | None = None
         try:
+            spent = await self._choose_python()
             outcome = await self._begin_somewhere()
+        except EnvironmentFailed as exc:
+            outcome = Outcome(problem=str(exc), no_environment=True)
+        except IsolationMissing as exc:
+            outcome = Outcome(problem=str(exc))
         except Lost:
             log.error("run could not be executed: no process for it", extra={"run": self._spec.run_id})
             outcome = Outcome(problem="its process could not be started")
@@ -87,7 +97,34 @@ class LocalExecution:
         except OSError as exc:
             log.exception("run could not be executed", extra={"run": self._spec.run_id})
             outcome = Outcome(problem=f"its process could not be started ({os.strerror(exc.errno or 0)})")
-        return attrs.evolve(outcome, stopped=self._stopped)
+        metrics = attrs.evolve(outcome.metrics, environment_seconds=spent)
+        return attrs.evolve(outcome, stopped=self._stopped, metrics=metrics)
+
+    async def _choose_python(self) -> float | None:
+        """Seconds it took to have the module's environment built; None when there was nothing to do."""
+        if self._environments.has_own_python(self._spec.source_digest):
+            return None
+        building = self._environments.python(
+            self._spec.source_digest, self._pool.bundle(self._spec.source_digest), self._observer.on_output
+        )
+        python = await self._unless_stopped(building)
+        if python is None or python == OWN_PYTHON:
+            return None
+        self._kind = Kind.of(self._spec, python)
+        spent, self._begun = perf_counter() - self._begun, perf_counter()
+        return spent
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` gives, or None when the run is stopped first; then the work is given up."""
+        working = asyncio.create_task(work)
+        stop = asyncio.create_task(self._stop_event.wait())
+        await asyncio.wait({working, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if working.done():
+            return working.result()
+        working.cancel()
+        await asyncio.wait({working})
+        return None
 
     async def _begin_somewhere(self) -> Outcome:
         """A zygote that waits may be gone when its order comes; the run, which it did not begin, gets another one."""
@@ -116,18 +153,10 @@ class LocalExecution:
 
     async def _acquire(self) -> Lane | None:
         """A zygote, or None when the run is stopped before there is one."""
-        lane = None if self._stopped else self._pool.take(self._spec)
+        lane = None if self._stopped else self._pool.take(self._kind)
         if lane is not None or self._stopped:
             return lane
-        hatching = asyncio.create_task(self._pool.hatch(self._spec))
-        stop = asyncio.create_task(self._stop_event.wait())
-        await asyncio.wait({hatching, stop}, return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if hatching.done():
-            return hatching.result()
-        hatching.cancel()
-        await asyncio.wait({hatching})
-        return None
+        return await self._unless_stopped(self._pool.hatch(self._kind))
 
     async def _supervise(self, lane: Lane) -> Outcome:
         zygote = lane.zygote
@@ -136,7 +165,7 @@ class LocalExecution:
             started = await zygote.run(self._order(lane.workdir.root), pipe.write_end)
             pipe.close_write_end()
             launched = perf_counter()
-            if self._pool.isolation.level is not Level.NAMESPACES:
+            if not self._pool.isolation.has_namespaces:
                 orphans.record(lane.folder, started.pid, started.start_time)
             log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
             ended = await self._until_exit(zygote)
@@ -165,8 +194,8 @@ class LocalExecution:
             "environment": run_environment(root, self._spec),
             "limits": self._pool.isolation.limits(self._spec.limits),
         }
-        if needs_fresh_interpreter(self._spec.environment):
-            order["exec"] = [sys.executable, "-c", _CHILD]
+        if self._kind.needs_fresh_interpreter:
+            order["exec"] = [str(self._kind.python), "-c", _CHILD]
         return order
 
     async def _until_exit(self, zygote: Zygote) -> Exit:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import enum
 import os
+import pwd
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,15 +35,21 @@ class Level(enum.StrEnum):
     """From strong to weak."""
 
     NAMESPACES = "namespaces"
+    CONTAINED = "contained"
     USER = "user"
     PROCESS = "process"
 
 
 EXPLAINED = {
     Level.NAMESPACES: "each module has its own user and processes, and sees nothing of the state directory",
+    Level.CONTAINED: "each module sees its own processes alone, and nothing of the state directory or of your home",
     Level.USER: "each module has its own user; processes and files of the machine are visible",
-    Level.PROCESS: "modules run as the devkit's own user, and can read what it can; start as root for more",
+    Level.PROCESS: "modules run as the devkit's own user, and can read what it can",
 }
+
+
+class IsolationMissing(Exception):
+    """The isolation that was asked for is not to be had; the text says so."""
 
 
 @attrs.frozen
@@ -50,15 +59,34 @@ class Isolation:
     level: Level
     state_dir: Path
 
-    def order(self, user: int | None, source: Path, folder: Path) -> dict[str, Any]:
+    def order(self, user: int | None, readable: list[Path], folder: Path) -> dict[str, Any]:
         """The part of a zygote's order that confines it."""
         return {
             "user": user,
-            "namespaces": self.level is Level.NAMESPACES,
-            "hidden": [str(self.state_dir)],
-            "readable": [str(source)],
+            "namespaces": self.has_namespaces,
+            "hidden": self._hidden(),
+            "readable": [str(path) for path in readable],
             "writable": [str(folder)],
         }
+
+    @property
+    def has_namespaces(self) -> bool:
+        """Whether the kernel ends all a run has started, and hides the rest of the machine's processes."""
+        return self.level in (Level.NAMESPACES, Level.CONTAINED)
+
+    @property
+    def has_users(self) -> bool:
+        """Whether runs have users of their own."""
+        return self.level in (Level.NAMESPACES, Level.USER)
+
+    def _hidden(self) -> list[str]:
+        hidden = [str(self.state_dir)]
+        if self.level is Level.CONTAINED:
+            # The same user outside may enter all of this.
+            hidden += [str(path) for path in Path(tempfile.gettempdir()).glob("hla-devkit-*")]
+            home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+            hidden += [str(home)] if len(home.parts) > 1 and home.is_dir() else []
+        return hidden
 
     def limits(self, limits: Limits) -> dict[str, int]:
         """The kernel's limits for a run."""
@@ -67,7 +95,7 @@ class Isolation:
         if limits.memory_mb is not None:
             found["data"] = limits.memory_mb * _MIB
             found["address_space"] = limits.memory_mb * _MIB + _ADDRESS_SLACK
-        if self.level is not Level.PROCESS:
+        if self.has_users or (self.has_namespaces and _counts_processes_per_namespace()):
             # Counted per user: it would hit the devkit's own user at once.
             found["processes"] = limits.processes
         return found
@@ -75,40 +103,44 @@ class Isolation:
     def close_state(self) -> None:
         """Without namespaces, modes keep the state directory to ourselves; bundles and lanes stay reachable."""
         if self.level is Level.USER:
-            for name in (
-                "runs",
-                "modules",
-                "plans",
-                "health",
-                "objects",
-                "run-files",
-                "incoming",
-                "quarantine",
-                "work",
-            ):
+            for name in _PRIVATE:
                 (self.state_dir / name).mkdir(exist_ok=True)
                 (self.state_dir / name).chmod(0o700)
 
 
 def choose_level(*, wanted: str, namespaces: bool, state_dir: Path) -> Level:
     """The strongest level there is, when it is wanted."""
-    if wanted == "process" or os.geteuid() != 0:
+    if wanted == "process":
         return Level.PROCESS
     if namespaces:
-        return Level.NAMESPACES
+        return Level.NAMESPACES if os.geteuid() == 0 else Level.CONTAINED
+    if os.geteuid() != 0:
+        return Level.PROCESS
     return Level.PROCESS if unreachable([sys.prefix, sys.base_prefix, str(state_dir)]) else Level.USER
+
+
+def check_wanted(wanted: str, level: Level) -> None:
+    """Raises `IsolationMissing` when namespaces are wanted and not there."""
+    if wanted == "namespaces" and level not in (Level.NAMESPACES, Level.CONTAINED):
+        raise IsolationMissing("DEVKIT_ISOLATION asks for namespaces, and this machine gives this user none")
 
 
 def probe_level(*, wanted: str, state_dir: Path) -> Level:
     """`choose_level`, found out in a process of its own, because trying changes the one that tries."""
-    probe = [sys.executable, "-I", sandbox.__file__]
-    namespaces = os.geteuid() == 0 and subprocess.run(probe, check=False).returncode == 0  # noqa: S603  our own text
+    probe = [sys.executable, "-I", str(Path(sandbox.__file__).with_name("probe.py"))]
+    namespaces = wanted != "process" and subprocess.run(probe, check=False).returncode == 0  # noqa: S603  our own text
     return choose_level(wanted=wanted, namespaces=namespaces, state_dir=state_dir)
 
 
 def unreachable(paths: Iterable[str]) -> str | None:
     """A folder that keeps other users from one of the paths, or None."""
     return next((closed for path in paths if (closed := sandbox.closed_to_others(path))), None)
+
+
+def _counts_processes_per_namespace() -> bool:
+    """Since Linux 5.14 a user's processes are counted in each user namespace anew."""
+    major, minor = (int(part) for part in re.findall(r"\d+", os.uname().release)[:2])
+    return (major, minor) >= (5, 14)
 
 
 def close_own_process() -> None:

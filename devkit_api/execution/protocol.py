@@ -75,6 +75,7 @@ class Outcome:
 
     `killed_for_memory`: it was killed without being told, and had used about what it may.
     `problem` is set when the platform failed before or around the module; it is text for the module's author.
+    `no_environment`: the problem is what the module asks for, and the text is the resolver's.
     """
 
     exit_code: int | None = None
@@ -83,6 +84,7 @@ class Outcome:
     output_too_large: bool = False
     stopped: StopReason | None = None
     problem: str | None = None
+    no_environment: bool = False
     metrics: Metrics = Metrics()
     killed_for_memory: bool = False
 

@@ -102,5 +102,5 @@ def _root(request: web.Request) -> str:
 ROUTES = [
     Route("GET", "/dev/data/roots", list_roots, "local-data:read"),
     Route("GET", "/dev/data/list", list_folder, "local-data:read"),
-    Route("GET", "/dev/data/file", get_file, "local-data:read"),
+    Route("GET", "/dev/data/file", get_file, "local-data:read", stream=True),
 ]

@@ -10,6 +10,9 @@ The rules, which every address shares:
 
 Whatever is opened is walked to part by part from the root's own descriptor, following no link on the way, so that a
 folder exchanged for a link in the meantime is not followed either. Absent and forbidden look the same from outside.
+
+The disk is asked in threads of our own, and only so many at a time read a folder: many large listings, or a disk that
+hangs, must not hold up the rest of the server.
 """
 
 from __future__ import annotations
@@ -20,25 +23,35 @@ import binascii
 import heapq
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import attrs
 
-from devkit_api.errors import DataFolderTooLarge, DataNotFound, DataUnreadable, ParameterInvalid
+from devkit_api.errors import DataBusy, DataFolderTooLarge, DataNotFound, DataUnreadable, ParameterInvalid
 from devkit_api.settings_checks import DataRoot
 
 MAX_PATH = 4096
 MAX_NAMES = 100_000
+# Listings that read their folder at the same time, and those that may wait for it.
+LISTINGS = 2
+WAITING = 64
+_THREADS = LISTINGS + 4
+# Names after which a listing lets other threads go first.
+_STRETCH = 500
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Non-blocking: opening a pipe must not wait for its writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 # Folders before files, then by name: (0 or 1, name).
 _Key = tuple[int, str]
+_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -49,29 +62,49 @@ class Page:
     next_token: str | None
 
 
-@attrs.frozen
+@attrs.define
 class LocalData:
     """Reads under the roots. Every method that touches the disk does so in a thread."""
 
     roots: tuple[DataRoot, ...]
     excluded: tuple[Path, ...] = ()
     max_names: int = MAX_NAMES
+    _threads: ThreadPoolExecutor = attrs.field(init=False, factory=lambda: ThreadPoolExecutor(_THREADS, "local-data"))
+    _turn: asyncio.Semaphore = attrs.field(init=False, factory=lambda: asyncio.Semaphore(LISTINGS))
+    _listings: int = attrs.field(init=False, default=0)
 
     def describe(self) -> list[dict[str, str]]:
         """The roots as a page may know them: not where they are."""
         return [{"id": root.id, "label": root.label} for root in self.roots]
 
     async def browse(self, root_id: str, path: str, *, limit: int, token: str | None) -> Page:
-        """One page of a folder. What is added or removed meanwhile repeats and hides nothing else."""
+        """One page of a folder. What is added or removed meanwhile repeats and hides nothing else.
+
+        Raises `DataBusy` when too many listings wait already.
+        """
         root, parts, after = self._root(root_id), split(path), _read_token(token)
-        return await asyncio.to_thread(self._list, root, parts, limit, after)
+        if self._listings >= LISTINGS + WAITING:
+            raise DataBusy(headers={"Retry-After": "1"})
+        self._listings += 1
+        try:
+            async with self._turn:
+                return await self._in_thread(lambda: self._list(root, parts, limit, after))
+        finally:
+            self._listings -= 1
 
     async def open(self, root_id: str, path: str) -> BinaryIO:
         """A regular file, open for reading; the caller closes it."""
         root, parts = self._root(root_id), split(path)
         if not parts:
             raise DataNotFound(path=path)
-        return await asyncio.to_thread(self._open_file, root, parts)
+        return await self._in_thread(lambda: self._open_file(root, parts))
+
+    def close(self) -> None:
+        """Take no more work; what is being read is left to its thread."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _root(self, root_id: str) -> DataRoot:
         for root in self.roots:
@@ -84,8 +117,9 @@ class LocalData:
         with self._located(base, parts) as (real, shown):
             folder = _open(base, real, _FOLDER, shown)
             try:
-                keys = self._keys(base, real, folder, shown)
-                found = heapq.nsmallest(limit + 1, (key for key in keys if after is None or key > after))
+                keys, links = self._names(real, folder, shown, after)
+                seen = (key for key in _in_order(keys) if key[1] not in links or self._leads_inside(base, real, key))
+                found = list(islice(seen, limit + 1))
                 page = found[:limit]
                 entries = [_entry(folder, parts, key) for key in page]
             finally:
@@ -93,16 +127,31 @@ class LocalData:
         more = len(found) > limit
         return Page([entry for entry in entries if entry is not None], _make_token(page[-1]) if more else None)
 
-    def _keys(self, base: Path, real: Path, folder: int, shown: str) -> Iterator[_Key]:
+    def _names(self, real: Path, folder: int, shown: str, after: _Key | None) -> tuple[list[_Key], set[str]]:
+        """What comes after `after`, and which of it are links: where those lead is asked only of what is shown."""
+        hidden = {path.name for path in self.excluded if path.parent == real}
+        keys, links = [], set()
         with os.scandir(folder) as found:
             for count, entry in enumerate(found):
                 if count >= self.max_names:
                     raise DataFolderTooLarge(path=shown, limit=self.max_names)
-                if not _is_plain(entry.name):
+                if count % _STRETCH == 0:
+                    time.sleep(0)
+                name = entry.name
+                # A name that precedes the page as a file does so as a folder too.
+                if name in hidden or not _is_plain(name) or (after is not None and (1, name) <= after):
                     continue
-                mode = self._mode_behind(base, real / entry.name) if entry.is_symlink() else _mode_of(entry)
-                if mode is not None and not self._is_excluded(real / entry.name):
-                    yield (0 if mode == stat.S_IFDIR else 1, entry.name)
+                key = _key(entry)
+                if key is not None and (after is None or key > after):
+                    keys.append(key)
+                    if entry.is_symlink():
+                        links.add(name)
+        return keys, links
+
+    def _leads_inside(self, base: Path, real: Path, key: _Key) -> bool:
+        """Whether a link ends inside the root, at what it was taken for."""
+        mode = self._mode_behind(base, real / key[1])
+        return mode == (stat.S_IFREG if key[0] else stat.S_IFDIR)
 
     def _mode_behind(self, base: Path, link: Path) -> int | None:
         try:
@@ -169,13 +218,23 @@ def _bad_path(reason: str) -> ParameterInvalid:
 
 def _is_plain(name: str) -> bool:
     """Whether a name may be shown. Names that are not UTF-8 come from the disk with surrogates in them."""
-    return not name.startswith(".") and not any("\ud800" <= char <= "\udfff" for char in name)
+    return not name.startswith(".") and (name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name))
 
 
-def _mode_of(entry: os.DirEntry[str]) -> int | None:
-    if entry.is_dir(follow_symlinks=False):
-        return stat.S_IFDIR
-    return stat.S_IFREG if entry.is_file(follow_symlinks=False) else None
+def _key(entry: os.DirEntry[str]) -> _Key | None:
+    try:
+        if entry.is_dir():
+            return (0, entry.name)
+        return (1, entry.name) if entry.is_file() else None
+    except OSError:  # a loop of links
+        return None
+
+
+def _in_order(keys: list[_Key]) -> Iterator[_Key]:
+    """The smallest first, without sorting what nobody reads."""
+    heapq.heapify(keys)
+    while keys:
+        yield heapq.heappop(keys)
 
 
 def _entry(folder: int, parts: tuple[str, ...], key: _Key) -> dict[str, Any] | None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from devkit_api import deprecation
 from devkit_api.logs import correlation_id
 from devkit_api.middleware.correlation import CORRELATION_ID
+from devkit_api.security.proxies import PROXIES
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -21,9 +23,16 @@ SECURITY_HEADERS = {
 }
 
 
-async def on_prepare(_request: web.Request, response: web.StreamResponse) -> None:
+HSTS = "max-age=31536000"
+HTTPS: web.AppKey[bool] = web.AppKey("https", bool)
+
+
+async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler for `on_response_prepare`."""
     complete(response)
+    deprecation.complete(request, response)
+    if request.app[HTTPS] or request.app[PROXIES].is_https(request):
+        response.headers["Strict-Transport-Security"] = HSTS
 
 
 def complete(response: web.StreamResponse) -> None:
@@ -32,5 +41,5 @@ def complete(response: web.StreamResponse) -> None:
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
     headers.setdefault("Cache-Control", "no-store")
-    headers["Server"] = "devkit"
+    headers.pop("Server", None)  # which software answers is nobody's business
     headers[CORRELATION_ID] = correlation_id.get()

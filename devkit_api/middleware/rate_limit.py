@@ -13,6 +13,7 @@ from devkit_api.errors import RateLimited
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import policy_of
 from devkit_api.security.principals import Kind
+from devkit_api.security.proxies import PROXIES
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.system.metrics import METRICS
 
@@ -24,18 +25,18 @@ def check(request: web.Request) -> None:
     principal = request[PRINCIPAL]
     if principal.kind is Kind.RUN_TOKEN or policy_of(request) == "objects:signed":
         return
-    caller = principal.user_id or str(request.remote)
+    caller = principal.user_id or request.app[PROXIES].address(request)
     _take(request, _kind(request), caller)
 
 
 def count_refusal(request: web.Request) -> None:
     """Count a wrong credential against its address. Raises `RateLimited`."""
-    _take(request, "refused", str(request.remote))
+    _take(request, "refused", request.app[PROXIES].address(request))
 
 
 def count_login(request: web.Request) -> None:
     """Count a try to sign in against its address: each costs a slow hash. Raises `RateLimited`."""
-    _take(request, "login", str(request.remote))
+    _take(request, "login", request.app[PROXIES].address(request))
 
 
 def _kind(request: web.Request) -> str:

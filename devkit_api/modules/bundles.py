@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
-import re
 import shutil
 import stat
 import struct
@@ -26,6 +25,7 @@ from aiofiles.os import wrap
 
 from devkit_api.atomic import fsync_folder, make_folder_durable
 from devkit_api.errors import SourceInvalid
+from devkit_api.left_out import LEFT_OUT_FOLDERS, is_left_out
 from devkit_api.modules import archives
 from devkit_api.modules.models import Bundle
 
@@ -38,15 +38,6 @@ _ZIP_ERRORS = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,
     RuntimeError, ValueError,
 )  # fmt: skip
-# What the SDK's own packaging leaves out (wire-contract B.5), and what only grows a bundle.
-_SKIPPED_FOLDERS = frozenset(
-    {"node_modules", ".git", ".venv", "venv", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".devkit",
-     ".hypothesis", ".idea", ".vscode", ".tox", ".eggs"}
-)  # fmt: skip
-_SKIPPED_FILES = frozenset({".DS_Store"})
-_SECRET_NAMES = re.compile(
-    r"\.env(\..+)?|.*\.(pem|key|pfx|p12)|id_(rsa|dsa|ecdsa|ed25519)|credentials(\..+)?|\.netrc", re.I
-)
 
 
 # Checks a manifest.json and hands it back parsed.
@@ -237,14 +228,14 @@ def _copy(file: _File, target: Path, allowance: int) -> tuple[str, int]:
 
 def _folder_files(root: Path) -> Iterator[_File]:
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED_FOLDERS)
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT_FOLDERS)
         for name in [*folders, *sorted(names)]:
             if Path(folder, name).is_symlink():
                 raise SourceInvalid(reason=f"{name[:100]!r} is a symbolic link")
         for name in sorted(names):
             path = Path(folder, name)
             relative = PurePosixPath(path.relative_to(root))
-            if _is_skipped(relative):
+            if is_left_out(relative):
                 continue
             _check_name(relative)
             info = _lstat(path)
@@ -299,7 +290,7 @@ def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:
         if not relative.parts:
             raise SourceInvalid(reason="it holds a file without a name")
         _check_name(relative)
-        if not _is_skipped(relative):
+        if not is_left_out(relative):
             yield _File(relative, entry.file_size, lambda entry=entry: archive.open(entry))
 
 
@@ -326,12 +317,3 @@ def _check_name(name: PurePosixPath) -> None:
         raise SourceInvalid(reason=f"the name {text[:100]!r} is too long or too deep")
     if any(len(part.encode("utf-8", "replace")) > 200 for part in name.parts):
         raise SourceInvalid(reason=f"the name {text[:100]!r} is too long")
-
-
-def _is_skipped(name: PurePosixPath) -> bool:
-    return (
-        bool(_SKIPPED_FOLDERS.intersection(name.parts))
-        or name.name in _SKIPPED_FILES
-        or name.suffix == ".pyc"
-        or bool(_SECRET_NAMES.fullmatch(name.name))
-    )

@@ -26,6 +26,7 @@ from devkit_api.errors import (
     SourcePathRefused,
 )
 from devkit_api.httpio import BODY_LIMITS, int_query, json_answer, read_body, text_query
+from devkit_api.middleware import audit
 from devkit_api.modules.answers import DeletedModuleSchema, ModuleDetailsSchema, ModulePageSchema, RegisteredSchema
 from devkit_api.modules.schemas import RegisterSchema
 from devkit_api.modules.service import ModuleRegistry, ModuleRuns, Registration
@@ -101,6 +102,7 @@ async def register_module(request: web.Request) -> web.Response:
         registration = await _register_upload(request)
     else:
         registration = await _register_json(request)
+    audit.about(request, module_id=registration.module.module_id, version=registration.module.version)
     body = {"status": "registered", "module": registration.module.details()}
     return json_answer(body, status=201 if registration.created else 200)
 
@@ -220,7 +222,7 @@ def prepare_incoming(folder: Path) -> None:
 ROUTES = [
     Route("GET", "/v1/modules", list_modules, "modules:read"),
     Route("GET", "/v1/modules/{module_id}", get_module, "modules:read"),
-    Route("POST", "/v1/devkit/modules", register_module, "modules:write"),
+    Route("POST", "/v1/devkit/modules", register_module, "modules:write", stream=True),
     Route("DELETE", "/v1/devkit/modules/{module_id}", delete_module, "modules:delete"),
     Route("DELETE", "/v1/modules/{module_id}", delete_module, "modules:delete"),
 ]

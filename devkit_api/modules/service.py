@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,6 +63,7 @@ class ModuleRegistry:
         self._versions: dict[str, dict[str, Module]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._views: dict[tuple[Any, ...], bytes] = {}
+        self.on_registered: Callable[[Module], None] = lambda module: None
 
     async def load(self) -> None:
         """Read what is stored; a document that is not a module is skipped and logged."""
@@ -81,6 +83,10 @@ class ModuleRegistry:
     def count(self) -> int:
         """How many modules are registered."""
         return len(self._versions)
+
+    def current(self) -> Iterator[Module]:
+        """Every module in its current version."""
+        return (self.get(module_id) for module_id in list(self._versions))
 
     @property
     def bundle_digests(self) -> set[str]:
@@ -259,6 +265,7 @@ class ModuleRegistry:
             if known is not None and self._stays(known, module):
                 return Registration(known, created=False)
             await self._save(module)
+        self.on_registered(module)
         log.info("module registered", extra={"module_id": module_id, "version": module.version, "origin": origin.value})
         return Registration(module, created=known is None)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from watchfiles import DefaultFilter, awatch
 
 from devkit_api.errors import DevkitError
+from devkit_api.left_out import LEFT_OUT_FOLDERS
 from devkit_api.modules.bundles import MANIFEST
 from devkit_api.modules.models import Origin
 from devkit_api.modules.service import ModuleRegistry
@@ -22,9 +23,13 @@ log = logging.getLogger(__name__)
 class ModulesWatcher:
     """Registers what is in a directory, then follows its changes until stopped."""
 
-    def __init__(self, registry: ModuleRegistry, directory: Path) -> None:
+    def __init__(self, registry: ModuleRegistry, directory: Path, ignored: Path) -> None:
         self._registry = registry
         self._directory = directory.resolve()
+        # The devkit's own state may lie in the directory, even in a module; what it writes there is no edit.
+        self._filter = DefaultFilter(
+            ignore_dirs=[*DefaultFilter.ignore_dirs, *LEFT_OUT_FOLDERS], ignore_paths=[f"{ignored.resolve()}/"]
+        )
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._folders: dict[str, Path] = {}
@@ -63,10 +68,10 @@ class ModulesWatcher:
             log.exception("the modules directory is no longer watched; restart to watch it again")
 
     async def _follow_changes(self) -> None:
-        # DefaultFilter leaves out caches and the temporary files of editors.
+        # The filter leaves out caches and the temporary files of editors as well.
         changes = awatch(
             self._directory,
-            watch_filter=DefaultFilter(),
+            watch_filter=self._filter,
             stop_event=self._stop,
             debounce=300,
             rust_timeout=500,

@@ -71,6 +71,6 @@ async def _body(request: web.Request) -> AsyncIterator[bytes]:
 
 ROUTES = [
     Route("GET", "/v1/devkit/inputs", list_inputs, "inputs:read"),
-    Route("POST", "/v1/devkit/inputs/{filename}", upload_input, "inputs:write"),
+    Route("POST", "/v1/devkit/inputs/{filename}", upload_input, "inputs:write", stream=True),
     Route("DELETE", "/v1/devkit/inputs/{upload_id}", delete_input, "inputs:write"),
 ]

@@ -9,9 +9,9 @@ import attrs
 from devkit_api.ids import RUN_ID
 
 # '~' is no part of a run id: no run can take the name of another namespace.
-_INPUTS = "~inputs"
+_INPUTS, _REPORTS = "~inputs", "~reports"
 UPLOADS = "~uploads"
-NAMESPACE = re.compile(rf"(?:{RUN_ID.pattern})(?:{_INPUTS})?|{UPLOADS}")
+NAMESPACE = re.compile(rf"(?:{RUN_ID.pattern})(?:{_INPUTS}|{_REPORTS})?|{UPLOADS}")
 _URI = re.compile(rf"s3://([^/?#]+)/(?:runs/({RUN_ID.pattern})/(files|inputs)|(uploads))/([^?#]+)")
 
 
@@ -25,17 +25,22 @@ def run_inputs(run_id: str) -> str:
     return run_id + _INPUTS
 
 
+def run_reports(run_id: str) -> str:
+    """Reports people attached to a run."""
+    return run_id + _REPORTS
+
+
 def run_of(namespace: str) -> str | None:
     """The run a namespace belongs to; None for the uploads."""
-    return None if namespace == UPLOADS else namespace.removesuffix(_INPUTS)
+    return None if namespace == UPLOADS else namespace.partition("~")[0]
 
 
 def prefix_of(namespace: str) -> str:
     """Where a namespace lies in a bucket, ending with '/'."""
     if namespace == UPLOADS:
         return "uploads/"
-    folder = "inputs" if namespace.endswith(_INPUTS) else "files"
-    return f"runs/{run_of(namespace)}/{folder}/"
+    run_id, _, kind = namespace.partition("~")
+    return f"runs/{run_id}/{kind or 'files'}/"
 
 
 @attrs.frozen

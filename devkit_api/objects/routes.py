@@ -17,6 +17,7 @@ from devkit_api.errors import (
     SignatureInvalid,
 )
 from devkit_api.httpio import attachment, int_query, json_answer, read_body, text_query
+from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.objects.answers import RunFilePageSchema, StorageAnswerSchema
 from devkit_api.objects.namespaces import NAMESPACE
 from devkit_api.objects.protocol import CHUNK, ObjectInfo, ObjectStore
@@ -56,7 +57,7 @@ async def run_storage(request: web.Request) -> web.Response:
 )
 async def list_files(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/files?limit&nextToken`: what the run saved, and where to read it."""
-    run = await request.app[RUNS].get(request.match_info["run_id"])
+    run = await request.app[RUNS].get(request.match_info["run_id"], request[PRINCIPAL])
     token = text_query(request, "nextToken", max_length=1024)
     limit = int_query(request, "limit", PAGE, low=1, high=PAGE)
     return json_answer(await request.app[RUN_STORAGE].files(run.run_id, token=token, limit=limit))
@@ -141,6 +142,6 @@ def _describe(answer: web.StreamResponse, info: ObjectInfo) -> None:
 ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/storage", run_storage, "runs:callback"),
     Route("GET", "/v1/module-runs/{run_id}/files", list_files, "runs:read"),
-    Route("PUT", "/v1/objects/{namespace}/{name:.+}", put_object, "objects:signed"),
-    Route("GET", "/v1/objects/{namespace}/{name:.+}", get_object, "objects:signed"),
+    Route("PUT", "/v1/objects/{namespace}/{name:.+}", put_object, "objects:signed", stream=True),
+    Route("GET", "/v1/objects/{namespace}/{name:.+}", get_object, "objects:signed", stream=True),
 ]

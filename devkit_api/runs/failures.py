@@ -28,6 +28,7 @@ FAILURES: dict[str, str] = {
     "RUN_EXIT_CODE": "The module wrote an output, and its process still ended with an error.",
     "RUN_INTERRUPTED": "The devkit stopped while the run was executing.",
     "RUN_NOT_ACCOUNTED": "The devkit failed while it took in what the run left; see its log.",
+    "RUN_ENVIRONMENT_FAILED": "The packages the module needs could not be installed; the message is the resolver's.",
     "RUN_NOT_STARTED": "The devkit could not start the module's process.",
     "EXTERNAL_FAILED": "The attached backend reported a failure.",
 }
@@ -72,6 +73,8 @@ def conclude(outcome: Outcome) -> Verdict:
         return Verdict(RunStatus.FAILED, failure("RUN_INTERRUPTED"))
     if outcome.stopped is StopReason.TIMEOUT:
         return Verdict(RunStatus.TIMED_OUT, failure("RUN_TIMED_OUT"))
+    if outcome.no_environment:
+        return Verdict(RunStatus.FAILED, failure("RUN_ENVIRONMENT_FAILED", outcome.problem))
     if outcome.problem is not None:
         return Verdict(RunStatus.FAILED, failure("RUN_NOT_STARTED", reason=outcome.problem))
     if outcome.signal == signal.SIGXCPU:

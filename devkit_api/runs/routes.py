@@ -7,9 +7,8 @@ from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
-from rich.markup import escape
 
-from devkit_api import jsonio
+from devkit_api import deprecation, jsonio, sdk_text
 from devkit_api.describe import EVENTS, Parameter, choice, describe, text, whole
 from devkit_api.errors import (
     Forbidden,
@@ -20,11 +19,13 @@ from devkit_api.errors import (
     ParameterInvalid,
     PlanInvalid,
     QueueFull,
+    RequestInvalid,
     RunConflict,
     RunNotFinished,
     RunNotFound,
 )
 from devkit_api.httpio import choice_query, int_query, json_answer, page_answer, read_body, text_query
+from devkit_api.middleware import audit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
 from devkit_api.runs.answers import (
@@ -36,11 +37,14 @@ from devkit_api.runs.answers import (
     RunSchema,
 )
 from devkit_api.runs.events import StreamEvent
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
 from devkit_api.runs.service import RunService
+from devkit_api.schemas import field_error
 
 RUNS: web.AppKey[RunService] = web.AppKey("runs", RunService)
+LINKS: web.AppKey[RunLinks] = web.AppKey("run_links", RunLinks)
 INTERACTIVE_TIMEOUT: web.AppKey[float] = web.AppKey("interactive_timeout", float)
 
 _START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), HeartbeatSchema(), CompleteSchema()
@@ -75,6 +79,7 @@ async def start_run(request: web.Request) -> web.Response:
     body = await read_body(request, _START)
     started = await runs.start(body, request[PRINCIPAL])
     run, mode = started.run, body.get("mode")
+    audit.about(request, run_id=run.run_id, module_id=run.module_id)
     if run.is_external:
         token = {"token": started.token, "endpoint": runs.address.base_url} if started.token else {}
         return json_answer({**run.view(), **token}, status=202)
@@ -115,18 +120,25 @@ async def list_runs(request: web.Request) -> web.Response:
         page=page,
         limit=limit,
         newest_first=choice_query(request, "order", True, _NEWEST_FIRST),
-        module_id=text_query(request, "moduleId") or text_query(request, "module_id"),
+        module_id=_module_filter(request),
         status=choice_query(request, "status", None, {status.value: status for status in RunStatus}),
     )
     items = [run.view() for run in runs]
     return json_answer({"runs": items, "pagination": page_answer(items, page=page, limit=limit, total=total)})
 
 
+def _module_filter(request: web.Request) -> str | None:
+    if "module_id" in request.query:
+        deprecation.note(request, ["module_id"])
+    return text_query(request, "moduleId") or text_query(request, "module_id")
+
+
 @describe(answer=RunSchema, errors=(RunNotFound,))
 async def get_run(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}`."""
-    view = (await _run(request)).view()
-    if view["error"] and _is_sdk(request):
+    run = await _run(request)
+    view = {**run.view(), "links": request.app[LINKS].for_reader(run)}
+    if view["error"] and sdk_text.is_sdk(request):
         view["error"] = _soften(view["error"])
     return json_answer(view)
 
@@ -168,7 +180,7 @@ async def get_logs(request: web.Request) -> web.Response:
         limit=int_query(request, "limit", 1000, low=1, high=_LOG_LIMIT),
         newest_first=choice_query(request, "order", False, _NEWEST_FIRST),
     )
-    events = list(map(_soften, page.events)) if _is_sdk(request) else page.events
+    events = list(map(_soften, page.events)) if sdk_text.is_sdk(request) else page.events
     return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token})
 
 
@@ -189,6 +201,8 @@ async def get_events(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"X-Accel-Buffering": "no", "Cache-Control": "no-store"})
     response.content_type = "text/event-stream"
     await response.prepare(request)
+    if request.method == "HEAD":
+        return response
     async with aclosing(events) as opened:
         async for event in opened:
             try:
@@ -219,6 +233,7 @@ def _sse(event: StreamEvent) -> bytes:
 async def heartbeat(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/heartbeat` (wire-contract C.7)."""
     body = await read_body(request, _HEARTBEAT, optional=True)
+    _check_run_id(request, body)
     run = await request.app[RUNS].heartbeat(request.match_info["run_id"], body)
     return json_answer({"runId": run.run_id, "status": run.status.value, "heartbeat": run.heartbeat_at})
 
@@ -232,15 +247,19 @@ async def heartbeat(request: web.Request) -> web.Response:
 async def complete(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/complete` (wire-contract C.7), for external modules."""
     body = await read_body(request, _COMPLETE)
+    _check_run_id(request, body)
     return json_answer((await request.app[RUNS].complete(request.match_info["run_id"], body)).view())
+
+
+def _check_run_id(request: web.Request, body: dict[str, Any]) -> None:
+    """A run named in the body as well has to be the one of the address."""
+    if body.pop("runId", request.match_info["run_id"]) != request.match_info["run_id"]:
+        finding = {"path": "/runId", "message": "is not the run of the address", "expected": "the same run, or nothing"}
+        raise field_error(RequestInvalid, [finding])
 
 
 async def _run(request: web.Request) -> Run:
     return await request.app[RUNS].get(request.match_info["run_id"], request[PRINCIPAL])
-
-
-def _is_sdk(request: web.Request) -> bool:
-    return request.headers.get("User-Agent", "").startswith("hla-compass-sdk/")
 
 
 def _soften(said: dict[str, Any]) -> dict[str, Any]:
@@ -249,8 +268,7 @@ def _soften(said: dict[str, Any]) -> dict[str, Any]:
     The text as it was stays in `rawMessage`.
     """
     message = said.get("message", "")
-    # The added dot keeps `escape` from doubling a last backslash, which would then be shown twice.
-    escaped = escape(message + ".")[:-1]
+    escaped = sdk_text.plain(message)
     return said if escaped == message else {**said, "message": escaped, "rawMessage": message}
 
 
@@ -261,7 +279,7 @@ ROUTES = [
     Route("GET", "/v1/module-runs/{run_id}", get_run, "runs:read"),
     Route("GET", "/v1/module-runs/{run_id}/result", get_result, "runs:read"),
     Route("GET", "/v1/module-runs/{run_id}/logs", get_logs, "runs:read"),
-    Route("GET", "/v1/module-runs/{run_id}/events", get_events, "runs:read"),
+    Route("GET", "/v1/module-runs/{run_id}/events", get_events, "runs:read", stream=True),
     Route("POST", "/v1/module-runs/{run_id}/cancel", cancel_run, "runs:cancel"),
     Route("POST", "/v1/module-runs/{run_id}/heartbeat", heartbeat, "runs:callback"),
     Route("POST", "/v1/module-runs/{run_id}/complete", complete, "runs:callback"),

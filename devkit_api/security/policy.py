@@ -49,6 +49,7 @@ POLICIES: dict[str, Policy] = {
     "runs:read": Policy(_CREDENTIAL, scope="read", own_run=True),
     "runs:cancel": Policy(_PEOPLE, scope="write"),
     "runs:callback": Policy(_TOKEN, own_run=True),
+    "reports:write": Policy(_PEOPLE, scope="write"),
     "data:read": Policy(_CREDENTIAL, scope="read"),
     # Files of the person, not of a run: module code has no business there.
     "local-data:read": Policy(_PEOPLE, scope="read"),

@@ -10,7 +10,7 @@ from marshmallow import fields, validate
 from devkit_api.describe import describe
 from devkit_api.errors import LoginRefused, RateLimited
 from devkit_api.httpio import json_answer, read_body
-from devkit_api.middleware import rate_limit
+from devkit_api.middleware import audit, rate_limit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
 from devkit_api.schemas import AnswerSchema, StrictSchema
@@ -65,6 +65,7 @@ async def login(request: web.Request) -> web.Response:
     """Tokens for an address and a password; every try counts against the caller's address."""
     rate_limit.count_login(request)
     body = await read_body(request, _LOGIN)
+    audit.about(request, email=body["email"])
     return _private(await request.app[LOGIN].sign_in(body["email"], body["password"]))
 
 

@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 
+from devkit_api.database.embedded import EmbeddedPostgres
 from tests.support.modules import write_module
 from tests.support.process import TEST_KEY, DevkitProcess
 
@@ -97,7 +98,17 @@ ZOO = {
         "import os\nopen(os.environ['HLA_COMPASS_OUTPUT'], 'w').write('not json'); os._exit(0)",
         "failed", "RUN_OUTPUT_INVALID",
     ),
-    "giant": Animal("return self.success(results={'x': 'x' * (70 * 1024**2)})", "failed", "RUN_OUTPUT_TOO_LARGE"),
+    "giant": Animal(
+        "import os\nwith open(os.environ['HLA_COMPASS_OUTPUT'], 'w') as f:\n    f.write('{\"status\": \"success\", \"results\": \"')\n"
+        "    for _ in range(200): f.write('x' * 1024**2)\n    f.write('\"}')\nos._exit(0)",
+        "failed", "RUN_OUTPUT_TOO_LARGE",
+    ),
+    "visitor": Animal(
+        "import os, socket\ndoor = socket.socket(socket.AF_UNIX)\n"
+        "try: door.connect(os.path.join(input_data['sockets'], '.s.PGSQL.5432'))\n"
+        "except OSError: return self.success(results={})\nraise AssertionError",
+        "completed", root_only=True,
+    ),
     "nan": Animal("return self.success(results={'x': float('nan'), 'y': float('inf')})", "completed"),
     "ghost": Animal(
         "import os, time\npid = os.getpid()\nif os.fork() == 0:\n    time.sleep(600)\nos._exit(0)", "failed", "RUN_NO_OUTPUT"
@@ -127,10 +138,17 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
     write_module(root / "mods" / CALM, "return self.success(results={'n': input_data['n']})")
     devkit = DevkitProcess(
         root / "devkit", root / "mods", max_file_mb=1024, shutdown_grace=1, workers=3,
-        rate_limit_run="off", rate_limit_read="off",
+        rate_limit_run="off", rate_limit_read="off", catalogs="on",
     )  # fmt: skip
     with devkit:
         yield devkit
+
+
+def sockets_of(devkit: DevkitProcess) -> str:
+    """The folder of the database's socket, which is there."""
+    folder = Path(EmbeddedPostgres(devkit.state / "postgres").target.host)
+    assert (folder / ".s.PGSQL.5432").exists()
+    return str(folder)
 
 
 @pytest.mark.parametrize("name", list(ZOO))
@@ -138,7 +156,11 @@ def test_animal_ends_as_it_must_and_others_are_unaffected(zoo: DevkitProcess, na
     animal = ZOO[name]
     if animal.root_only and os.geteuid() != 0:
         pytest.skip("needs users of its own for runs, which only root can give")
-    hostile = zoo.run(name, {"secret": TEST_KEY, "state": str(zoo.state)}, maxRuntimeSeconds=animal.runtime)["runId"]
+    hostile = zoo.run(
+        name,
+        {"secret": TEST_KEY, "state": str(zoo.state), "sockets": sockets_of(zoo)},
+        maxRuntimeSeconds=animal.runtime,
+    )["runId"]
     calm = [zoo.run(CALM, {"n": n})["runId"] for n in range(3)]
     ended = zoo.wait(hostile)
     code = ended["error"]["code"] if ended["error"] else None
@@ -249,8 +271,8 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
         "print('working', flush=True); time.sleep(600)",
     )
     devkit = make_devkit(modules=tmp_path / "mods", workers=8, isolation=isolation, rate_limit_run="off")
+    devkit.start()
     for _ in range(5):
-        devkit.start()
         with ThreadPoolExecutor(8) as clients:
             run_ids = list(clients.map(lambda _: devkit.run("lasting")["runId"], range(50)))
         _wait_for_some_to_work(devkit, run_ids)
@@ -263,16 +285,18 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
         assert len(interrupted) >= 8
         assert not set(old) & set(_forks(devkit))
         devkit.request("POST", "/v1/devkit/reset", json={"confirm": True})
-        devkit.stop()
-        assert _forks(devkit) == {}
+    devkit.stop()
+    assert _forks(devkit) == {}
 
 
 def _wait_for_some_to_work(devkit: DevkitProcess, run_ids: list[str]) -> None:
-    states: list[Any] = []
-    while sum(state == "running" for state in states) < 8:
-        states = [devkit.request("GET", f"/v1/module-runs/{run_id}").json()["status"] for run_id in run_ids]
-    while "working" not in _log(devkit, run_ids[states.index("running")]):
-        pass
+    running: list[str] = []
+    while len(running) < 8:
+        runs = devkit.request("GET", "/v1/module-runs?limit=1000").json()["runs"]
+        running = [run["runId"] for run in runs if run["status"] == "running" and run["runId"] in run_ids]
+        time.sleep(0.05)  # a poll interval: the loop ends on the state
+    while "working" not in _log(devkit, running[0]):
+        time.sleep(0.05)
 
 
 def _state(devkit: DevkitProcess, run_id: str) -> tuple[str, str | None]:

@@ -63,6 +63,39 @@ async def test_run_is_an_unprivileged_user_who_sees_only_its_own(bench: Bench) -
     assert "lanes" in found["state"]
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="for a devkit that is not root")
+async def test_run_of_an_ordinary_user_sees_only_its_own(bench: Bench) -> None:
+    module = bench.module(
+        "prober",
+        """
+        import ctypes, os, subprocess
+        state, here = input_data["state"], os.path.dirname(__file__)
+        unmount = "umount -l " + state + "; cat " + state + "/credentials.env"
+        return self.success(results={
+            "user": os.getuid(), "privileges": open("/proc/self/status").read(),
+            "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+            "state": sorted(os.listdir(state)), "home": attempt(os.listdir, input_data["home"]),
+            "write": attempt(open, here + "/main.py", "a"), "new": attempt(open, here + "/new.py", "w"),
+            "unmount": ctypes.CDLL(None).umount2(state.encode(), 2),
+            "nested": subprocess.run(["unshare", "-Urm", "sh", "-c", unmount], capture_output=True, text=True).stdout,
+            "zygote": attempt(open, f"/proc/{os.getppid()}/environ"),
+        })
+        """,
+        prelude=TRY,
+    )
+    (bench.root / "credentials.env").write_text("DEVKIT_API_KEY=secret")
+    found = (await bench.run(module, {"state": str(bench.root), "home": str(Path.home())})).results
+    if bench.executor.pool.isolation.level is not Level.CONTAINED:
+        pytest.skip("this machine gives ordinary users no namespaces")
+    assert found["user"] == os.getuid()
+    assert "NoNewPrivs:\t1" in found["privileges"]
+    assert "CapPrm:\t0000000000000000" in found["privileges"]
+    assert len(found["processes"]) <= 4
+    assert set(found["state"]) <= {"bundles", "lanes"}
+    assert {found["write"], found["new"]} == {"OSError"}
+    assert (found["unmount"], found["nested"], found["zygote"]) == (-1, "", "PermissionError")
+
+
 @needs_root
 async def test_concurrent_runs_are_different_users(bench: Bench) -> None:
     module = bench.module("twin", "import os; return self.success(results={'user': os.getuid()})")

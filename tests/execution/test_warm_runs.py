@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from devkit_api.execution.isolation import Level
+from devkit_api.execution.zygote import pool
+from devkit_api.execution.zygote.pool import Kind
 from tests.execution.conftest import Bench
 
 
@@ -220,3 +224,49 @@ def _children(pid: int) -> set[str]:
         for stat in Path("/proc").glob("[0-9]*/stat")
         if stat.exists() and stat.read_text().rpartition(")")[2].split()[1] == str(pid)
     }
+
+
+async def test_prewarmed_module_has_its_first_run_warm(bench: Bench) -> None:
+    module = bench.module("early", "return self.success(results={})")
+    spec = bench.spec(module)
+    bench.executor.prewarm(Kind.of(spec))
+    async with asyncio.timeout(60):
+        while bench.executor.pool.take(Kind.of(spec)) is None:
+            await asyncio.sleep(0.01)
+    (lane,) = bench.executor.pool.lanes
+    await bench.executor.pool.release(lane)
+    metrics = (await bench.run(module)).outcome.metrics
+    assert (metrics.warm, metrics.import_seconds) == (True, None)
+
+
+async def test_first_run_tells_how_long_its_import_took_and_the_next_is_warm(bench: Bench) -> None:
+    module = bench.module("slow", "return self.success(results={})", prelude="import time; time.sleep(0.2)")
+    first, second = [(await bench.run(module)).outcome.metrics for _ in range(2)]
+    assert first.warm is False
+    assert first.import_seconds and first.launch_seconds
+    assert 0.2 <= first.import_seconds <= first.launch_seconds
+    assert (second.warm, second.import_seconds) == (True, None)
+
+
+async def test_namespaces_that_are_asked_for_and_not_there_let_nothing_run(
+    make_bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "choose_level", lambda **_: Level.PROCESS)
+    bench: Bench = await make_bench(isolation="namespaces")
+    result = await bench.run(bench.module("open", "print('ran'); return self.success(results={})"))
+    assert "DEVKIT_ISOLATION" in str(result.outcome.problem)
+    assert result.text == ""
+
+
+async def test_run_that_was_handed_over_is_not_run_a_second_time(make_bench: Any, tmp_path: Path) -> None:
+    bench: Bench = await make_bench(isolation="process")
+    module = bench.module(
+        "striker",
+        "import os, signal, time\nopen(input_data['marks'], 'a').write('x')\n"
+        "if input_data['strike']:\n    os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)\n"
+        "return self.success(results={})",
+    )
+    marks = tmp_path / "marks"
+    for strike in (False, True, False):
+        await bench.run(module, {"marks": str(marks), "strike": strike})
+    assert marks.read_text() == "xxx"

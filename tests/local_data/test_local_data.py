@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from devkit_api.errors import DataFolderTooLarge, DataNotFound
-from devkit_api.local_data.service import LocalData
+from devkit_api.errors import DataBusy, DataFolderTooLarge, DataNotFound
+from devkit_api.local_data.service import LISTINGS, WAITING, LocalData
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.principals import Role
 from devkit_api.security.private_files import PrivateFile
@@ -309,3 +310,51 @@ def test_roots_are_read_from_the_setting() -> None:
     for wrong in ("label=", "a\tb=/x", "x" * 101 + "=/x"):
         with pytest.raises(ValueError, match=r"label|folder"):
             data_roots(wrong)
+
+
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Folders can be read once the event is set."""
+    answered, scandir = threading.Event(), os.scandir
+
+    def wait_and_scan(*arguments: Any) -> Any:
+        answered.wait(60)
+        return scandir(*arguments)
+
+    monkeypatch.setattr(os, "scandir", wait_and_scan)
+    yield answered
+    answered.set()
+
+
+async def test_listings_that_wait_for_the_disk_hold_up_nothing_else(study: Path, slow_disk: threading.Event) -> None:
+    data = LocalData(roots(study))
+    listings = [asyncio.create_task(data.browse("it", "", limit=5, token=None)) for _ in range(LISTINGS + WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(DataBusy):
+        await data.browse("it", "", limit=5, token=None)
+    async with asyncio.timeout(20):
+        assert await asyncio.to_thread(lambda: "the server's own threads are free")
+        with await data.open("it", "big.txt") as file:
+            assert file.read(3) == b"012"
+    assert not any(listing.done() for listing in listings)
+    slow_disk.set()
+    pages = await asyncio.gather(*listings)
+    assert {tuple(entry["name"] for entry in page.entries) for page in pages} == {
+        ("empty", "in-link", "runs", "big.txt", "in-file")
+    }
+    data.close()
+
+
+async def test_only_links_on_the_page_are_followed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(50):
+        (study / "empty" / f"link-{n:02}").symlink_to("../big.txt" if n % 2 else "../../outside/secret.txt")
+    asked: list[str] = []
+    behind = LocalData._mode_behind
+    monkeypatch.setattr(
+        LocalData, "_mode_behind", lambda self, base, link: asked.append(link.name) or behind(self, base, link)
+    )
+    data = LocalData(roots(study))
+    first = await data.browse("it", "empty", limit=2, token=None)
+    second = await data.browse("it", "empty", limit=2, token=first.next_token)
+    assert [entry["name"] for entry in first.entries + second.entries] == [f"link-{n:02}" for n in (1, 3, 5, 7)]
+    assert asked == [f"link-{n:02}" for n in [*range(6), *range(4, 10)]]

@@ -56,7 +56,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await opened.close()
 
 
-BIG, QUOTA = 16 * 1024**2, 24 * 1024**2
+FILES, BIG, QUOTA = 60, 16 * 1024**2, 24 * 1024**2
 
 MODULES = {
     "reader": """
@@ -108,8 +108,8 @@ def devkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def saved_run(devkit: DevkitProcess) -> dict[str, Any]:
-    """A run that saved 200 small files and a large one."""
-    return finish(devkit, "saver", {"files": 200, "big": BIG})
+    """A run that saved small files and a large one."""
+    return finish(devkit, "saver", {"files": FILES, "big": BIG})
 
 
 def upload(devkit: DevkitProcess, name: str, content: bytes) -> dict[str, Any]:

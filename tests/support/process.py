@@ -25,6 +25,7 @@ class DevkitProcess:
         self.state = root / "state"
         self.modules = modules
         self.settings = settings
+        self.arguments: tuple[str, ...] = ()
         self.process: subprocess.Popen[str] | None = None
         self.endpoint = ""
 
@@ -64,7 +65,7 @@ class DevkitProcess:
         self.root.mkdir(parents=True, exist_ok=True)
         self.log = (self.root / "server.log").open("a")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "devkit_api", "serve"],
+            [sys.executable, "-m", "devkit_api", "serve", *self.arguments],
             env=self.environment(), cwd=self.root, stdout=subprocess.PIPE, stderr=self.log, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

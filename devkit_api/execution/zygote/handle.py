@@ -23,12 +23,18 @@ class Channel:
     """A socket that calls `on_message` for each message and `on_lost` once, when the peer is gone."""
 
     def __init__(
-        self, sock: socket.socket, on_message: Callable[[dict[str, Any]], None], on_lost: Callable[[], None]
+        self,
+        sock: socket.socket,
+        on_message: Callable[[wire.Message], None],
+        on_lost: Callable[[], None],
+        *,
+        takes_fds: bool = False,
     ) -> None:
         sock.setblocking(False)
         self._sock: socket.socket | None = sock
         self._on_message = on_message
         self._on_lost = on_lost
+        self._takes_fds = takes_fds
         self._decoder = wire.Decoder()
         self._loop = asyncio.get_running_loop()
         self._outgoing = bytearray()
@@ -63,16 +69,23 @@ class Channel:
     def _readable(self) -> None:
         assert self._sock is not None  # noqa: S101  the reader is removed with it
         try:
-            data = self._sock.recv(wire.CHUNK)
+            data, fds = self._receive(self._sock)
             if not data:
                 raise Lost
-            for message in self._decoder.feed(data):
-                self._on_message(message.body)
+            for message in self._decoder.feed(data, fds):
+                self._on_message(message)
         except BlockingIOError:
             return
         except (OSError, Lost, wire.ProtocolError):
             self.close()
             self._on_lost()
+
+    def _receive(self, sock: socket.socket) -> tuple[bytes, list[int]]:
+        """Only from whom we expect descriptors: a module at its import could send us any number of them."""
+        if not self._takes_fds:
+            return sock.recv(wire.CHUNK), []
+        data, fds, _, _ = socket.recv_fds(sock, wire.CHUNK, wire.MAX_FDS)
+        return data, fds
 
     def close(self) -> None:
         """Close; the process at the other end takes it as the order to end."""
@@ -81,6 +94,7 @@ class Channel:
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
             self._sock = None
+            self._decoder.close()
 
 
 @attrs.frozen
@@ -111,17 +125,14 @@ class Ready:
 
 
 class Zygote:
-    """A zygote process. `run` may be called again once `wait` has answered."""
+    """A zygote process, known by its pidfd. `run` may be called again once `wait` has answered."""
 
-    def __init__(self, pid: int, sock: socket.socket) -> None:
+    def __init__(self, pidfd: int, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self.pid = pid
         self.ready: asyncio.Future[Ready] = loop.create_future()
         self._started: asyncio.Future[Started] | None = None
         self._exited: asyncio.Future[Exit] | None = None
-        self._pidfd: int | None = None
-        with suppress(ProcessLookupError):
-            self._pidfd = os.pidfd_open(pid)
+        self._pidfd: int | None = pidfd
         self.is_lost = self._is_accepted = False
         self._channel = Channel(sock, self._on_message, self._on_lost)
 
@@ -163,7 +174,8 @@ class Zygote:
             os.close(self._pidfd)
             self._pidfd = None
 
-    def _on_message(self, body: dict[str, Any]) -> None:
+    def _on_message(self, message: wire.Message) -> None:
+        body = message.body
         match body.pop("op"):
             case "ready":
                 _settle(self.ready, Ready(**body))

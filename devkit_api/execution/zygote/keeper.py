@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from devkit_api.execution.environment import nursery_environment
-from devkit_api.execution.zygote import launch
+from devkit_api.execution.zygote import launch, wire
 from devkit_api.execution.zygote.handle import Channel, Lost, Zygote
 
 _START_SECONDS = 60.0
@@ -21,8 +21,9 @@ _CLOSE_SECONDS = 5.0
 class Nursery:
     """The nursery process. `hatch` asks it for a zygote."""
 
-    def __init__(self, lanes: Path) -> None:
+    def __init__(self, lanes: Path, *, contained: bool = True) -> None:
         self._lanes = lanes
+        self._contained = contained
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._hello: asyncio.Future[None] | None = None
@@ -40,10 +41,11 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             self._hello = asyncio.get_running_loop().create_future()
-            self._channel = Channel(ours, self._on_message, self._on_lost)
+            self._channel = Channel(ours, self._on_message, self._on_lost, takes_fds=True)
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, launch.__file__, str(theirs.fileno()), str(os.getpid()),
                 str(self._lanes),  # a mark by which `orphans` knows this process and its forks
+                "contained" if self._contained else "plain",
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()],
                 env=nursery_environment(), cwd="/", start_new_session=True,
             )  # fmt: skip
@@ -81,14 +83,17 @@ class Nursery:
                     self._process.kill()
                 await self._process.wait()
 
-    def _on_message(self, body: dict[str, Any]) -> None:
+    def _on_message(self, message: wire.Message) -> None:
+        body = message.body
         if body["op"] == "hello" and self._hello is not None and not self._hello.done():
             self.namespaces = bool(body["namespaces"])
             self._hello.set_result(None)
         elif body["op"] == "hatched":
             hatched = self._hatching.pop(body["id"], None)
             if hatched is not None and not hatched.done():
-                hatched.set_result(body["pid"])
+                hatched.set_result(message.fds[0])
+            else:
+                os.close(message.fds[0])  # nobody waits any more; without a server's end the zygote ends itself
 
     def _on_lost(self) -> None:
         self._channel = None

@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any
 
-from . import confine, sandbox, wire, zygote
+from . import confine, sandbox, user_namespace, wire, zygote
 
 # What a run with a token imports sooner or later; the rest of the SDK comes with these.
 _WARM = (
@@ -36,9 +36,13 @@ _WARM = (
 )
 
 
-def main(socket_fd: int, server: int) -> None:
-    """Serve orders until the server goes away."""
+def main(socket_fd: int, server: int, *, contained: bool) -> None:
+    """Serve orders until the server goes away. `contained`: in a user namespace, where that is possible."""
     confine.die_with(server)
+    if contained and os.geteuid() != 0 and user_namespace.is_available():
+        user_namespace.enter(socket_fd)
+        confine.die_with(0)  # what the first process of a namespace sees as its parent
+    confine.adopt_orphans()
     connection = wire.Connection(socket.socket(fileno=socket_fd))
     gc.disable()
     _import_sdk()
@@ -78,12 +82,13 @@ class _Nursery:
         self._poll.register(connection.fileno(), select.POLLIN)
 
     def serve(self) -> None:
-        """Until the server's end closes; the zygotes die with this process."""
+        """Until the server's end closes; then every process that came from this one is ended before it."""
         while True:
             for fd, _ in self._poll.poll():
                 if fd in self._zygotes:
                     self._bury(fd)
                 elif not self._take_orders():
+                    confine.end_all_children()
                     return
 
     def _take_orders(self) -> bool:
@@ -110,7 +115,8 @@ class _Nursery:
         pidfd = os.pidfd_open(pid)
         self._zygotes[pidfd] = pid
         self._poll.register(pidfd, select.POLLIN)
-        self._connection.send({"op": "hatched", "id": order["id"], "pid": pid})
+        # The descriptor, not the number: that may mean another process where the server is.
+        self._connection.send({"op": "hatched", "id": order["id"]}, [pidfd])
 
     def _become_zygote(self, order: dict[str, Any], fd: int, parent: int) -> None:
         code = 70
@@ -125,11 +131,21 @@ class _Nursery:
         finally:
             os._exit(code)
 
+    def _end_adopted(self) -> None:
+        """What a run had started, and its zygote left behind. In namespaces of their own there is nothing."""
+        for pid in set(confine.children(os.getpid())) - set(self._zygotes.values()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
     def _bury(self, pidfd: int) -> None:
         pid = self._zygotes.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
+        if os.getpid() != 1:
+            self._end_adopted()
         code = os.waitstatus_to_exitcode(status)
         text = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         with contextlib.suppress(OSError):  # the server may be gone first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import Any
 import attrs
 
 from devkit_api.execution.environment import needs_fresh_interpreter, zygote_environment
-from devkit_api.execution.isolation import EXPLAINED, FIRST_USER, USERS, Isolation, Level, choose_level
+from devkit_api.execution.isolation import (
+    EXPLAINED,
+    FIRST_USER,
+    USERS,
+    Isolation,
+    IsolationMissing,
+    Level,
+    check_wanted,
+    choose_level,
+)
 from devkit_api.execution.protocol import RunSpec
 from devkit_api.execution.sources import ServedSources
 from devkit_api.execution.workdir import Workdir
@@ -21,6 +31,8 @@ from devkit_api.execution.zygote.handle import Lost, Zygote
 from devkit_api.execution.zygote.keeper import Nursery
 
 log = logging.getLogger(__name__)
+
+OWN_PYTHON = Path(sys.executable)
 
 
 @attrs.frozen
@@ -32,12 +44,18 @@ class Kind:
     digest: str
     entrypoint: str
     environment: tuple[tuple[str, str], ...]
+    python: Path = OWN_PYTHON
 
     @classmethod
-    def of(cls, spec: RunSpec) -> Kind:
-        """The kind of zygote a run needs."""
+    def of(cls, spec: RunSpec, python: Path = OWN_PYTHON) -> Kind:
+        """The kind of zygote a run needs, executed by the interpreter `python`."""
         environment = tuple(sorted(spec.environment.items()))
-        return cls(spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment)
+        return cls(spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment, python)
+
+    @property
+    def needs_fresh_interpreter(self) -> bool:
+        """Whether no fork of our own interpreter will do: it is another one, or variables count when it starts."""
+        return self.python != OWN_PYTHON or needs_fresh_interpreter(dict(self.environment)) is not None
 
     def is_other_form_of(self, other: Kind) -> bool:
         """Whether both are the same version of a module, and differ all the same."""
@@ -77,7 +95,7 @@ class ZygotePool:
         self._import_seconds = import_seconds
         self._wanted = isolation
         self.isolation = Isolation(Level.PROCESS, folder.parent)
-        self._nursery = Nursery(self._folder)
+        self._nursery = Nursery(self._folder, contained=isolation != "process")
         self._starting = asyncio.Lock()
         self._idle: OrderedDict[Lane, None] = OrderedDict()  # least recently used first
         self._lanes: set[Lane] = set()
@@ -91,6 +109,11 @@ class ZygotePool:
         """How many zygotes live."""
         return len(self._lanes)
 
+    @property
+    def lanes(self) -> tuple[Lane, ...]:
+        """Every lane, idle or not."""
+        return tuple(self._lanes)
+
     def open(self) -> None:
         """Begin to start the nursery; the first run waits for what is left of it."""
         self._opening = asyncio.create_task(self._open(), name="nursery")
@@ -100,6 +123,12 @@ class ZygotePool:
             await self._ensure_nursery()
         except (Lost, OSError):
             log.exception("the nursery does not start; the first run tries again")
+        except IsolationMissing as exc:
+            log.error("no module will run: %s", exc)
+
+    def bundle(self, digest: str) -> Path:
+        """The registered source itself."""
+        return self._bundle_path(digest)
 
     async def source(self, digest: str) -> Path:
         """The files a run may see. Raises `SourceChanged`, `Lost` or `OSError`."""
@@ -108,9 +137,8 @@ class ZygotePool:
             return self._bundle_path(digest)  # other users cannot write to it
         return await self._served.ready(digest)
 
-    def take(self, spec: RunSpec) -> Lane | None:
-        """An idle zygote for the run, or None."""
-        kind = Kind.of(spec)
+    def take(self, kind: Kind) -> Lane | None:
+        """An idle zygote of this kind, or None."""
         for lane in reversed(self._idle):
             if lane.kind == kind and not lane.zygote.is_lost:
                 del self._idle[lane]
@@ -136,11 +164,15 @@ class ZygotePool:
             await self._drop(lane)
         await self._nursery.close()
 
-    async def hatch(self, spec: RunSpec) -> Lane:
-        """A new zygote for the run. Raises `Lost` when none can be made."""
-        kind = Kind.of(spec)
+    async def prewarm(self, kind: Kind) -> None:
+        """Have an idle zygote of this kind before its first run. Raises as `hatch`."""
+        if not any(lane.kind == kind for lane in self._lanes):
+            await self.release(await self.hatch(kind))
+
+    async def hatch(self, kind: Kind) -> Lane:
+        """A new zygote of this kind. Raises `Lost` when none can be made."""
         await self._drop_outdated(kind)
-        preimport = kind not in self._unfit and needs_fresh_interpreter(spec.environment) is None
+        preimport = kind not in self._unfit and not kind.needs_fresh_interpreter
         lane = await self._try(kind, preimport=preimport)
         if lane is None and preimport:
             lane = await self._try(kind, preimport=False)
@@ -158,7 +190,7 @@ class ZygotePool:
             "entrypoint": kind.entrypoint,
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
-            **self.isolation.order(user, source, folder),
+            **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
         lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
         self._lanes.add(lane)
@@ -197,14 +229,16 @@ class ZygotePool:
     async def _ensure_nursery(self) -> None:
         async with self._starting:
             if self._nursery.pid is None and not self._closed:
-                self._nursery = Nursery(self._folder)
+                self._nursery = Nursery(self._folder, contained=self._wanted != "process")
                 await self._nursery.start()
                 level = choose_level(
                     wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
                 )
                 self.isolation = Isolation(level, self._folder.parent)
                 self.isolation.close_state()
-                log.info("runs are isolated", extra={"level": level.value, "means": EXPLAINED[level]})
+                log.info("runs are isolated", extra={"isolation": level.value, "means": EXPLAINED[level]})
+            if not self._closed:
+                check_wanted(self._wanted, self.isolation.level)
 
     def _next_place(self) -> tuple[Path, int | None]:
         """A folder and a user no living lane has."""
@@ -213,7 +247,7 @@ class ZygotePool:
             self._count += 1
             user = FIRST_USER + self._count % USERS
             if user not in taken:
-                return self._folder / str(self._count), None if self.isolation.level is Level.PROCESS else user
+                return self._folder / str(self._count), user if self.isolation.has_users else None
 
     async def _drop_outdated(self, kind: Kind) -> None:
         """An edited module leaves zygotes of its former source behind."""
@@ -228,6 +262,10 @@ class ZygotePool:
         self._lanes.discard(lane)
         lane.zygote.close()
         await Workdir(lane.folder).remove()
+
+
+def _environment_of(kind: Kind) -> list[Path]:
+    return [] if kind.python == OWN_PYTHON else [kind.python.parents[1]]
 
 
 def _make_home(folder: Path, user: int | None) -> Path:

@@ -1,6 +1,7 @@
 """Namespaces for a zygote: its own processes, and a file system in which the devkit's state is not there.
 
-Only root may do this. Everything is undone by the kernel when the zygote ends, and every process of it ends then too.
+Only root may do this, or who is in a user namespace of its own (`user_namespace`). Everything is undone by the kernel
+when the zygote ends, and every process of it ends then too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWPID = 0x20000000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+
+_PR_CAPBSET_DROP = 24
+_CAPABILITY_VERSION_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,9 +48,7 @@ class ProcessNamespaces:
 
 
 def is_available() -> bool:
-    """Whether this process may make namespaces and mounts."""
-    if os.geteuid() != 0:
-        return False
+    """Whether this process may make namespaces and mounts. Trying changes it."""
     try:
         namespaces = ProcessNamespaces()
         namespaces.enter()
@@ -66,19 +68,27 @@ def furnish(order: dict[str, Any]) -> None:
     readable, writable = [*order["readable"], *interpreter], order["writable"]
     exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
     kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
-    roots = _outermost([*map(os.path.realpath, order["hidden"]), *_closed_ancestors(exposed)])
+    closed = _closed_ancestors(exposed) if order["user"] is not None else []
+    roots = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
     for root in roots:
         _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
         if any(_is_under(path, root) for root in roots) and not os.path.samestat(os.fstat(fd), _stat(path)):
             os.makedirs(path, 0o755, exist_ok=True)
-            _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND)
+            _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
-                _mount("none", path, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+                # What the mount forbids already, an ordinary user has to go on forbidding.
+                no_exec = _MS_NOEXEC if os.statvfs(path).f_flag & os.ST_NOEXEC else 0
+                _mount("none", path, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | no_exec)
         os.close(fd)
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+    mount_process_list()
+
+
+def mount_process_list() -> None:
+    """A /proc of the processes there are for us."""
     _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
 
 
@@ -87,6 +97,15 @@ def drop_to(user: int) -> None:
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)
+
+
+def drop_capabilities() -> None:
+    """Give up, for good, what root may do in this user namespace: with it the mounts could be undone."""
+    for capability in range(64):
+        _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those this kernel does not have
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    _check(_libc.capset(header, nothing))
 
 
 def closed_to_others(path: str) -> str | None:
@@ -122,7 +141,3 @@ def _stat(path: str) -> os.stat_result:
         return os.stat(path)
     except OSError:
         return os.stat("/")
-
-
-if __name__ == "__main__":  # a probe: what trying changes ends with the process
-    sys.exit(0 if is_available() else 1)

@@ -26,6 +26,8 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     if order["user"] is not None:
         sandbox.drop_to(order["user"])
         confine.set_dumpable(True)  # the kernel withdrew it; without it a process cannot read its own /proc
+    elif order["namespaces"]:
+        sandbox.drop_capabilities()
     confine.no_new_privileges()
     confine.adopt_orphans()
     confine.die_with(nursery)

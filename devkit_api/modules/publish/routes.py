@@ -168,7 +168,7 @@ def _uuid(request: web.Request) -> str:
 ROUTES = [
     Route("GET", "/v1/modules/publish/config", config, "modules:read"),
     Route("POST", "/v1/modules/publish/source-upload", grant, "modules:publish"),
-    Route("PUT", PATH + "/{publish_id}", upload, "objects:signed"),
+    Route("PUT", PATH + "/{publish_id}", upload, "objects:signed", stream=True),
     Route("POST", "/v1/modules/publish", submit, "modules:publish"),
     Route("GET", "/v1/modules/publish/{publish_id}", status, "modules:read"),
     Route("PUT", "/v1/modules/{module_id}/publish", activate, "modules:publish"),

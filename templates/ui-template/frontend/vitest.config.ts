@@ -6,7 +6,7 @@ export default defineConfig({
     include: ['tests/**/*.test.{ts,tsx}'],
     setupFiles: ['tests/setup.ts'],
     maxWorkers: 2,
-    testTimeout: 20_000,
+    testTimeout: 90_000,
     restoreMocks: true,
   },
 });

@@ -1,18 +1,15 @@
 import { defineConfig } from 'vitest/config';
 
-const timeouts = { testTimeout: 90_000, hookTimeout: 90_000 };
+const common = { testTimeout: 180_000, hookTimeout: 90_000, globalSetup: 'e2e/browser.ts' };
 
-/** Walks spend their time waiting, the look at every tab computes: together they take as long as the longer one. */
+/** The walks and the look at every tab go side by side; what kills the server under test comes after them. */
 export default defineConfig({
   test: {
     maxWorkers: 2,
+    maxConcurrency: 3,
     projects: [
-      {
-        test: { name: 'walks', include: ['e2e/{walks,look}.e2e.ts'], sequence: { groupOrder: 0 }, maxWorkers: 2, ...timeouts },
-      },
-      {
-        test: { name: 'restart', include: ['e2e/restart.e2e.ts'], sequence: { groupOrder: 1 }, maxWorkers: 2, ...timeouts },
-      },
+      { test: { name: 'walks', include: ['e2e/{walks,desktop,phone}.e2e.ts'], sequence: { groupOrder: 0 }, ...common } },
+      { test: { name: 'restart', include: ['e2e/restart.e2e.ts'], sequence: { groupOrder: 1 }, ...common } },
     ],
   },
 });

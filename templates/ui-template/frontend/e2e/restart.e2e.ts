@@ -5,10 +5,9 @@ import { restart, SLOW, Stage } from './stage';
 let stage: Stage;
 beforeAll(async () => {
   stage = await Stage.set();
-  await stage.fresh();
   await stage.signInWithKey();
 });
-afterAll(() => stage.strike());
+afterAll(() => stage.close());
 
 it.skipIf(!restart)('tells of a run the server lost in a restart, keeps the form, and runs again', async () => {
   await stage.fillExample(SLOW);

@@ -1,10 +1,9 @@
 /** Sets the stage for a walk: server, page and browser, and the few moves every walk makes. */
 import { mkdirSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { chromium, type BrowserContext, type Page } from 'playwright-core';
+import { chromium, type Browser, type Page } from 'playwright-core';
+import { inject } from 'vitest';
 import { Front } from './front';
 import { STANDIN_KEY, STANDIN_LOGIN, StandIn } from './standin';
 
@@ -19,57 +18,35 @@ export const SLOW = 1000;
 /** Where a POST restarts the server under test, when something can. */
 export const restart = process.env.E2E_RESTART;
 
-const BROWSER = process.env.E2E_CHROMIUM ?? '/usr/bin/chromium';
-const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+/** One browser for all walks; each walk has windows of its own. */
+let browser: Promise<Browser> | undefined;
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
 export class Stage {
   readonly front: Front;
   readonly page: Page;
-  private readonly close: Array<() => Promise<unknown>>;
-  private readonly url: string;
+  private readonly closing: Array<() => Promise<unknown>>;
 
-  private constructor(front: Front, page: Page, url: string, close: Array<() => Promise<unknown>>) {
+  private constructor(front: Front, page: Page, closing: Array<() => Promise<unknown>>) {
     this.front = front;
     this.page = page;
-    this.url = url;
-    this.close = close;
+    this.closing = closing;
   }
 
-  static async set(options: Parameters<typeof chromium.launchPersistentContext>[1] = {}): Promise<Stage> {
+  /** A page nobody has used, with nothing kept from any other walk. */
+  static async set(viewport = { width: 1280, height: 900 }): Promise<Stage> {
     const standIn = real ? null : new StandIn();
-    const target = process.env.E2E_BASE_URL ?? (await standIn?.start()) ?? '';
-    const front = new Front(target);
-    const url = await front.start();
-    const profile = await mkdtemp(join(tmpdir(), 'e2e-'));
-    const context: BrowserContext = await chromium.launchPersistentContext(profile, {
-      executablePath: BROWSER,
-      args: FLAGS,
-      viewport: { width: 1280, height: 900 },
-      reducedMotion: 'reduce',
-      ...options,
-    });
-    const page = context.pages()[0] ?? (await context.newPage());
-    page.setDefaultTimeout(15_000);
-    const close = [() => context.close(), () => front.stop(), () => standIn?.stop() ?? Promise.resolve(), () => rm(profile, { recursive: true })];
-    return new Stage(front, page, url, close);
+    const front = new Front(process.env.E2E_BASE_URL ?? (await standIn?.start()) ?? '');
+    browser ??= chromium.connect(inject('browser'));
+    const context = await (await browser).newContext({ viewport, reducedMotion: 'reduce' });
+    const page = await context.newPage();
+    page.setDefaultTimeout(30_000);
+    await page.goto(await front.start());
+    return new Stage(front, page, [() => context.close(), () => front.stop(), () => standIn?.stop() ?? Promise.resolve()]);
   }
 
-  async strike(): Promise<void> {
-    for (const step of this.close) await step();
-  }
-
-  /** A fresh page with nothing kept from the walk before. */
-  async fresh(): Promise<void> {
-    this.front.heal();
-    await this.page.goto(this.url);
-    await this.page.evaluate(() => {
-      sessionStorage.clear();
-      localStorage.clear();
-    });
-    // The page writes its draft a moment after it opened; leave before clearing what it wrote.
-    await this.page.goto('about:blank');
-    await this.page.goto(this.url);
+  async close(): Promise<void> {
+    for (const step of this.closing) await step();
   }
 
   async signInWithKey(): Promise<void> {
@@ -108,6 +85,19 @@ export class Stage {
 
   async run(): Promise<void> {
     await this.page.getByRole('button', { name: 'Run', exact: true }).click();
+  }
+
+  /** Presses Tab until what bears this text has the focus. */
+  async tabTo(name: string): Promise<void> {
+    for (let presses = 0; presses < 60; presses++) {
+      await this.page.keyboard.press('Tab');
+      if ((await this.focusedText())?.trim() === name) return;
+    }
+    throw new Error(`Tab never reached “${name}”.`);
+  }
+
+  focusedText(): Promise<string | null | undefined> {
+    return this.page.evaluate(() => document.activeElement?.textContent);
   }
 
   async completed(): Promise<void> {

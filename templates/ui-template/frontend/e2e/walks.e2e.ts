@@ -1,18 +1,25 @@
 /** The ways people take through the page, the bad days included. */
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it as plain } from 'vitest';
 import { canLogIn, SLOW, Stage } from './stage';
 
-let stage: Stage;
-beforeAll(async () => {
-  stage = await Stage.set();
+// Each walk on a page of its own: most of a walk is waiting, so several are under way at the same time.
+const onStage = plain.extend<{ stage: Stage }>({
+  stage: async ({}, use) => {
+    const stage = await Stage.set();
+    await use(stage);
+    await stage.close();
+  },
 });
-afterAll(() => stage.strike());
-beforeEach(() => stage.fresh());
 
-describe('with an API key', () => {
-  beforeEach(() => stage.signInWithKey());
+describe.concurrent('with an API key', () => {
+  const it = onStage.extend<{ stage: Stage }>({
+    stage: async ({ stage }, use) => {
+      await stage.signInWithKey();
+      await use(stage);
+    },
+  });
 
-  it('fill, invalid, fix, submit, progress, result', async () => {
+  it('fill, invalid, fix, submit, progress, result', async ({ stage }) => {
     const { page } = stage;
     await stage.tab('Run').click();
     await stage.run();
@@ -36,7 +43,7 @@ describe('with an API key', () => {
     await page.getByRole('button', { name: 'Download these 14 as CSV' }).waitFor();
   });
 
-  it('shows what the server refuses beside the line it is about', async () => {
+  it('shows what the server refuses beside the line it is about', async ({ stage }) => {
     stage.front.alter(/\/v1\/module-runs$/, (body) => body.replace('GILGFVFTL', 'GILGFVFTX'));
     await stage.fillExample();
     await stage.peptides.fill('# mine\nNLVPMVATV\n\nGILGFVFTL my second');
@@ -47,7 +54,7 @@ describe('with an API key', () => {
     await stage.picture('walk-refused');
   });
 
-  it('cancels a run', async () => {
+  it('cancels a run', async ({ stage }) => {
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByRole('progressbar', { name: 'Progress of the run' }).waitFor();
@@ -56,7 +63,7 @@ describe('with an API key', () => {
     expect(await stage.peptides.inputValue()).toContain('NLVPMVATV');
   });
 
-  it('shows progress as it happens and says it aloud', async () => {
+  it('shows progress as it happens and says it aloud', async ({ stage }) => {
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByText(/^\d+ %: (Scoring|Drawing)/).waitFor();
@@ -65,17 +72,18 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('says that a call failed, why, and that it tries again', async () => {
-    stage.front.refuse(/\/v1\/modules\?/, 503, 2);
+  it('says that a call failed, why, and that it tries again', async ({ stage }) => {
+    stage.front.refuse(/\/v1\/modules\?/, 503, 3);
     await stage.fillExample();
     await stage.run();
-    await stage.page.getByText('A call failed and will be tried again').waitFor();
-    await stage.page.getByText(/The server is restarting.*attempt 2 of 4/).waitFor();
+    const notice = stage.page.getByText('A call failed and will be tried again');
+    const reason = stage.page.getByText(/The server is restarting.*attempt [234] of 4/);
+    await Promise.all([notice.waitFor(), reason.waitFor()]);
     await stage.picture('walk-retry');
     await stage.completed();
   });
 
-  it('never starts a run twice on its own', async () => {
+  it('never starts a run twice on its own', async ({ stage }) => {
     stage.front.refuse(/\/v1\/module-runs$/, 503, 1);
     await stage.fillExample();
     const before = stage.front.seen.length;
@@ -86,7 +94,7 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('gives up waiting for a stalled server and asks again', async () => {
+  it('gives up waiting for a stalled server and asks again', async ({ stage }) => {
     stage.front.stall(/\/v1\/modules\?/, 1);
     await stage.fillExample();
     await stage.run();
@@ -94,7 +102,7 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('stays with a run through a lost connection', async () => {
+  it('stays with a run through a lost connection', async ({ stage }) => {
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByText(/^\d+ %: /).waitFor();
@@ -102,7 +110,7 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('falls back to asking when live events are not to be had', async () => {
+  it('falls back to asking when live events are not to be had', async ({ stage }) => {
     stage.front.refuse(/\/events$/, 404, 99);
     await stage.fillExample(SLOW);
     await stage.run();
@@ -110,7 +118,7 @@ describe('with an API key', () => {
     await stage.completed();
   });
 
-  it('takes peptides from a local file with the keyboard alone', async () => {
+  it('takes peptides from a local file with the keyboard alone', async ({ stage }) => {
     const { page } = stage;
     await stage.tab('Local data').click();
     const items = page.getByRole('treeitem');
@@ -119,9 +127,9 @@ describe('with an API key', () => {
     await page.keyboard.press('ArrowRight');
     await items.nth(1).waitFor();
     await page.keyboard.press('ArrowRight');
-    expect(await focusedText()).toBe(await items.nth(1).textContent());
+    await expect.poll(() => stage.focusedText()).toBe(await items.nth(1).textContent());
     await page.keyboard.press('End');
-    expect(await focusedText()).toBe(await items.last().textContent());
+    await expect.poll(() => stage.focusedText()).toBe(await items.last().textContent());
     await page.keyboard.press('Home');
     await page.keyboard.type('pep');
     await page.keyboard.press('Enter');
@@ -130,24 +138,26 @@ describe('with an API key', () => {
     expect(await stage.peptides.inputValue()).toBe('KLGGALQAK\nQYDPVAALF');
   });
 
-  it('runs from start to result with the keyboard alone', async () => {
+  it('runs from start to result with the keyboard alone', async ({ stage }) => {
     const { page } = stage;
     await stage.tab('Overview').focus();
     await page.keyboard.press('ArrowRight');
     await page.keyboard.press('Enter');
-    await tabTo('Fill in the example');
+    await stage.tabTo('Fill in the example');
     await page.keyboard.press('Enter');
-    await tabTo('Run');
+    await stage.tabTo('Run');
     await page.keyboard.press('Enter');
     await stage.completed();
-    await tabTo('Show the results');
+    await stage.tabTo('Show the results');
     await page.keyboard.press('Enter');
     await page.getByRole('row', { name: /NLVPMVATV/ }).first().waitFor();
   });
 });
 
-describe.runIf(canLogIn)('with a session', () => {
-  it('asks to sign in again when the session has ended, and keeps the form', async () => {
+describe.runIf(canLogIn).concurrent('with a session', () => {
+  const it = onStage;
+
+  it('asks to sign in again when the session has ended, and keeps the form', async ({ stage }) => {
     await stage.logIn();
     await stage.fillExample();
     await stage.page.getByLabel('Random seed').fill('77');
@@ -164,7 +174,7 @@ describe.runIf(canLogIn)('with a session', () => {
     await stage.completed();
   });
 
-  it('warns before the session ends and stays signed in on request', async () => {
+  it('warns before the session ends and stays signed in on request', async ({ stage }) => {
     stage.front.shortenSessions(8);
     await stage.page.getByText('E-mail and password').click();
     await stage.logIn();
@@ -175,7 +185,7 @@ describe.runIf(canLogIn)('with a session', () => {
     await stage.page.getByText(/Your session ends in/).waitFor({ state: 'detached' });
   });
 
-  it('renews the session of someone at work without asking', async () => {
+  it('renews the session of someone at work without asking', async ({ stage }) => {
     stage.front.shortenSessions(8);
     await stage.logIn();
     const before = stage.front.seen.length;
@@ -184,13 +194,3 @@ describe.runIf(canLogIn)('with a session', () => {
     expect(await stage.page.getByText(/Your session ends in/).count()).toBe(0);
   });
 });
-
-const focusedText = () => stage.page.evaluate(() => document.activeElement?.textContent);
-
-async function tabTo(name: string): Promise<void> {
-  for (let presses = 0; presses < 60; presses++) {
-    await stage.page.keyboard.press('Tab');
-    if ((await focusedText())?.trim() === name) return;
-  }
-  throw new Error(`Tab never reached “${name}”.`);
-}

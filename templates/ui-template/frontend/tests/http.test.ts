@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ApiFailure } from '../src/api/failure';
+import manifest from '../../manifest.json';
 import { HttpClient } from '../src/api/http';
+import { executeOnce } from '../src/api/runs';
 import { waitBefore } from '../src/api/retry';
 import { parseBlock, readEvents } from '../src/api/sse';
 
@@ -24,6 +26,12 @@ async function settle<T>(promise: Promise<T>): Promise<T | ApiFailure> {
   await vi.runAllTimersAsync();
   return settled;
 }
+
+it('asks a preview server for this very module', async () => {
+  fetched.mockResolvedValueOnce(answer(200, { status: 'success', results: {} }));
+  await executeOnce(client, { n: 1 });
+  expect(JSON.parse(fetched.mock.calls[0]?.[1]?.body as string)).toEqual({ input: { n: 1 }, module: manifest.name });
+});
 
 describe('retry', () => {
   it('repeats a safe call and says so while it waits', async () => {

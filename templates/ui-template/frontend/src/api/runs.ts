@@ -54,7 +54,7 @@ export function openEvents(client: HttpClient, runId: string, lastId: string | u
   return client.open('GET', `${runPath(runId)}/events`, { headers, signal });
 }
 
-/** The one-call way of a plain preview server: no run, no progress, just the answer. */
+/** The one-call way of a preview server: no run, no progress, just the answer. It may serve more modules than this one. */
 export function executeOnce(client: HttpClient, input: unknown, signal?: AbortSignal): Promise<ModuleOutput> {
-  return client.json<ModuleOutput>('POST', '/api/execute', { body: { input }, signal, timeoutMs: PREVIEW_TIMEOUT_MS });
+  return client.json<ModuleOutput>('POST', '/api/execute', { body: { input, module: moduleName }, signal, timeoutMs: PREVIEW_TIMEOUT_MS });
 }

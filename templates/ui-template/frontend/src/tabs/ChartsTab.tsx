@@ -48,12 +48,14 @@ export function ChartsTab({ results, onStart }: { results: MotifResults | null; 
         </div>
         <ChemistryKey />
       </section>
-      <section className="m-card" aria-label="Heat map">
-        <HeatMap results={results} />
-      </section>
-      <section className="m-card" aria-label="Lengths">
-        <LengthBars results={results} />
-      </section>
+      <div className="m-columns">
+        <section className="m-card" aria-label="Heat map">
+          <HeatMap results={results} />
+        </section>
+        <section className="m-card" aria-label="Lengths">
+          <LengthBars results={results} />
+        </section>
+      </div>
     </>
   );
 }

@@ -1,0 +1,1 @@
+"""Environments of modules: packages a module needs and the devkit's own interpreter does not have."""

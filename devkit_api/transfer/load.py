@@ -1,0 +1,209 @@
+"""Import: an export into an empty devkit, as a whole or not at all.
+
+Everything is unpacked and checked beside the devkit's content; only a complete, undamaged import is moved into place
+(`commit.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from aiofiles.os import wrap
+
+from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.migrate import connect
+from devkit_api.settings import Settings
+from devkit_api.transfer import TransferRefused
+from devkit_api.transfer.archive import Member, Reader, damage_refused
+from devkit_api.transfer.catalogs import CatalogWriter
+from devkit_api.transfer.commit import STAGING, commit, discard
+from devkit_api.transfer.dump import Progress, Summary, owned, refuse_elsewhere
+from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, holds_content, state_path, table_of
+
+MOST_BYTES = 100 * 1024**3
+_KEEP_FREE = 256 * 1024 * 1024
+_LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
+
+
+async def load(settings: Settings, source: Path, progress: Progress, *, most_bytes: int = MOST_BYTES) -> Summary:
+    """Import `source`. Raises `TransferRefused`, `StoreLocked` or `OSError`; then nothing stays."""
+    refuse_elsewhere(settings)
+    state = settings.state_dir.resolve()
+    existed = state.is_dir()
+    try:
+        async with owned(state):
+            return await _load_owned(settings, source, progress, most_bytes)
+    except BaseException:
+        if not existed:
+            with suppress(OSError):
+                (state / "lock").unlink()
+                state.rmdir()
+        raise
+
+
+async def _load_owned(settings: Settings, source: Path, progress: Progress, most_bytes: int) -> Summary:
+    state = settings.state_dir.resolve()
+    held = holds_content(state)
+    if held:
+        raise TransferRefused(
+            f"{state} is not an empty devkit: it holds {held}. Name another directory in DEVKIT_STATE_DIR, "
+            "or move this one away"
+        )
+    staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=state))
+    try:
+        summary = await _stage(settings, source, staging, progress, most_bytes)
+        await wrap(commit)(state, staging)
+    finally:
+        if staging.is_dir():
+            discard(staging)
+    return summary
+
+
+async def _stage(settings: Settings, source: Path, staging: Path, progress: Progress, most_bytes: int) -> Summary:
+    unpacking = _Unpacking(staging, progress, source.stat().st_size)
+    with source.open("rb") as file, damage_refused():
+        members = Reader(file, most_bytes).members()
+        header = await wrap(unpacking.begin)(file, members)
+        if "catalogs" not in header:
+            await wrap(unpacking.rest)(None)
+            return unpacking.summary
+        if not settings.catalogs:
+            raise TransferRefused("the export holds catalogs, and DEVKIT_CATALOGS is off; set it to on")
+        server = EmbeddedPostgres(staging / "postgres")
+        target = await server.start()
+        try:
+
+            def fill() -> None:
+                with connect(target) as connection:
+                    unpacking.rest(CatalogWriter(target, connection, header["catalogs"]))
+
+            await wrap(fill)()
+        finally:
+            await server.stop()
+    return unpacking.summary
+
+
+class _Unpacking:
+    """Members of an archive on their way to staging."""
+
+    def __init__(self, staging: Path, progress: Progress, archive_bytes: int) -> None:
+        self._staging = staging
+        self._progress = progress
+        self._archive_bytes = archive_bytes
+        self._since_look = 0
+        self._members: Iterator[Member] = iter(())
+        self._position: Callable[[], int] = lambda: 0
+        self.summary = Summary("")
+
+    def begin(self, file: BinaryIO, members: Iterator[Member]) -> dict[str, Any]:
+        """Read the header. Raises `TransferRefused` when it is none of ours."""
+        self._members, self._position = members, file.tell
+        first = next(members, None)
+        header = first.json() if first is not None and first.name == HEADER else None
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise TransferRefused("the file is no export of a devkit, or of a newer one")
+        catalogs = header.get("catalogs")
+        if catalogs is not None and not _is_about_catalogs(catalogs):
+            raise TransferRefused("the archive is damaged, or is no export of a devkit")
+        self.summary.created_at = str(header.get("createdAt"))
+        return header
+
+    def rest(self, catalogs: CatalogWriter | None) -> None:
+        """Every other member; returns when all of it was whole."""
+        seen: list[str] = []
+        member = next(self._members, None)
+        while member is not None:
+            if not member.name.startswith(f"{CATALOGS}/"):
+                self._write(member)
+                member = next(self._members, None)
+                continue
+            table = table_of(member.name)
+            if catalogs is None or table in seen:
+                raise TransferRefused("the archive holds rows in an order that is not that of an export")
+            seen.append(table)
+            parts = _Parts(member, self._members, self._count)
+            catalogs.copy(table, parts.chunks(table))
+            member = parts.following
+        self.summary.tables = len(seen)
+        if catalogs is not None:
+            catalogs.finish()
+        _sync(self._staging)
+
+    def _write(self, member: Member) -> None:
+        path = self._staging / state_path(member.name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except (FileExistsError, NotADirectoryError):
+            raise TransferRefused(f"the archive holds {member.name[:100]!r} twice") from None
+        with os.fdopen(fd, "wb") as file:
+            for chunk in member.chunks():
+                file.write(chunk)
+                self._count(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o600 | member.mode)
+        os.utime(path, (member.mtime, member.mtime))
+        self.summary.count(path.relative_to(self._staging).parts[0])
+
+    def _count(self, size: int) -> None:
+        self.summary.total_bytes += size
+        self._since_look += size
+        if self._since_look >= _LOOK_AT_DISK_EVERY:
+            self._since_look = 0
+            if shutil.disk_usage(self._staging).free < _KEEP_FREE:
+                raise TransferRefused("the disk is nearly full, so the import was given up")
+        self._progress(self._position(), self._archive_bytes)
+
+
+class _Parts:
+    """The members that together are the rows of one table, and the member after them."""
+
+    def __init__(self, first: Member, members: Iterator[Member], count: Callable[[int], None]) -> None:
+        self._members = members
+        self._count = count
+        self.following: Member | None = first
+
+    def chunks(self, table: str) -> Iterator[bytes]:
+        """The rows' bytes."""
+        number = 0
+        while self.following is not None and self.following.name == f"{CATALOGS}/{table}/{number:09d}":
+            for chunk in self.following.chunks():
+                self._count(len(chunk))
+                yield chunk
+            number += 1
+            self.following = next(self._members, None)
+
+
+def _is_about_catalogs(value: Any) -> bool:
+    migrations = value.get("migrations") if isinstance(value, dict) else None
+    columns = value.get("columns") if isinstance(value, dict) else None
+    return (
+        isinstance(migrations, list)
+        and all(isinstance(made, dict) and isinstance(made.get("number"), int) for made in migrations)
+        and all(isinstance(made.get("sha256"), str) for made in migrations)
+        and isinstance(columns, dict)
+    )
+
+
+def _sync(staging: Path) -> None:
+    """Make every folder durable, and those of bundles read-only, as the devkit leaves them."""
+    for folder, _, _ in os.walk(staging, topdown=False):
+        path = Path(folder)
+        relative = path.relative_to(staging).parts
+        if relative[:1] == ("postgres",):
+            continue
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        if relative[:1] == ("bundles",) and len(relative) >= 3:
+            path.chmod(0o555)

@@ -1,0 +1,3 @@
+import { lookAt } from './look';
+
+lookAt({ width: 1280, height: 900 });

@@ -1,0 +1,3 @@
+import { lookAt } from './look';
+
+lookAt({ width: 390, height: 844 });
