@@ -32,8 +32,8 @@ def cli(context: click.Context) -> None:
 
 
 _COMMANDS = (
-    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, catalog, export_command, import_command,
-    reset,
+    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, catalog, export_command,
+    import_command, reset,
 )  # fmt: skip
 for command in _COMMANDS:
     cli.add_command(command)

@@ -42,11 +42,19 @@ REFUSED = {
     "post_v1_modules_module_id_deploy": 403,
     "get_v1_modules_module_id_deployments_deployment_id": 403,
     "delete_v1_devkit_inputs_upload_id": 404,
+    "get_v1_lineage_artifact": 404,
+    "get_v1_module_runs_run_id_artifacts_artifact_id_download": 404,
+    "post_v1_module_runs_run_id_urls": 401,
+    "post_v1_module_runs_run_id_reports": 415,
+    "get_v1_module_runs_run_id_reports_report_id": 404,
+    "get_v1_module_runs_run_id_reports_report_id_download": 404,
+    "get_v1_run_links_run_id_part": 403,
+    "put_v1_run_links_run_id_part": 403,
     "post_api_execute": 409,
 }
 # The run that /api/execute left waits for a backend.
 CHOSEN = {"delete_v1_devkit_modules_module_id": {"force": "true"}}
-REQUIRED = {"root": "results", "search_term": "SLLMWITQC"}
+REQUIRED = {"uri": "s3://hla-compass-devkit/nothing", "root": "results", "search_term": "SLLMWITQC"}
 
 
 def ordered(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
