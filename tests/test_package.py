@@ -43,15 +43,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The interpreter of an environment that has the wheel; its dependencies are those of this environment."""
     venv = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
     python = venv / "bin" / "python"
+    uv = str(Path(sys.executable).with_name("uv"))
     subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)],
-        check=True,
-        cwd=venv,
-        env=environment(venv / "state"),
-        timeout=120,
-    )
+        [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-index", "--offline", str(wheel)],
+        check=True, cwd=venv, env=environment(venv / "state"), timeout=120,
+    )  # fmt: skip
     here = [path for path in sys.path if path.endswith("site-packages")]
     lines = "".join(f"{path}\n" for path in here)
     next((venv / "lib").glob("python*/site-packages")).joinpath("dependencies.pth").write_text(lines)
