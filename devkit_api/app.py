@@ -14,6 +14,8 @@ import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
+from devkit_api.apidocs.routes import REFERENCE, Reference
+from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
 from devkit_api.catalogs.control.ingestions import IngestionService
 from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
@@ -65,7 +67,7 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, STREAMS, add_routes
+from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
@@ -101,6 +103,7 @@ from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
+from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 from devkit_api.transfer.commit import settle
@@ -141,6 +144,7 @@ def create_app(settings: Settings) -> web.Application:
     app[PROXIES] = Proxies(settings.trusted_proxies)
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
+    _build_metrics(app)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
     headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
@@ -280,11 +284,34 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
     app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], addresses)
 
 
-def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
+def _build_metrics(app: web.Application) -> None:
+    runs = app[RUNS]
+    metrics = app[METRICS] = Metrics()
+    metrics.read_from(
+        Sources(
+            runs=runs.repository.counts,
+            queued=lambda: runs.supervisor.queued,
+            executing=lambda: runs.supervisor.executing,
+            workers=runs.supervisor.workers,
+            modules=lambda: app[REGISTRY].count,
+            pools=lambda: app[CATALOGS].pools,
+        )
+    )
+    runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+
+
+def all_routes() -> list[Route]:
+    """Every address there is, in the order in which the API reference shows them."""
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
     routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
+    return [*routes, *REFERENCE_ROUTES]
+
+
+def _add_routes(app: web.Application) -> None:
+    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
+    routes = all_routes()
+    app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
