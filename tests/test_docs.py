@@ -56,7 +56,8 @@ def test_a_stale_page_is_found(make_docs: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for name, page in make_docs.fresh().items():
         changed = page.replace("DEVKIT_PORT", "DEVKIT_PROT").replace("RUN_KILLED", "RUN_ENDED")
-        (tmp_path / name).write_text(changed.replace("Show every setting", "Show nothing").replace('"3.1.0"', '"3.0.0"'))
+        changed = changed.replace("Show every setting", "Show nothing").replace('"3.1.0"', '"3.0.0"')
+        (tmp_path / name).write_text(changed)
     stale = {"docs/cli.md", "docs/configuration.md", "docs/errors.md", "docs/openapi.json", ".env.example"}
     assert set(make_docs.stale(tmp_path)) == stale
 
