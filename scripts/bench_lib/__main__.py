@@ -16,7 +16,7 @@ from bench_lib.report import out, print_report
 @click.option("--stored", type=click.IntRange(10, 200_000), default=10_000, help="Stored runs for `growth`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 def main(what: str, rounds: int, seconds: float, stored: int, as_json: bool) -> None:
-    """Measure WHAT: list, ack, growth, cold, or all of them. Servers listen on loopback and stop by themselves."""
+    """Measure WHAT: list, ack, growth, cold, sustained, or all. Servers listen on loopback and stop by themselves."""
     if not as_json:
         server, client = cores()
         out.print(f"Servers on core(s) {sorted(server) or 'any'}, clients on {sorted(client) or 'any'}.")
