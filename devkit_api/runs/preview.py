@@ -9,6 +9,7 @@ from devkit_api.errors import (
     InputInvalid,
     ModuleNotChosen,
     ModuleNotFound,
+    ModuleSuspended,
     ModuleUnsupported,
     OutputDamaged,
     QueueFull,
@@ -29,7 +30,7 @@ _EXECUTE = ExecuteSchema()
     example={"module": "peptide-counter", "input": {}},
     answer={"type": "object", "description": "The module's output envelope."},
     errors=(
-        ModuleNotFound, ModuleNotChosen, ModuleUnsupported, InputInvalid, QueueFull, RunNotFinished, OutputDamaged,
+        ModuleNotFound, ModuleNotChosen, ModuleSuspended, ModuleUnsupported, InputInvalid, QueueFull, RunNotFinished, OutputDamaged,
     ),
 )  # fmt: skip
 async def execute(request: web.Request) -> web.Response:

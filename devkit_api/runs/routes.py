@@ -14,6 +14,7 @@ from devkit_api.errors import (
     Forbidden,
     InputInvalid,
     ModuleNotFound,
+    ModuleSuspended,
     ModuleUnsupported,
     OutputDamaged,
     ParameterInvalid,
@@ -51,7 +52,7 @@ _START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), Heartb
 _NEWEST_FIRST = {"desc": True, "asc": False}
 _LOG_LIMIT = 10_000
 SLOW_READER_SECONDS = 30
-_START_ERRORS = (ModuleNotFound, ModuleUnsupported, InputInvalid, Forbidden, QueueFull)
+_START_ERRORS = (ModuleNotFound, ModuleSuspended, ModuleUnsupported, InputInvalid, Forbidden, QueueFull)
 _ORDER = choice("order", "Of creation.", "asc", "desc")
 _LINKS = {
     name: {"operationId": operation, "parameters": {"run_id": "$response.body#/runId"}}
