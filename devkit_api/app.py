@@ -12,12 +12,23 @@ from pathlib import Path
 
 import attrs
 from aiofiles.os import wrap
-from aiohttp import web
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
+from devkit_api.apidocs.routes import REFERENCE, Reference
+from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
+from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestions import IngestionService
+from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.uploads import UploadService
+from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
+from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
+from devkit_api.catalogs.views.routes import VIEWS
+from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.environments.store import Environments
@@ -27,8 +38,10 @@ from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
+from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
+from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
@@ -54,23 +67,31 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, add_routes
+from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
+from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
+from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
+from devkit_api.runs.artifacts import Artifacts
 from devkit_api.runs.files import RunFiles
+from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
+from devkit_api.runs.links import RunLinks
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
+from devkit_api.runs.reports import Reports
 from devkit_api.runs.repository import RunRepository
-from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, RUNS
+from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.runs.service import RunService
 from devkit_api.runs.supervisor import Supervisor
 from devkit_api.runs.watch import RunWatch
+from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
 from devkit_api.security.credentials import Credentials, load_credentials
 from devkit_api.security.login import Login
 from devkit_api.security.policy import check_routes
 from devkit_api.security.private_files import PrivateFile
+from devkit_api.security.proxies import PROXIES, Proxies
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.security.routes import LOGIN
 from devkit_api.security.routes import ROUTES as SESSION_ROUTES
@@ -82,10 +103,12 @@ from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
+from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 from devkit_api.transfer.commit import settle
 
+HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
@@ -106,20 +129,29 @@ def create_app(settings: Settings) -> web.Application:
     assert credentials is not None  # noqa: S101  `create` is on
     app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    app[BODY_LIMITS] = BodyLimits(settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes)
-    app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
+    hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
+    app[BODY_LIMITS] = BodyLimits(
+        settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
+    )
+    own = f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
+    app[ADDRESS] = PublicAddress(settings.public_url or own, settings.ca_bundle)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
+    # What has a time limit of its own is not cut before it.
+    app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[READS] = Reads()
+    app[PROXIES] = Proxies(settings.trusted_proxies)
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
+    _build_metrics(app)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
-    app.on_response_prepare.append(headers.on_prepare)
+    headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
-        _state_lock, _object_store, _local_data, _database, _module_registry, _executor, _run_supervisor, _publish,
-        _watcher,
+        _state_lock, _audit, _object_store, _local_data, _database, _http_client,
+        _module_registry, _executor, _run_supervisor, _publish, _watcher,
     )  # fmt: skip
     app.cleanup_ctx.extend(lives)
     return app
@@ -178,8 +210,11 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
+    app[REPORTS] = Reports(objects, addresses, inputs)
+    app[LINKS] = RunLinks(signer, app[ADDRESS])
     app[RUN_STORAGE] = RunStorage(objects, addresses, quota, settings.s3_bucket, settings.max_object_bytes)
-    sessions = sessions_of(settings, credentials)
+    sessions = attrs.evolve(sessions_of(settings, credentials), keys=_key_set(app, settings))
     keys_file, users_file = PrivateFile(settings.api_keys_path), PrivateFile(settings.users_path)
     for file in (keys_file, users_file):
         file.check()
@@ -208,9 +243,18 @@ def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
     return Sessions(credentials.signing_secret, settings.jwt_issuer, settings.jwt_audience, settings.org_id)
 
 
+def _key_set(app: web.Application, settings: Settings) -> jwks.KeySet | None:
+    """The keys of another token issuer, when one is named."""
+    if settings.jwt_jwks_file is not None:
+        return jwks.from_file(settings.jwt_jwks_file)
+    url = settings.jwt_jwks_url
+    return None if url is None else jwks.from_address(url, lambda: app[HTTP])
+
+
 def _own_files(settings: Settings) -> tuple[Path, ...]:
     """What holds the devkit's secrets and state, also when it lies under a data root."""
-    return (settings.state_dir.resolve(), settings.api_keys_path.resolve())
+    others = (settings.api_keys_path, settings.audit_file)
+    return (settings.state_dir.resolve(), *(path.resolve() for path in others if path is not None))
 
 
 def _rate_limiter(settings: Settings) -> RateLimiter:
@@ -228,18 +272,46 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 def _build_catalogs(app: web.Application, settings: Settings) -> None:
     """The database is made but not started; without catalogs there is none."""
     app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
-    app[EMBEDDED] = None
-    if not settings.catalogs:
-        app[CATALOGS] = CatalogService(None)
-        return
-    database, app[EMBEDDED] = build_database(settings)
-    app[CATALOGS] = CatalogService(database)
+    database, app[EMBEDDED] = build_database(settings) if settings.catalogs else (None, None)
+    catalogs = app[CATALOGS] = CatalogService(database)
+    admin = app[ADMIN] = CatalogAdmin(catalogs)
+    app[CATALOG_UPLOADS] = UploadService(
+        catalogs, admin, app[OBJECTS], app[URL_SIGNER], address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
+    app[INGESTIONS] = IngestionService(catalogs, admin, app[CATALOG_UPLOADS])
+    addresses = Addresses(app[OBJECTS], app[URL_SIGNER], app[ADDRESS])
+    app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], addresses)
+
+
+def _build_metrics(app: web.Application) -> None:
+    runs = app[RUNS]
+    metrics = app[METRICS] = Metrics()
+    metrics.read_from(
+        Sources(
+            runs=runs.repository.counts,
+            queued=lambda: runs.supervisor.queued,
+            executing=lambda: runs.supervisor.executing,
+            workers=runs.supervisor.workers,
+            modules=lambda: app[REGISTRY].count,
+            pools=lambda: app[CATALOGS].pools,
+        )
+    )
+    runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+
+
+def all_routes() -> list[Route]:
+    """Every address there is, in the order in which the API reference shows them."""
+    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
+    return [*routes, *REFERENCE_ROUTES]
 
 
 def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES] = {}
-    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
+    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
+    routes = all_routes()
+    app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -272,6 +344,25 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
+        await app[CATALOG_UPLOADS].open()
+        await app[INGESTIONS].open()
+        yield
+        await app[INGESTIONS].close()
+        await app[CATALOG_UPLOADS].close()
+
+
+async def _http_client(app: web.Application) -> AsyncIterator[None]:
+    """One client for every outgoing call: connections are kept and shared."""
+    connector = TCPConnector(limit=32, limit_per_host=8, ttl_dns_cache=300, keepalive_timeout=30)
+    async with ClientSession(
+        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
+    ) as app[HTTP]:
+        yield
+
+
+async def _audit(app: web.Application) -> AsyncIterator[None]:
+    with audit_file(app[SETTINGS].audit_file):
         yield
 
 
@@ -313,7 +404,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
     known = runs.repository.ids | await runs.plans.run_ids()
-    await app[OBJECTS].sweep(lambda namespace: namespace == UPLOADS or run_of(namespace) in known)
+    await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
@@ -363,6 +454,8 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
+        if app[SETTINGS].catalogs:
+            await _reset_catalogs(app)
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:
@@ -371,9 +464,19 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     return reset
 
 
+async def _reset_catalogs(app: web.Application) -> None:
+    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
+    await app[INGESTIONS].clear()
+    await reset_catalogs(app[CATALOGS].database)
+    app[CATALOGS].forget()
+    await app[CATALOG_UPLOADS].clear()
+    await app[VIEWS].clear()
+
+
 def _reachable(host: str) -> str:
     """The address under which this machine's own processes reach a server bound to `host`."""
-    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  compared, not bound
+    # Compared, not bound.
+    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  # nosec B104
         return "127.0.0.1"
     if host == "::":
         return "[::1]"

@@ -11,7 +11,7 @@ import attrs
 from aiohttp import web
 from marshmallow import Schema
 
-from devkit_api import jsonio
+from devkit_api import deprecation, jsonio
 from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
 from devkit_api.schemas import load
 
@@ -28,6 +28,7 @@ class BodyLimits:
     json_bytes: int
     source_bytes: int
     object_bytes: int
+    output_bytes: int
 
     def for_request(self, request: web.Request) -> int:
         """Module sources come as multipart, objects and inputs as their bytes, everything else is JSON."""
@@ -37,6 +38,8 @@ class BodyLimits:
             return self.source_bytes
         if request.method == "POST" and request.path.startswith("/v1/devkit/inputs/"):
             return self.object_bytes
+        if request.method == "PUT" and request.path.startswith("/v1/run-links/"):
+            return self.output_bytes
         if request.content_type == "multipart/form-data":
             return self.source_bytes + 1024 * 1024
         return self.json_bytes
@@ -69,7 +72,9 @@ async def read_json(request: web.Request, *, optional: bool = False) -> Any:
 
 async def read_body(request: web.Request, schema: Schema, *, optional: bool = False) -> dict[str, Any]:
     """The body checked by `schema`. Raises `BodyInvalid` or `RequestInvalid`."""
-    return load(schema, await read_json(request, optional=optional))
+    data = await read_json(request, optional=optional)
+    old_names = getattr(schema, "old_names", None)
+    return load(schema, deprecation.renamed(request, data, old_names) if old_names else data)
 
 
 async def _read_bounded(request: web.Request) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import orjson
@@ -16,6 +17,10 @@ import orjson
 MAX_DEPTH = 64
 MAX_NODES = 1_000_000
 MAX_KEY_LENGTH = 1024
+# Objects and arrays cost far more than the bytes they take: eight megabytes of `[],` would be seconds of work.
+MAX_CONTAINERS = 200_000
+# Possessive, and open to the end: linear for any bytes.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class JsonRefused(ValueError):
@@ -39,6 +44,7 @@ def loads_trusted(data: bytes) -> Any:
 
 def loads_strict(data: bytes) -> Any:
     """Parse a document from outside. Raises `JsonRefused`."""
+    _check_counts(data)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -100,6 +106,19 @@ def check_structure(value: Any, *, allow_nul: bool = False, max_nodes: int | Non
             return
         level = below
     raise JsonRefused(f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_counts(data: bytes) -> None:
+    """Refuse by counting brackets and commas, before anything is built; those within texts do not count."""
+    if _fits(data):
+        return
+    bare = _STRING.sub(b"", data)
+    if not _fits(bare):
+        raise JsonRefused(f"it holds more than {MAX_NODES} values, or more than {MAX_CONTAINERS} objects and arrays")
+
+
+def _fits(data: bytes) -> bool:
+    return data.count(b",") <= MAX_NODES and data.count(b"[") + data.count(b"{") <= MAX_CONTAINERS
 
 
 def _check_text(text: str, allow_nul: bool) -> None:

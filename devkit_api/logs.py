@@ -7,30 +7,52 @@ them. Values that look like credentials are masked in every record.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Any
 
-from pythonjsonlogger.json import JsonFormatter
+from pythonjsonlogger.orjson import OrjsonFormatter
 from rich.console import Console
 from rich.logging import RichHandler
 
 correlation_id: ContextVar[str] = ContextVar("correlation_id", default="-")
 
+AUDIT_BYTES = 10 * 1024 * 1024
+AUDIT_FILES = 10
+
 _SECRETS = re.compile(
-    r"(hla_runtoken_)[A-Za-z0-9._~-]+"
+    r"(hla_(?:runtoken|devkit)_)[A-Za-z0-9._~-]+"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"
     r"|((?:X-Amz-)?(?:Signature|Security-Token)=)[^&\s\"']+"
     r"|((?:X-API-Key|Authorization)[\"']?\s*[:=]\s*(?:Bearer\s+)?)[^\s,;\"']+",
     re.IGNORECASE,
 )
+_SECRET_NAMES = frozenset({"password", "secret", "token", "api_key", "authorization", "access_token", "refresh_token"})
+_OURS = frozenset({"level", "logger", "timestamp"})
+_hidden: dict[str, None] = {}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_UNSEEN = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "correlation_id", "taskName"}
 
 
 def mask_secrets(text: str) -> str:
-    """`text` with run tokens, URL signatures and credential headers replaced by `***`."""
-    return _SECRETS.sub(lambda match: next(g for g in match.groups() if g is not None) + "***", text)
+    """`text` with keys, tokens, URL signatures and credential headers replaced by `***`."""
+    for value in _hidden:
+        if value in text:
+            text = text.replace(value, "***")
+    return _SECRETS.sub(lambda match: next((g for g in match.groups() if g is not None), "") + "***", text)
+
+
+def hide_values(*values: str | None) -> None:
+    """Mask these secrets wherever a log line holds them."""
+    _hidden.update(dict.fromkeys(value for value in values if value))
 
 
 class _Context(logging.Filter):
@@ -39,9 +61,15 @@ class _Context(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.correlation_id = correlation_id.get()
         record.msg, record.args = mask_secrets(record.getMessage()), None
-        for name, value in record.__dict__.items():
-            if name not in _STANDARD and isinstance(value, str):
-                setattr(record, name, mask_secrets(value))
+        fields = record.__dict__
+        for name in fields.keys() - _STANDARD:
+            value = fields[name]
+            if name in _OURS:  # a field of the line itself cannot be overwritten
+                fields[f"{name}_"] = fields.pop(name)
+            elif name in _SECRET_NAMES:
+                fields[name] = "***"
+            elif isinstance(value, str):
+                fields[name] = mask_secrets(value)
         return True
 
 
@@ -62,9 +90,62 @@ class _PlainFormatter(_ConsoleFormatter):
         return f"{self.formatTime(record)} {record.levelname:<7} {super().format(record)}"
 
 
-class _JsonLines(JsonFormatter):
+class _JsonLines(OrjsonFormatter):
+    """One JSON object per line; times are UTC in ISO 8601."""
+
+    _second = -1
+    _text = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._text}.{int(record.msecs):03d}Z"
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        # JSON lets these stand as they are; some readers take them for the end of a line, or turn it round.
+        return line if line.isascii() else _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
     def formatException(self, ei: Any) -> str:
         return mask_secrets(str(super().formatException(ei)))
+
+
+def _json_lines() -> logging.Formatter:
+    return _JsonLines(
+        "{asctime}{levelname}{name}{message}{correlation_id}",
+        style="{",
+        rename_fields={"asctime": "timestamp", "levelname": "level", "name": "logger"},
+    )
+
+
+class _PrivateRotating(RotatingFileHandler):
+    def _open(self) -> Any:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        return os.fdopen(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8")
+
+
+@contextmanager
+def audit_file(path: Path | None) -> Iterator[None]:
+    """Send `devkit.audit` to `path`, whatever the level of the log; None leaves it in the log."""
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = _PrivateRotating(path, maxBytes=AUDIT_BYTES, backupCount=AUDIT_FILES - 1)
+    handler.setFormatter(_json_lines())
+    handler.addFilter(_Context())
+    audit = logging.getLogger("devkit.audit")
+    audit.addHandler(handler)
+    audit.setLevel(logging.INFO)
+    audit.propagate = False
+    try:
+        yield
+    finally:
+        audit.removeHandler(handler)
+        audit.setLevel(logging.NOTSET)
+        audit.propagate = True
+        handler.close()
 
 
 def configure_logging(level: str, fmt: str) -> None:
@@ -72,13 +153,7 @@ def configure_logging(level: str, fmt: str) -> None:
     handler: logging.Handler
     if fmt == "json":
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            _JsonLines(
-                "{asctime}{levelname}{name}{message}{correlation_id}",
-                style="{",
-                rename_fields={"asctime": "timestamp", "levelname": "level", "name": "logger"},
-            )
-        )
+        handler.setFormatter(_json_lines())
     elif sys.stderr.isatty():
         handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, rich_tracebacks=False)
         handler.setFormatter(_ConsoleFormatter())

@@ -6,11 +6,14 @@ own text. `Runner` serves an application with a protocol that answers these like
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from typing import Any
 
 from aiohttp import web
 
+from devkit_api.connections import ConnectionWatch
 from devkit_api.errors import BadRequest, DevkitError, InternalError
 from devkit_api.logs import correlation_id
 from devkit_api.middleware import errors, headers
@@ -41,22 +44,58 @@ class _Protocol(web.RequestHandler):
         else:
             error = InternalError()
             log.error("request failed outside the application", exc_info=exc)
-        answer = errors.answer(error)
+        made = errors.answer(error)
+        answer = _Answer(body=made.body, status=made.status, headers=made.headers)
         headers.complete(answer)
         answer.force_close()
         return answer
 
 
+class _Answer(web.Response):
+    """No signal handler sees this answer, and aiohttp would name itself in it."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.pop("Server", None)
+
+
 class _Server(web.Server):
-    """Makes a `_Protocol` per connection."""
+    """Makes a `_Protocol` per connection, and has an eye on all of them."""
+
+    watch: ConnectionWatch
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """A connection came."""
+        super().connection_made(handler, transport)
+        self.watch.opened(handler)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """A connection went."""
+        super().connection_lost(handler, exc)
+        self.watch.closed(handler)
 
     def __call__(self) -> web.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """`web.AppRunner` with the devkit's protocol."""
+    """`web.AppRunner` with the devkit's protocol. `client_timeout`: seconds of patience with a slow client."""
+
+    def __init__(self, app: web.Application, *, client_timeout: float = 20.0, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._client_timeout = client_timeout
+
+    async def cleanup(self) -> None:
+        """Stop serving."""
+        await super().cleanup()
+        if self._watch is not None:
+            self._watch.stop()
+
+    _watch: ConnectionWatch | None = None
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
+        server = _Server(made.request_handler, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
+        self._watch = server.watch = ConnectionWatch(server, self._client_timeout, made._loop)
+        self._watch.start()
+        return server

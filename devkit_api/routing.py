@@ -19,12 +19,18 @@ MACHINE_PLANE = "/v1/api"
 
 @attrs.frozen
 class Route:
-    """One address: `policy` names a row of `security/policy.py`."""
+    """One address: `policy` names a row of `security/policy.py`; a `stream` has no deadline (`deadline.py`)."""
 
     method: str
     path: str
     handler: Handler
     policy: str
+    stream: bool = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What is answered: HEAD wherever GET is (RFC 9110, 9.1)."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -36,14 +42,18 @@ class Route:
 
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
     """Register each route on its planes and remember which policy guards the handler's resource."""
-    policies = app[ROUTE_POLICIES]
+    policies, streams = app[ROUTE_POLICIES], app[STREAMS]
     # One resource per path, whatever the order of the routes: a preflight must see all methods of its path.
     resources: dict[str, web.Resource] = {}
     for route in routes:
         for path in route.paths:
             resource = resources.get(path) or app.router.add_resource(path)
             resources[path] = resource
-            policies[id(resource.add_route(route.method, route.handler, expect_handler=_expect))] = route.policy
+            for method in route.methods:
+                added = resource.add_route(method, route.handler, expect_handler=_expect)
+                policies[id(added)] = route.policy
+                if route.stream:
+                    streams.add(id(added))
 
 
 async def _expect(request: web.Request) -> None:
@@ -57,8 +67,14 @@ async def _expect(request: web.Request) -> None:
 
 
 ROUTE_POLICIES: web.AppKey[dict[int, str]] = web.AppKey("route_policies", dict[int, str])
+STREAMS: web.AppKey[set[int]] = web.AppKey("streams", set[int])
 
 
 def policy_of(request: web.Request) -> str | None:
     """The policy of the matched route; None when nothing matched (404, 405)."""
     return request.app[ROUTE_POLICIES].get(id(request.match_info.route))
+
+
+def is_stream(request: web.Request) -> bool:
+    """Whether the matched route streams or transfers."""
+    return id(request.match_info.route) in request.app[STREAMS]

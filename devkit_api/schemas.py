@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields
 
 from devkit_api.errors import DevkitError, RequestInvalid
 
@@ -13,7 +13,12 @@ MAX_REPORTED = 20
 
 
 class StrictSchema(Schema):
-    """For the devkit's own bodies: an unknown field is an error, most often a typing mistake."""
+    """For the devkit's own bodies: an unknown field is an error, most often a typing mistake.
+
+    `old_names`: spellings that are taken for another field, see `deprecation.py`.
+    """
+
+    old_names: ClassVar[Mapping[str, str]] = {}
 
     class Meta:
         """Refuse what is not declared."""
@@ -28,6 +33,24 @@ class OpenSchema(Schema):
         """Ignore what is not declared; the caller keeps the original document."""
 
         unknown = EXCLUDE
+
+
+class AnswerSchema(Schema):
+    """What an answer holds at least; it tells readers of the API reference and is not applied to answers."""
+
+    class Meta:
+        """An answer may grow."""
+
+        unknown = INCLUDE
+
+
+class PaginationSchema(AnswerSchema):
+    """Where a page stands among all (wire-contract B.1)."""
+
+    page = fields.Integer(required=True)
+    limit = fields.Integer(required=True)
+    total = fields.Integer(required=True)
+    pages = fields.Integer(required=True)
 
 
 def load(schema: Schema, data: Any, error: type[DevkitError] = RequestInvalid) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from devkit_api.app import ADDRESS, create_app
-from devkit_api.execution.isolation import close_own_process
+from devkit_api.execution.isolation import close_own_process, unreachable
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.pool import Doors
 from devkit_api.protocol import Runner
@@ -42,16 +43,22 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    tls = _tls(settings)
     app = create_app(settings)
     runner = Runner(
-        app, access_log=None, shutdown_timeout=settings.shutdown_grace, keepalive_timeout=75, handle_signals=False
+        app,
+        client_timeout=settings.client_timeout,
+        access_log=None,
+        shutdown_timeout=settings.shutdown_grace,
+        keepalive_timeout=75,
+        handle_signals=False,
     )
     with _listen(settings) as sock:
         _announce(app, settings, sock.getsockname()[1])
         try:
             await _set_up(runner, settings)
-            await web.SockSite(runner, sock).start()
-            open_doors(app, runner)
+            await web.SockSite(runner, sock, ssl_context=tls).start()
+            open_doors(app, runner, tls)
             if not stop.is_set():
                 on_ready(app[ADDRESS].base_url)
             await stop.wait()
@@ -70,7 +77,23 @@ async def _set_up(runner: Runner, settings: Settings) -> None:
         raise SettingsError([Problem("DEVKIT_STATE_DIR", reason, fix)]) from exc
 
 
-def open_doors(app: web.Application, runner: web.AppRunner) -> None:
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    closed = unreachable([str(settings.ca_bundle.parent)]) if settings.ca_bundle and os.geteuid() == 0 else None
+    if closed is not None:
+        reason = f"modules run as another user, who may not enter {closed} to read what to trust"
+        raise SettingsError([Problem("DEVKIT_TLS_CERT", reason, "keep the folder of `tls init` where others may read")])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (ssl.SSLError, OSError) as exc:
+        reason = f"the certificate and key cannot be used ({exc.strerror or 'not PEM, or they do not belong together'})"
+        raise SettingsError([Problem("DEVKIT_TLS_CERT", reason, "python -m devkit_api tls init")]) from exc
+    return context
+
+
+def open_doors(app: web.Application, runner: web.AppRunner, tls: ssl.SSLContext | None) -> None:
     """Serve modules without network as well, each on the socket in its own."""
     executor = app[RUNS].supervisor.executor
     address = urlsplit(app[ADDRESS].base_url)
@@ -78,7 +101,7 @@ def open_doors(app: web.Application, runner: web.AppRunner) -> None:
         return
 
     async def serve_on(sock: socket.socket) -> Callable[[], Awaitable[None]]:
-        site = web.SockSite(runner, sock)
+        site = web.SockSite(runner, sock, ssl_context=tls)
         await site.start()
 
         async def stop() -> None:

@@ -16,11 +16,14 @@ import attrs
 from devkit_api.settings_checks import (
     DataRoot,
     RateLimit,
+    account,
     boolean,
     choice,
     data_roots,
     host_name,
+    https_address,
     identifier,
+    networks,
     origins,
     positive_seconds,
     rate_limit,
@@ -99,6 +102,12 @@ class Settings:
         "Address under which clients and module processes reach the devkit, when it is not http://HOST:PORT.",
         example="http://devkit.lab.example:4100",
     )
+    tls_cert: Path | None = _setting(
+        "TLS_CERT", None, _path, "Certificate chain (PEM) to serve https with.", example="devkit-tls/cert.pem"
+    )
+    tls_key: Path | None = _setting(
+        "TLS_KEY", None, _path, "Private key (PEM) of the certificate.", example="devkit-tls/key.pem"
+    )
     state_dir: Path = _setting(
         "STATE_DIR", Path(".devkit"), _path, "Directory that holds everything the devkit keeps.", example=".devkit"
     )
@@ -144,6 +153,16 @@ class Settings:
     jwt_audience: str = _setting(
         "JWT_AUDIENCE", "hla-compass-devkit", text(200), "Audience of accepted JWTs.", example="hla-compass-devkit"
     )
+    jwt_jwks_url: str | None = _setting(
+        "JWT_JWKS_URL",
+        None,
+        https_address,
+        "Key set of a token issuer (RFC 7517): its RS256 and ES256 tokens are accepted besides our own.",
+        example="https://login.lab.example/.well-known/jwks.json",
+    )
+    jwt_jwks_file: Path | None = _setting(
+        "JWT_JWKS_FILE", None, _path, "The same from a file, without any network.", example="jwks.json"
+    )
     cors_origins: tuple[str, ...] = _setting(
         "CORS_ORIGINS",
         (),
@@ -171,6 +190,34 @@ class Settings:
         whole_number(1024, 5 * 1024**4),
         "Largest single file a run may save.",
         example="5368709120",
+    )
+    client_timeout: float = _setting(
+        "CLIENT_TIMEOUT",
+        20.0,
+        positive_seconds(600),
+        "Patience with a client: to send its first request, and to send less than 1 KiB/s of a body.",
+        example="20",
+    )
+    answer_timeout: float = _setting(
+        "ANSWER_TIMEOUT",
+        60.0,
+        positive_seconds(3600),
+        "Longest time until a request is answered; streams, transfers, SQL and interactive starts have their own.",
+        example="60",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        "TRUSTED_PROXIES",
+        (),
+        networks,
+        "Proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed; none by default.",
+        example="127.0.0.1,10.0.0.0/8",
+    )
+    audit_file: Path | None = _setting(
+        "AUDIT_FILE",
+        None,
+        _path,
+        "File of the audit stream, JSON lines, mode 600, ten of 10 MiB kept. Unset, it goes to the log.",
+        example=".devkit/audit.jsonl",
     )
     max_run_bytes: int = _setting(
         "MAX_RUN_BYTES",
@@ -235,7 +282,7 @@ class Settings:
     )
     db_port: int = _setting("DB_PORT", 5432, whole_number(1, 65535), "PostgreSQL port.", example="5432")
     db_name: str = _setting("DB_NAME", "hla_compass", identifier, "PostgreSQL database.", example="hla_compass")
-    db_user: str = _setting("DB_USER", "hla_compass", identifier, "PostgreSQL user.", example="hla_compass")
+    db_user: str = _setting("DB_USER", "hla_compass", account, "PostgreSQL user.", example="hla_compass")
     db_password: str | None = _setting(
         "DB_PASSWORD", None, secret, "PostgreSQL password.", example="$(openssl rand -hex 24)"
     )
@@ -243,7 +290,7 @@ class Settings:
         "S3_ENDPOINT", None, url, "S3 endpoint; unset keeps objects as files.", example="http://127.0.0.1:9000"
     )
     s3_access_key: str | None = _setting(
-        "S3_ACCESS_KEY", None, text(200), "S3 access key.", example="devkit-objects-user"
+        "S3_ACCESS_KEY", None, account, "S3 access key.", example="devkit-objects-user"
     )
     s3_secret_key: str | None = _setting(
         "S3_SECRET_KEY", None, secret, "S3 secret key.", example="$(openssl rand -hex 24)"
@@ -370,6 +417,17 @@ class Settings:
         return self.host in LOOPBACK_HOSTS
 
     @property
+    def scheme(self) -> str:
+        """How the devkit itself is spoken to."""
+        return "https" if self.tls_cert else "http"
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """What trusts the certificate, when `tls init` made it."""
+        bundle = self.tls_cert.resolve().with_name("ca-bundle.pem") if self.tls_cert else None
+        return bundle if bundle is not None and bundle.is_file() else None
+
+    @property
     def api_keys_path(self) -> Path:
         """File of the named API keys."""
         return self.api_keys_file or self.state_dir / "api-keys.json"
@@ -441,6 +499,12 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{PREFIX}DB_HOST is set, and no password",
             f"export {PREFIX}DB_PASSWORD=…",
         )
+    if settings.jwt_jwks_url and settings.jwt_jwks_file:
+        both = f"{PREFIX}JWT_JWKS_FILE is set as well"
+        yield Problem(PREFIX + "JWT_JWKS_URL", both, f"unset {PREFIX}JWT_JWKS_URL")
+    if settings.jwt_jwks_file and not settings.jwt_jwks_file.is_file():
+        missing = f"{settings.jwt_jwks_file} is not a file"
+        yield Problem(PREFIX + "JWT_JWKS_FILE", missing, f"export {PREFIX}JWT_JWKS_FILE=jwks.json")
     for name in ("s3_access_key", "s3_secret_key"):
         if settings.s3_endpoint and not getattr(settings, name):
             variable = PREFIX + name.upper()
@@ -451,6 +515,7 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{PREFIX}EXECUTOR is dask, and no scheduler is named",
             f"export {PREFIX}DASK_SCHEDULER=tcp://127.0.0.1:8786",
         )
+    yield from _tls_problems(settings)
     if settings.modules_dir is not None and not settings.modules_dir.is_dir():
         yield Problem(
             PREFIX + "MODULES_DIR",
@@ -463,6 +528,15 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
     reason = _unusable(settings.state_dir)
     if reason is not None:
         yield Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")
+
+
+def _tls_problems(settings: Settings) -> Iterable[Problem]:
+    files = {"TLS_CERT": settings.tls_cert, "TLS_KEY": settings.tls_key}
+    for name, path in files.items():
+        if path is None and any(files.values()):
+            yield Problem(PREFIX + name, "https needs the certificate and its key", f"export {PREFIX}{name}=…")
+        elif path is not None and not path.is_file():
+            yield Problem(PREFIX + name, f"{path} is not a file", "python -m devkit_api tls init")
 
 
 def _unusable(folder: Path) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -136,6 +137,27 @@ def url(value: str) -> str:
     return value.rstrip("/")
 
 
+@_expects("an https address; http on loopback alone")
+def https_address(value: str) -> str:
+    """An https address with a path; http is taken from this machine only, as keys must not be swapped on the way."""
+    parts = urlsplit(value)
+    if parts.scheme == "http" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise ValueError("keys fetched over http could be anybody's")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.fragment:
+        raise ValueError(f"{value!r} is not an address such as https://login.lab.example/jwks.json")
+    return value
+
+
+@_expects("addresses or networks, separated by commas")
+def networks(value: str) -> tuple[str, ...]:
+    """IP addresses and networks in CIDR form; everybody (`0.0.0.0/0`) is refused."""
+    found = [part.strip() for part in value.split(",") if part.strip()]
+    for part in found:
+        if ip_network(part).prefixlen == 0:
+            raise ValueError(f"{part!r} is everybody; name the proxies")
+    return tuple(found)
+
+
 @_expects("origins such as http://localhost:5173, separated by commas")
 def origins(value: str) -> tuple[str, ...]:
     """Browser origins; `*` is refused because answers carry private data."""
@@ -147,14 +169,28 @@ def origins(value: str) -> tuple[str, ...]:
     return tuple(origin.rstrip("/") for origin in found)
 
 
+def _is_well_known(value: str) -> bool:
+    """Whether everybody knows or guesses this: also with digits or signs at its end."""
+    lowered = value.strip().lower()
+    bare = re.sub(r"[\W\d_]+$", "", lowered)
+    placeholder = re.match(r"(change[-_ ]?(me|it|this)|<.*>|your[-_ ]|xxx|todo|placeholder|replace[-_ ]?me)", lowered)
+    return placeholder is not None or not _KNOWN_BAD_SECRETS.isdisjoint({lowered, bare})
+
+
+@_expects("an account name of your own")
+def account(value: str) -> str:
+    """An account name that is neither empty, a placeholder nor the one a service comes with."""
+    if _is_well_known(value):
+        raise ValueError("it is a placeholder or the account the service comes with, which may do everything")
+    return str(identifier(value))
+
+
 @_expects(f"a secret of at least {MIN_SECRET_LENGTH} characters")
 def secret(value: str) -> str:
     """A secret that is not empty, short, a placeholder or a well-known default."""
     if not value.strip():
         raise ValueError("it is empty")
-    lowered = value.strip().lower()
-    placeholder = re.match(r"(change[-_ ]?me|<.*>|your[-_ ]|xxx|todo|placeholder)", lowered)
-    if lowered in _KNOWN_BAD_SECRETS or placeholder:
+    if _is_well_known(value):
         raise ValueError("it is a placeholder or a well-known default")
     if len(value) < MIN_SECRET_LENGTH:
         raise ValueError(f"it is shorter than {MIN_SECRET_LENGTH} characters")

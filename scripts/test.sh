@@ -58,7 +58,22 @@ check_pages() {
   fi
 }
 
+# Known vulnerabilities of what is installed. Without the network nothing is known, and that is said.
+check_dependencies() {
+  local code=0
+  say 'pip-audit'
+  python scripts/audit_dependencies.py || code=$?
+  case $code in
+    0) ;;
+    3) skipped+=('pip-audit: the index of known vulnerabilities could not be reached, or knows none of the packages') ;;
+    *) fail 'pip-audit found a vulnerable package. Raise its version in setup.cfg.' ;;
+  esac
+}
+
 skipped=()
+if ! PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; then
+  skipped+=('the proxy: nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)')
+fi
 shell_files=(.ci/run scripts/bench scripts/*.sh)
 
 step 'ruff check' 'Many findings fix themselves: ruff check --fix' ruff check .
@@ -66,7 +81,13 @@ step 'ruff format' 'Run: ruff format' ruff format --check .
 step 'mypy' 'The types say what the code means; correct whichever is wrong.' mypy
 step 'shellcheck' 'Each finding has a page at its SC number in the shellcheck wiki.' \
   shellcheck --external-sources "${shell_files[@]}"
+step 'hadolint' 'Each finding has a page at its DL number in the hadolint wiki.' hadolint Dockerfile
+step 'zizmor' 'Each finding names the line of the workflow and what to do.' zizmor --quiet --offline .github
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
+step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \
+  bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium --recursive devkit_api scripts templates
+step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
+check_dependencies
 check_pages
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
 for manifest in templates/*/manifest.json; do

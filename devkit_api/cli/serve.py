@@ -62,7 +62,7 @@ def serve(
     settings = load_settings(os.environ, overrides)
     configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
-        err.print(f"[yellow]Warning[/yellow] {name} is not a setting of the devkit; is it misspelt?")
+        err.print(f"[yellow]Warning[/yellow] {escape(name)} is not a setting of the devkit; is it misspelt?")
     from devkit_api.server import serve as run_server
 
     if export_file is not None:
@@ -106,16 +106,21 @@ def _say_ready(settings: Settings, address: str) -> None:
     write_atomic(settings.state_dir / "endpoint", address.encode())
     out.print(f"HLA-Compass devkit is ready at [bold]{address}[/bold]")
     if settings.modules_dir is not None:
-        out.print(f"Watching {settings.modules_dir} for modules.")
+        out.print(f"Watching {escape(str(settings.modules_dir))} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")
     for line in export_lines(settings, address):
         out.print(f"  {escape(line)}", soft_wrap=True)
 
 
 def export_lines(settings: Settings, address: str) -> list[str]:
-    """The two `export` lines for the SDK. Raises `FileNotFoundError` when there are no credentials yet."""
+    """The `export` lines for the SDK: address, key, and what to trust when the certificate is one of `tls init`.
+
+    Raises `FileNotFoundError` when there are no credentials yet.
+    """
     credentials = load_credentials(settings, create=False)
     if credentials is None:
         raise FileNotFoundError(settings.state_dir)
     values = {"HLA_API_ENDPOINT": address, "HLA_API_KEY": credentials.api_key}
+    if settings.ca_bundle is not None:
+        values["REQUESTS_CA_BUNDLE"] = str(settings.ca_bundle)
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

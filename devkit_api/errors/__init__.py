@@ -4,15 +4,27 @@ from devkit_api.errors.access import Forbidden, LoginRefused, OriginRefused, Rat
 from devkit_api.errors.base import CATALOGUE, DevkitError
 from devkit_api.errors.catalogs import (
     CatalogEntityNotFound,
+    CatalogExists,
     CatalogNotFound,
+    CatalogReadOnly,
     CatalogsOff,
+    CatalogUploadInvalid,
+    CatalogUploadNotFound,
     DataViewNotFound,
+    IdempotencyKeyReused,
+    ImportInvalid,
+    ImportUnreadable,
+    IngestionInterrupted,
+    IngestionInvalid,
+    IngestionNotFound,
     QueryParameterInvalid,
     SqlInvalid,
     SqlRefused,
     SqlResultTooLarge,
     SqlTimeout,
+    StateConflict,
     StorageVersionUnavailable,
+    VersionExists,
     VersionNotFound,
 )
 from devkit_api.errors.modules import (
@@ -36,6 +48,8 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    ReportConflict,
+    ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
 )
@@ -60,6 +74,7 @@ from devkit_api.errors.requests import (
     MethodNotAllowed,
     ParameterInvalid,
     RequestInvalid,
+    RequestTooSlow,
     RouteNotFound,
 )
 from devkit_api.errors.runs import (
@@ -71,7 +86,7 @@ from devkit_api.errors.runs import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.errors.server import InternalError, StateWriteFailed, Unavailable
+from devkit_api.errors.server import DeadlineExceeded, InternalError, StateWriteFailed, Unavailable
 
 __all__ = [
     "CATALOGUE",
@@ -80,7 +95,11 @@ __all__ = [
     "BodyInvalid",
     "BodyTooLarge",
     "CatalogEntityNotFound",
+    "CatalogExists",
     "CatalogNotFound",
+    "CatalogReadOnly",
+    "CatalogUploadInvalid",
+    "CatalogUploadNotFound",
     "CatalogsOff",
     "ChecksumMismatch",
     "DataBusy",
@@ -89,11 +108,18 @@ __all__ = [
     "DataNotFound",
     "DataUnreadable",
     "DataViewNotFound",
+    "DeadlineExceeded",
     "DependencyLockInvalid",
     "DeploymentNotFound",
     "DevkitError",
     "ErrorCodeUnknown",
     "Forbidden",
+    "IdempotencyKeyReused",
+    "ImportInvalid",
+    "ImportUnreadable",
+    "IngestionInterrupted",
+    "IngestionInvalid",
+    "IngestionNotFound",
     "InputInvalid",
     "InternalError",
     "LoginRefused",
@@ -120,8 +146,11 @@ __all__ = [
     "QueryParameterInvalid",
     "QueueFull",
     "RateLimited",
+    "ReportConflict",
+    "ReportInvalid",
     "ReportNotFound",
     "RequestInvalid",
+    "RequestTooSlow",
     "RouteNotFound",
     "RunConflict",
     "RunNotFinished",
@@ -137,9 +166,11 @@ __all__ = [
     "SqlRefused",
     "SqlResultTooLarge",
     "SqlTimeout",
+    "StateConflict",
     "StateWriteFailed",
     "StorageVersionUnavailable",
     "Unauthorized",
     "Unavailable",
+    "VersionExists",
     "VersionNotFound",
 ]

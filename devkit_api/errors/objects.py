@@ -78,6 +78,24 @@ class ReportNotFound(DevkitError):
     hint = "`hla-compass runs reports list RUN` lists the reports of a run."
 
 
+class ReportInvalid(DevkitError):
+    """The files of a report are not what a report is made of."""
+
+    code = "REPORT_INVALID"
+    status = 422
+    template = "The report cannot be attached: {reason}."
+    hint = "A report is a PDF of at most 20 MiB and a snapshot, a JSON object of at most 5 MiB, both uploaded before."
+
+
+class ReportConflict(DevkitError):
+    """The idempotency key was used for a report of other files."""
+
+    code = "REPORT_CONFLICT"
+    status = 409
+    template = "A report of other files was attached with this idempotency key."
+    hint = "Use a new key for a new report."
+
+
 class ObjectStoreUnavailable(DevkitError):
     """The object store elsewhere does not answer, or refuses."""
 

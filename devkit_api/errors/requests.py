@@ -69,6 +69,15 @@ class BodyTooLarge(DevkitError):
     hint = "Settings: DEVKIT_MAX_BODY_BYTES (JSON), DEVKIT_MAX_SOURCE_BYTES (module), DEVKIT_MAX_OBJECT_BYTES (files)."
 
 
+class RequestTooSlow(DevkitError):
+    """The body arrives too slowly."""
+
+    code = "REQUEST_TOO_SLOW"
+    status = 408
+    template = "Almost nothing of the request body arrived in {seconds:g} s."
+    hint = "Send at least 1 KiB a second; DEVKIT_CLIENT_TIMEOUT sets the patience."
+
+
 class MediaTypeUnsupported(DevkitError):
     """The content type is not one this address takes."""
 

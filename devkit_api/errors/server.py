@@ -23,6 +23,15 @@ class Unavailable(DevkitError):
     hint = "Try again shortly; GET /v1/system/ready says what is missing."
 
 
+class DeadlineExceeded(DevkitError):
+    """The answer took too long to make."""
+
+    code = "DEADLINE_EXCEEDED"
+    status = 503
+    template = "There was no answer within {seconds:g} s; {outcome}."
+    hint = "GET /v1/system/health says what is busy; DEVKIT_ANSWER_TIMEOUT sets the deadline."
+
+
 class StateWriteFailed(DevkitError):
     """A document could not be made durable, so nothing was acknowledged."""
 

@@ -1,13 +1,14 @@
 """What happens around every handler, outermost first.
 
 1. correlation  a well-formed id in, or a new one; on the answer and every log line
-2. access log   one line per answer
+2. access log   one line per answer, and its count in the metrics; audit: one per write and refusal
 3. headers      security headers on every answer, streams and errors included (`headers.py`, at prepare time)
 4. errors       every exception becomes the one error body
 5. body size    413 from Content-Length, before anything is read
 6. authentication  header -> principal; wrong credentials are counted against their address
 7. rate limit   token bucket per principal and class of request
 8. policy       principal x route -> pass or 401/403
+9. deadline     an answer after a bounded time; streams excluded
 
 CORS (`cors.py`) is not a layer: aiohttp-cors adds preflight routes, which have no policy, and headers at prepare time.
 The rate limit follows authentication because it counts per principal; only refusals are counted per address.
@@ -27,14 +28,19 @@ from aiohttp import web
 from devkit_api.errors import Unauthorized
 from devkit_api.middleware import (
     access_log,
+    audit,
     authentication,
     body_size,
     correlation,
+    deadline,
     errors,
     headers,
+    metrics,
     policy,
     rate_limit,
 )
+from devkit_api.security.jwks import KeyUnknown
+from devkit_api.security.policy import CHALLENGE
 
 __all__ = ["chain", "headers"]
 
@@ -48,13 +54,19 @@ async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
     correlation.begin(request)
     try:
         body_size.check(request)
-        _identify(request)
+        try:
+            _identify(request)
+        except KeyUnknown:
+            await _identify_anew(request)
         rate_limit.check(request)
         policy.authorise(request)
-        response = await handler(request)
+        response = await deadline.answer(request, handler)
     except Exception as exc:
         response = errors.render(request, exc)
-    access_log.record(request, response, perf_counter() - started)
+    seconds = perf_counter() - started
+    access_log.record(request, response, seconds)
+    metrics.record(request, response, seconds)
+    audit.record(request, response)
     return response
 
 
@@ -64,3 +76,13 @@ def _identify(request: web.Request) -> None:
     except Unauthorized:
         rate_limit.count_refusal(request)
         raise
+
+
+async def _identify_anew(request: web.Request) -> None:
+    """The issuer may have a new key since we last asked."""
+    await authentication.refresh_keys(request)
+    try:
+        _identify(request)
+    except KeyUnknown:
+        rate_limit.count_refusal(request)
+        raise Unauthorized(reason="the token is not valid here", headers=CHALLENGE) from None

@@ -7,7 +7,7 @@ import logging
 
 from aiohttp import web
 
-from devkit_api import jsonio
+from devkit_api import jsonio, sdk_text
 from devkit_api.errors import (
     BadRequest,
     BodyTooLarge,
@@ -24,6 +24,8 @@ from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
 
+ERROR_CODE: web.RequestKey[str] = web.RequestKey("error_code", str)
+
 # The state directory cannot take more: not the caller's fault, and not a bug.
 _DISK_REFUSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 _TYPES = {401: "authentication", 403: "permission", 404: "not_found", 409: "conflict", 422: "validation", 429: "limit"}
@@ -32,8 +34,13 @@ _TYPES = {401: "authentication", 403: "permission", 404: "not_found", 409: "conf
 def render(request: web.Request, exc: Exception) -> web.Response:
     """The answer for an exception. Unexpected ones are logged with their traceback and answered without it."""
     error = _translate(request, exc)
+    request[ERROR_CODE] = error.code
+    if sdk_text.is_sdk(request):
+        error.message = sdk_text.plain(error.message)
     if isinstance(exc, ConnectionResetError):
         log.info("the client went away", extra={"route": _route(request)})
+    elif error is exc and error.status >= 500:
+        log.warning("refused: %s", error.code, extra={"route": _route(request)})
     elif error.status >= 500:
         log.error("request failed: %s", error.code, exc_info=exc, extra={"route": _route(request)})
     return answer(error)
@@ -53,9 +60,12 @@ def answer(error: DevkitError) -> web.Response:
         "type": _TYPES.get(error.status, "server" if error.status >= 500 else "request"),
         "correlation_id": correlation_id.get(),
     }
-    return web.Response(
+    response = web.Response(
         body=jsonio.dumps(body), status=error.status, content_type="application/json", headers=error.headers
     )
+    if error.headers.get("Connection") == "close":
+        response.force_close()
+    return response
 
 
 def _translate(request: web.Request, exc: Exception) -> DevkitError:

@@ -13,7 +13,9 @@ from devkit_api.errors import RateLimited
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import policy_of
 from devkit_api.security.principals import Kind
+from devkit_api.security.proxies import PROXIES
 from devkit_api.security.rate_limit import RateLimiter
+from devkit_api.system.metrics import METRICS
 
 RATE_LIMITER: web.AppKey[RateLimiter] = web.AppKey("rate_limiter", RateLimiter)
 
@@ -23,18 +25,18 @@ def check(request: web.Request) -> None:
     principal = request[PRINCIPAL]
     if principal.kind is Kind.RUN_TOKEN or policy_of(request) == "objects:signed":
         return
-    caller = principal.user_id or str(request.remote)
+    caller = principal.user_id or request.app[PROXIES].address(request)
     _take(request, _kind(request), caller)
 
 
 def count_refusal(request: web.Request) -> None:
     """Count a wrong credential against its address. Raises `RateLimited`."""
-    _take(request, "refused", str(request.remote))
+    _take(request, "refused", request.app[PROXIES].address(request))
 
 
 def count_login(request: web.Request) -> None:
     """Count a try to sign in against its address: each costs a slow hash. Raises `RateLimited`."""
-    _take(request, "login", str(request.remote))
+    _take(request, "login", request.app[PROXIES].address(request))
 
 
 def _kind(request: web.Request) -> str:
@@ -48,6 +50,7 @@ def _take(request: web.Request, kind: str, caller: str) -> None:
     if taken is None or taken[0].allowed:
         return
     allowance, limit = taken
+    request.app[METRICS].refused(kind)
     # Header fields: IETF draft-ietf-httpapi-ratelimit-headers.
     raise RateLimited(
         kind=kind,

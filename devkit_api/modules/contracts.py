@@ -6,17 +6,28 @@ read as the `properties` of an object, as the SDK does.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError, validators
+from jsonschema import Draft7Validator, FormatChecker, SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import PointerToNowhere, Unresolvable
 from referencing.jsonschema import DRAFT7
 
-from devkit_api import jsonio
+from devkit_api.modules.bounded_schema import (
+    BoundedValidator,
+    TooCostly,
+    iter_errors,
+    pattern_problem,
+    unknown_fields,
+)
 
 MAX_FINDINGS = 20
+MAX_SCHEMA_VALUES = 20_000
+# Processor seconds: what the event loop may give to one check, and what a thread may.
+INLINE_SECONDS = 0.02
+THREAD_SECONDS = 2.0
 _KEYWORDS = frozenset(Draft7Validator.META_SCHEMA["properties"])
 # An empty registry: a `$ref` never makes the server read a file or an address.
 _NO_REMOTE: Registry[Any] = Registry()
@@ -35,6 +46,8 @@ def contract_problem(contract: dict[str, Any] | None) -> str | None:
     if not contract:
         return None
     schema = normalise(contract)
+    if _has_more_values(schema, MAX_SCHEMA_VALUES):
+        return f"holds more than {MAX_SCHEMA_VALUES} values"
     try:
         Draft7Validator.check_schema(schema)
     except SchemaError as exc:
@@ -52,7 +65,32 @@ def contract_problem(contract: dict[str, Any] | None) -> str | None:
         return "holds a $ref that leads back to itself"
     if schema.get("type", "object") != "object":
         return "must describe an object"
+    for pattern in _patterns(schema):
+        problem = pattern_problem(pattern)
+        if problem is not None:
+            return f"holds a pattern ({_short(pattern, 100)}) that {problem}"
     return None
+
+
+def _has_more_values(node: Any, limit: int) -> bool:
+    nodes, seen = [node], 0
+    while nodes and seen <= limit:
+        seen += 1
+        below = nodes.pop()
+        nodes.extend(below.values() if isinstance(below, dict) else below if isinstance(below, list) else ())
+    return seen > limit
+
+
+def _patterns(node: Any) -> Iterator[str]:
+    """Every pattern of the schema. What only looks like one, in an `enum` say, is held to the same rule."""
+    if isinstance(node, dict):
+        if isinstance(node.get("pattern"), str):
+            yield node["pattern"]
+        if isinstance(node.get("patternProperties"), dict):
+            yield from node["patternProperties"]
+    below = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for value in below:
+        yield from _patterns(value)
 
 
 def _dangling(schema: dict[str, Any]) -> str | None:
@@ -100,14 +138,32 @@ def _same_value_references(node: Any) -> Iterator[str]:
         yield from _same_value_references(schema)
 
 
-def find_violations(contract: dict[str, Any] | None, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    """What in `parameters` breaks the contract: `{path, message, expected}`, path a JSON pointer, at most 20."""
+async def check_parameters(contract: dict[str, Any] | None, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """`find_violations`, in a thread when it takes longer than a blink, so that nobody else waits for it."""
+    try:
+        return find_violations(contract, parameters, seconds=INLINE_SECONDS)
+    except TooCostly:
+        pass
+    try:
+        return await asyncio.to_thread(find_violations, contract, parameters, seconds=THREAD_SECONDS)
+    except TooCostly:
+        message = "takes too long to check against the module's inputs"
+        return [{"path": "", "message": message, "expected": "a smaller input, or a simpler schema"}]
+
+
+def find_violations(
+    contract: dict[str, Any] | None, parameters: dict[str, Any], *, seconds: float = THREAD_SECONDS
+) -> list[dict[str, Any]]:
+    """What in `parameters` breaks the contract: `{path, message, expected}`, path a JSON pointer, at most 20.
+
+    Raises `TooCostly` when `seconds` of processor time do not suffice.
+    """
     if not contract:
         return []
-    validator = _Validator(normalise(contract), registry=_NO_REMOTE, format_checker=_FORMATS)
+    validator = BoundedValidator(normalise(contract), registry=_NO_REMOTE, format_checker=_FORMATS)
     found = []
     try:
-        for error in validator.iter_errors(parameters):
+        for error in iter_errors(validator, parameters, seconds=seconds):
             found.append(_finding(error))
             if len(found) >= MAX_FINDINGS:
                 break
@@ -116,13 +172,6 @@ def find_violations(contract: dict[str, Any] | None, parameters: dict[str, Any])
     return sorted(found, key=lambda finding: finding["path"])
 
 
-def _unique_items(_validator: Any, wanted: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    """`uniqueItems` in one pass: the library compares every item with every other one, which takes minutes."""
-    if wanted and isinstance(instance, list) and len({jsonio.canonical(item) for item in instance}) < len(instance):
-        yield ValidationError("has an item twice")
-
-
-_Validator = validators.extend(Draft7Validator, {"uniqueItems": _unique_items})  # type: ignore[no-untyped-call]
 _FORMATS = FormatChecker(formats=("uuid", "date", "email"))
 
 
@@ -143,7 +192,7 @@ def _finding(error: ValidationError) -> dict[str, Any]:
 def _unknown_fields(error: ValidationError) -> str:
     schema: Any = error.schema
     instance: Any = error.instance
-    return _short(", ".join(sorted(set(instance) - set(schema.get("properties", {})))), 200)
+    return _short(", ".join(sorted(unknown_fields(instance, schema))), 200)
 
 
 def _expected(error: ValidationError) -> str:

@@ -27,7 +27,7 @@ from devkit_api.errors import (
 )
 from devkit_api.local_data.service import LocalData
 from devkit_api.objects.describe import describe
-from devkit_api.objects.namespaces import UPLOADS, Location, locate, run_files, run_inputs, run_of, uri
+from devkit_api.objects.namespaces import UPLOADS, Location, locate, run_files, run_inputs, run_of, run_reports, uri
 from devkit_api.objects.protocol import CHUNK, ObjectInfo, ObjectStore, check_name
 from devkit_api.schemas import field_error
 from devkit_api.security.principals import Principal
@@ -109,9 +109,9 @@ class Inputs:
         }
 
     async def discard(self, run_id: str) -> None:
-        """Delete everything a run saved and read."""
-        await self.store.delete_namespace(run_files(run_id))
-        await self.store.delete_namespace(run_inputs(run_id))
+        """Delete everything a run saved and read, and what people attached to it."""
+        for namespace in (run_files(run_id), run_inputs(run_id), run_reports(run_id)):
+            await self.store.delete_namespace(namespace)
 
     async def _freeze_source(
         self, run_id: str, number: int, source: dict[str, Any], principal: Principal, find_run: FindRun

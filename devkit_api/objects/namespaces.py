@@ -9,9 +9,11 @@ import attrs
 from devkit_api.ids import RUN_ID
 
 # '~' is no part of a run id: no run can take the name of another namespace.
-_INPUTS = "~inputs"
+_INPUTS, _REPORTS = "~inputs", "~reports"
 UPLOADS = "~uploads"
-NAMESPACE = re.compile(rf"(?:{RUN_ID.pattern})(?:{_INPUTS})?|{UPLOADS}")
+CATALOG_IMPORTS = "~catalog-imports"
+VIEW_EXPORTS = "~view-exports"
+NAMESPACE = re.compile(rf"(?:{RUN_ID.pattern})(?:{_INPUTS}|{_REPORTS})?|{UPLOADS}|{CATALOG_IMPORTS}|{VIEW_EXPORTS}")
 _URI = re.compile(rf"s3://([^/?#]+)/(?:runs/({RUN_ID.pattern})/(files|inputs)|(uploads))/([^?#]+)")
 
 
@@ -25,17 +27,22 @@ def run_inputs(run_id: str) -> str:
     return run_id + _INPUTS
 
 
+def run_reports(run_id: str) -> str:
+    """Reports people attached to a run."""
+    return run_id + _REPORTS
+
+
 def run_of(namespace: str) -> str | None:
-    """The run a namespace belongs to; None for the uploads."""
-    return None if namespace == UPLOADS else namespace.removesuffix(_INPUTS)
+    """The run a namespace belongs to; None for those that belong to none."""
+    return namespace.partition("~")[0] or None
 
 
 def prefix_of(namespace: str) -> str:
     """Where a namespace lies in a bucket, ending with '/'."""
-    if namespace == UPLOADS:
-        return "uploads/"
-    folder = "inputs" if namespace.endswith(_INPUTS) else "files"
-    return f"runs/{run_of(namespace)}/{folder}/"
+    run_id, _, kind = namespace.partition("~")
+    if not run_id:
+        return f"{kind}/"
+    return f"runs/{run_id}/{kind or 'files'}/"
 
 
 @attrs.frozen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as EndpointError
 from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_attempt, stop_after_delay
 from tenacity.wait import wait_exponential_jitter
 
@@ -24,6 +24,8 @@ TOTAL_SECONDS = 20.0
 ATTEMPT_SECONDS = 10.0
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _REFUSED = frozenset({"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+
+_PASSING = (HTTPClientError, EndpointError, aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 class TransferFailed(Exception):
@@ -73,9 +75,7 @@ def _may_pass(exc: BaseException) -> bool:
         return _passes(int(status)) or _code(exc) in {"SlowDown", "RequestTimeout"}
     if isinstance(exc, TransferFailed):
         return _passes(exc.status)
-    return isinstance(
-        exc, HTTPClientError | aiohttp.ClientError | ConnectionError | TimeoutError | asyncio.TimeoutError
-    )
+    return isinstance(exc, _PASSING)
 
 
 def _passes(status: int) -> bool:

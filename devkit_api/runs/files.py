@@ -52,6 +52,11 @@ class RunFiles:
         return output
 
     @wrap
+    def has_output(self, run_id: str) -> bool:
+        """Whether an output is stored."""
+        return (self.folder(run_id) / "output.json").is_file()
+
+    @wrap
     def remove(self, run_id: str) -> None:
         """Delete everything the run left."""
         shutil.rmtree(self.folder(run_id), ignore_errors=True)

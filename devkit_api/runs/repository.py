@@ -180,6 +180,18 @@ class RunRepository:
             listener(touched)
         return touched
 
+    async def change(self, run_id: str, **changes: Any) -> Run | None:
+        """Change an unfinished run durably, its state aside; None when it has ended. Raises `StateError`."""
+        async with self._locks.setdefault(run_id, asyncio.Lock()):
+            run = self._live.get(run_id)
+            if run is None:
+                return None
+            changed = attrs.evolve(run, **changes)
+            await self._store.put(COLLECTION, run_id, changed.to_document())
+            latest = self._live.get(run_id, run)
+            self._publish(attrs.evolve(latest, **changes))
+        return changed
+
     def overdue(self) -> list[str]:
         """Finished runs beyond the number kept, oldest first."""
         excess = len(self._finished) - self._max_finished

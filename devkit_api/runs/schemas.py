@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import ValidationError, fields, pre_load, validate, validates_schema
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from devkit_api.ids import MODULE_ID, VERSION
 from devkit_api.schemas import StrictSchema
 
+_RUN_NAMES = {"run_id": "runId", "job_id": "runId", "jobId": "runId"}
 MODES = ("interactive", "async", "workflow")
 
 
@@ -25,6 +26,8 @@ def _version(value: str) -> None:
 class PrepareSchema(StrictSchema):
     """`POST /v1/modules/{id}/quote` (wire-contract B.2)."""
 
+    old_names = {"compute_profile": "computeProfile", "data_context": "dataContext",
+                 "max_runtime_seconds": "maxRuntimeSeconds"}  # fmt: skip
     parameters = fields.Dict(
         load_default=dict, metadata={"expected": "an object that fits the module's inputs", "example": {}}
     )
@@ -40,8 +43,10 @@ class PrepareSchema(StrictSchema):
 
 
 class StartSchema(PrepareSchema):
-    """`POST /v1/module-runs` (wire-contract C.2). `module_id` and the like are taken as well."""
+    """`POST /v1/module-runs` (wire-contract C.2)."""
 
+    old_names = {**PrepareSchema.old_names, "module_id": "moduleId", "navigation_data": "navigationData",
+                 "admission_id": "admissionId", "request_fingerprint": "requestFingerprint"}  # fmt: skip
     moduleId = fields.String(
         required=True,
         validate=_id,
@@ -50,14 +55,6 @@ class StartSchema(PrepareSchema):
     navigationData = fields.Dict(allow_none=True)
     admissionId = fields.String(validate=validate.Length(1, 100))
     requestFingerprint = fields.String(validate=validate.Length(1, 200))
-
-    @pre_load
-    def _take_snake_case(self, data: Any, **_: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        names = {"module_id": "moduleId", "compute_profile": "computeProfile", "data_context": "dataContext",
-                 "max_runtime_seconds": "maxRuntimeSeconds"}  # fmt: skip
-        return {names.get(key, key) if names.get(key) not in data else key: value for key, value in data.items()}
 
     @validates_schema
     def _check_plan(self, data: dict[str, Any], **_: Any) -> None:
@@ -68,6 +65,7 @@ class StartSchema(PrepareSchema):
 class ExecuteSchema(StrictSchema):
     """`POST /api/execute`."""
 
+    old_names = {"module_id": "module", "moduleId": "module"}
     input = fields.Dict(required=True, metadata={"expected": "an object that fits the module's inputs", "example": {}})
     module = fields.String(
         validate=_id, metadata={"expected": "the id of a registered module", "example": "peptide-counter"}
@@ -98,6 +96,8 @@ class ProgressSchema(StrictSchema):
 class HeartbeatSchema(StrictSchema):
     """`POST /v1/module-runs/{id}/heartbeat` (wire-contract C.7)."""
 
+    old_names = {**_RUN_NAMES, "refresh_urls": "refreshUrls", "progress_message": "progressMessage"}
+    runId = fields.String(validate=validate.Length(1, 200), metadata={"expected": "the run of the address"})
     refreshUrls = fields.Boolean()
     progress = fields.Raw(metadata={"expected": "a number from 0 to 100, or an object with percent", "example": 40})
     progressMessage = fields.String(validate=validate.Length(max=1000), allow_none=True)
@@ -116,6 +116,8 @@ class HeartbeatSchema(StrictSchema):
 class CompleteSchema(StrictSchema):
     """`POST /v1/module-runs/{id}/complete` (wire-contract C.7); `result` is the devkit's addition."""
 
+    old_names = _RUN_NAMES
+    runId = fields.String(validate=validate.Length(1, 200), metadata={"expected": "the run of the address"})
     status = fields.String(
         required=True,
         validate=validate.OneOf(["completed", "failed"]),
@@ -124,3 +126,9 @@ class CompleteSchema(StrictSchema):
     summary = fields.Dict(allow_none=True)
     result = fields.Dict(allow_none=True)
     error = fields.Raw(allow_none=True, metadata={"expected": "a text or an object with code and message"})
+
+
+class RevokeSchema(StrictSchema):
+    """`POST /v1/module-runs/{id}/revoke`."""
+
+    reason = fields.String(validate=validate.Length(max=1000), allow_none=True)

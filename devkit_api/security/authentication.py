@@ -58,6 +58,11 @@ class Authenticator:
             return principal
         raise Unauthorized(reason="the API key is not known", headers=CHALLENGE)
 
+    async def refresh_keys(self) -> None:
+        """Ask the issuer for its keys. Raises `KeysUnavailable`."""
+        if self._sessions.keys is not None:
+            await self._sessions.keys.refresh()
+
     def _from_bearer(self, header: str | None) -> Principal:
         if header is None:
             return ANONYMOUS

@@ -1,7 +1,8 @@
 """Bearer tokens of the session plane: JSON Web Tokens, checked as RFC 8725 says.
 
-One algorithm (HS256 with the devkit's own secret), so neither `none` nor a public key can be passed off as a secret;
-every time and address claim must be there and be right.
+Our own are HS256 with our secret; those of another issuer are RS256 or ES256 with a key of its key set. The secret is
+used for HS256 alone and public keys for their one algorithm, so neither `none` nor a public key can be passed off as a
+secret. Every time and address claim must be there and be right.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from typing import Any
 
 import attrs
 import jwt
 
+from devkit_api.security.jwks import ALGORITHMS, KeySet
 from devkit_api.security.principals import Kind, Principal, Role
 
 ALGORITHM = "HS256"
@@ -35,6 +38,7 @@ class Sessions:
     issuer: str
     audience: str
     organization_id: str
+    keys: KeySet | None = attrs.field(default=None, repr=False)
 
     def issue(self, user_id: str, role: Role, *, lifetime: int = LIFETIME) -> str:
         """A token for a user, good for `lifetime` seconds."""
@@ -53,14 +57,15 @@ class Sessions:
         return jwt.encode(claims, self.secret, algorithm=ALGORITHM)
 
     def verify(self, token: str) -> Principal:
-        """The caller the token names. Raises `TokenRefused`."""
+        """The caller the token names. Raises `TokenRefused`, and `KeyUnknown` when the key set may have a newer key."""
         if len(token) > MAX_LENGTH:
             raise TokenRefused("the token is too long")
         try:
+            key, algorithm = self._key(token)
             claims = jwt.decode(
                 token,
-                self.secret,
-                algorithms=[ALGORITHM],
+                key,
+                algorithms=[algorithm],
                 issuer=self.issuer,
                 audience=self.audience,
                 leeway=LEEWAY,
@@ -71,6 +76,13 @@ class Sessions:
         except (jwt.PyJWTError, ValueError):
             raise TokenRefused("the token is not valid here") from None
         return self._principal(claims)
+
+    def _key(self, token: str) -> tuple[Any, str]:
+        header = jwt.get_unverified_header(token)
+        algorithm = header.get("alg")
+        if self.keys is not None and algorithm in ALGORITHMS:
+            return self.keys.find(header.get("kid"), algorithm).key, algorithm
+        return self.secret, ALGORITHM
 
     def _principal(self, claims: dict[str, object]) -> Principal:
         user_id, organization_id = str(claims["sub"]), str(claims.get("org") or self.organization_id)

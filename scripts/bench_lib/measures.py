@@ -15,23 +15,16 @@ from time import perf_counter, sleep
 
 import attrs
 
-from bench_lib import servers
+from bench_lib import objects, servers
+from bench_lib.catalogs import typed_reads
 from bench_lib.load import Load, measure
+from bench_lib.plan import EXTERNAL, Plan
 from bench_lib.report import Row, ratio_row
 from devkit_api.ids import new_run_id, utc_now
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.repository import COLLECTION
 from devkit_api.state.json_files import JsonFileStore
 
-EXTERNAL = {
-    "schemaVersion": "1.0",
-    "name": "bench-external",
-    "version": "1.0.0",
-    "type": "no-ui",
-    "computeType": "fargate",
-    "description": "A module of the benchmark",
-    "execution": {"entrypoint": "backend.main:Bench", "supports": ["interactive", "async", "workflow"]},
-}
 START = json.dumps({"moduleId": "bench-external", "parameters": {"n": 1}, "mode": "async"}).encode()
 NO_OP = """
 from hla_compass import Module
@@ -46,15 +39,6 @@ class Bench(Module):
 RUN_NO_OP = json.dumps({"moduleId": "bench-no-op", "parameters": {}, "mode": "interactive"}).encode()
 _WARM_UP = 16
 _CLIENTS = 8
-
-
-@attrs.frozen
-class Plan:
-    """How long and how often to measure."""
-
-    rounds: int
-    seconds: float
-    stored: int
 
 
 @attrs.frozen
@@ -176,11 +160,20 @@ def sustained(plan: Plan) -> list[Row]:
     return [Row("No-op runs sustained by 8 clients", f"{load.rate:.1f} runs/s", "≥ 60 runs/s", is_good, note, values)]
 
 
+def catalog_reads(plan: Plan) -> list[Row]:
+    """Typed reads of a catalog against bare aiopg running the same statement, and small against large."""
+    return typed_reads(plan.rounds, plan.seconds, plan.peptides, plan.data)
+
+
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "list": module_list,
     "ack": acknowledgement,
     "growth": growth,
     "cold": cold_run,
+    "catalog": catalog_reads,
+    "transfers": objects.transfers,
+    "listing": objects.listing,
+    "memory": objects.memory,
     "sustained": sustained,
 }
 

@@ -56,7 +56,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await opened.close()
 
 
-BIG, QUOTA = 16 * 1024**2, 24 * 1024**2
+FILES, BIG, QUOTA = 60, 16 * 1024**2, 24 * 1024**2
 
 MODULES = {
     "reader": """
@@ -75,6 +75,12 @@ MODULES = {
             "names": [s["name"] for s in manifest["sources"]],
             "format": selection.source("cohort")["format"],
             "absent": absent,
+        })
+    """,
+    "named": """
+        selection = self.context.data_selection
+        return self.success(results={
+            s["name"]: len(selection.load_source(s["name"], self.storage)) for s in selection.sources
         })
     """,
     "saver": """
@@ -108,8 +114,8 @@ def devkit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def saved_run(devkit: DevkitProcess) -> dict[str, Any]:
-    """A run that saved 200 small files and a large one."""
-    return finish(devkit, "saver", {"files": 200, "big": BIG})
+    """A run that saved small files and a large one."""
+    return finish(devkit, "saver", {"files": FILES, "big": BIG})
 
 
 def upload(devkit: DevkitProcess, name: str, content: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import requests
 from devkit_api.errors import RunQuotaExceeded
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.quota import RunQuota
-from tests.objects.conftest import BIG, QUOTA
+from tests.objects.conftest import BIG, FILES, QUOTA
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
 
@@ -24,16 +24,16 @@ def test_many_files_and_a_large_one_come_back_as_they_were_saved(
 ) -> None:
     run = saved_run
     results = devkit.request("GET", f"/v1/module-runs/{run['runId']}/result").json()["data"]["results"]
-    assert results == {"listed": 200, "sorted": True}
+    assert results == {"listed": FILES, "sorted": True}
     files, token = [], None
     while True:
-        query = {"limit": 150, **({"nextToken": token} if token else {})}
+        query = {"limit": 40, **({"nextToken": token} if token else {})}
         page = devkit.request("GET", f"/v1/module-runs/{run['runId']}/files", params=query).json()
         files += page["files"]
         token = page["nextToken"]
         if token is None:
             break
-    assert [file["name"] for file in files] == ["big.bin", *(f"many/{i:04}.txt" for i in range(200))]
+    assert [file["name"] for file in files] == ["big.bin", *(f"many/{i:04}.txt" for i in range(FILES))]
     digest, size = hashlib.sha256(), 0
     with requests.get(files[0]["url"], stream=True, timeout=60) as answer:
         for chunk in answer.iter_content(1024 * 1024):

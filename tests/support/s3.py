@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from devkit_api.settings import Settings, load_settings
@@ -18,3 +19,92 @@ def load_s3(endpoint: str, bucket: str, state: Any) -> Settings:
     """The settings a store is made with."""
     names = {**s3_settings(endpoint, bucket), "api_key": "test-key-0123456789abcdef", "state_dir": str(state)}
     return load_settings({f"DEVKIT_{name.upper()}": str(value) for name, value in names.items()})
+
+
+class FaultyProxy:
+    """Passes bytes on to a server, or does what `fault` says: refuse, error (HTTP 500), silence, cut (after bytes).
+
+    A fault with a `count` ends by itself after so many connections; `seen` counts connections.
+    """
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.removeprefix("http://").partition(":")
+        self._target = (host, int(port))
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+        self.seen = 0
+        self.fault: str | None = None
+        self.count = -1
+        self.cut_after = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._server = None
+
+    def break_with(self, fault: str, count: int = -1, cut_after: int = 0) -> None:
+        self.fault, self.count, self.cut_after, self.seen = fault, count, cut_after, 0
+
+    def heal(self) -> None:
+        self.fault = None
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request per connection, so that a fault meets the next one."""
+        self.seen += 1
+        fault = self.fault if self.count != 0 else None
+        if fault:
+            self.count -= 1
+        if fault == "refuse":
+            writer.transport.abort()
+            return
+        head = await reader.readuntil(b"\r\n\r\n")
+        if fault == "silence":
+            await asyncio.Event().wait()
+        if fault == "error":
+            writer.write(b"HTTP/1.1 500 Broken\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+            return
+        lines = [line for line in head.split(b"\r\n") if line and not line.lower().startswith(b"connection:")]
+        up_reader, up_writer = await asyncio.open_connection(*self._target)
+        try:
+            up_writer.write(b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n")
+            forward = asyncio.create_task(_pump(reader, up_writer))
+            await _pump(up_reader, writer, self.cut_after if fault == "cut" else None)
+            forward.cancel()
+        finally:
+            up_writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None = None) -> None:
+    passed = 0
+    while data := await reader.read(64 * 1024):
+        writer.write(data if limit is None else data[: limit - passed])
+        await writer.drain()
+        passed += len(data)
+        if limit is not None and passed >= limit:
+            writer.transport.abort()
+            return

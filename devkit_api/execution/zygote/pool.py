@@ -265,7 +265,7 @@ class ZygotePool:
                 )
                 self.isolation = Isolation(level, self._folder.parent)
                 self.isolation.close_state()
-                log.info("runs are isolated", extra={"level": level.value, "means": EXPLAINED[level]})
+                log.info("runs are isolated", extra={"isolation": level.value, "means": EXPLAINED[level]})
             if not self._closed:
                 check_wanted(self._wanted, self.isolation.level)
 

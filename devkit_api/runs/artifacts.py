@@ -1,0 +1,147 @@
+"""Artifacts and lineage: every file a run saved, under ids that stay, and what the run was made from.
+
+Nothing is stored for it. An artifact's id follows from its address, its lineage id from the id and the version; both
+are the same whenever they are asked for, and go with the run.
+"""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import attrs
+from stream_zip import ZIP_AUTO, async_stream_zip
+
+from devkit_api.errors import ArtifactNotFound
+from devkit_api.objects.addresses import Addresses
+from devkit_api.objects.describe import describe
+from devkit_api.objects.namespaces import locate, run_files, run_of, uri
+from devkit_api.objects.protocol import ObjectInfo, ObjectStore
+from devkit_api.runs.models import Run
+
+RECEIPT_SECONDS = 300
+_MODE = 0o100644
+_CHUNK = 256 * 1024
+
+
+@attrs.frozen
+class Artifacts:
+    """The files of runs as the lineage addresses show them."""
+
+    store: ObjectStore
+    addresses: Addresses
+    bucket: str
+
+    async def lineage(self, run: Run) -> dict[str, Any]:
+        """What went into the run and what came out of it (wire-contract C.5)."""
+        return {
+            "runId": run.run_id,
+            "status": run.status.value,
+            "module": {"id": run.module_id, "version": run.module_version, "sourceDigest": run.source_digest},
+            "inputs": [self._input(source) for source in (run.data_context or {}).get("sources", [])],
+            "outputs": [self._output(run.run_id, info) async for info in self._files(run.run_id)],
+        }
+
+    async def origin(self, text: str) -> tuple[str, str] | None:
+        """The run and the name of the file an `s3://` address names; None when it is no file of a run."""
+        found = locate(self.bucket, text)
+        run_id = run_of(found.namespace) if found else None
+        if found is None or run_id is None or found.namespace != run_files(run_id):
+            return None
+        return run_id, found.name
+
+    async def described(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """One artifact, or None."""
+        info = await self.store.stat(run_files(run_id), name)
+        return self._output(run_id, info) if info else None
+
+    async def receipt(
+        self, run_id: str, artifact_id: str, lineage_id: str | None, version_id: str | None
+    ) -> dict[str, Any]:
+        """Where to read an artifact, and what it must turn out to be. Raises `ArtifactNotFound`."""
+        info = await self._find(run_id, artifact_id)
+        if info is None:
+            raise ArtifactNotFound(artifact_id=artifact_id[:64], what="of this run")
+        found = self._output(run_id, info)
+        if version_id not in {None, info.version} or lineage_id not in {None, found["id"]}:
+            raise ArtifactNotFound(artifact_id=artifact_id, what="in this version; it was replaced")
+        return {
+            "runId": run_id,
+            "artifactId": artifact_id,
+            "lineageId": found["id"],
+            "versionId": info.version,
+            "url": await self.addresses.get(run_files(run_id), info, RECEIPT_SECONDS),
+            "expiresIn": RECEIPT_SECONDS,
+            "sizeBytes": info.size,
+            "checksum": f"sha256:{info.sha256}" if info.sha256 else None,
+            "filename": info.name.rsplit("/", 1)[-1],
+            "contentType": info.content_type,
+        }
+
+    async def archive(self, run_id: str) -> AsyncGenerator[bytes, None]:
+        """Every file of the run as a zip, made while it is sent: neither memory nor disk holds more than a piece."""
+
+        async def members() -> AsyncIterator[Any]:
+            async for info in self._files(run_id):
+                method = ZIP_AUTO(info.size, level=1)
+                content = self.store.read(run_files(run_id), info.name, version=info.version)
+                yield info.name, datetime.fromisoformat(info.created_at), _MODE, method, content
+
+        async for chunk in async_stream_zip(members(), chunk_size=_CHUNK, get_compressobj=_compressor):
+            yield chunk
+
+    async def _files(self, run_id: str) -> AsyncIterator[ObjectInfo]:
+        namespace, after = run_files(run_id), ""
+        while True:
+            listed, more = await self.store.list(namespace, after=after)
+            for info in await describe(self.store, namespace, listed):
+                yield info
+            if more is None:
+                return
+            after = more
+
+    async def _find(self, run_id: str, artifact_id: str) -> ObjectInfo | None:
+        namespace, after = run_files(run_id), ""
+        while True:
+            listed, more = await self.store.list(namespace, after=after)
+            for item in listed:
+                if self._artifact_id(run_id, item.name) == artifact_id:
+                    return await self.store.stat(namespace, item.name)
+            if more is None:
+                return None
+            after = more
+
+    def _artifact_id(self, run_id: str, name: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, uri(self.bucket, run_files(run_id), name)))
+
+    def _output(self, run_id: str, info: ObjectInfo) -> dict[str, Any]:
+        artifact_id = self._artifact_id(run_id, info.name)
+        lineage_id = str(uuid.uuid5(uuid.UUID(artifact_id), info.version))
+        return {
+            "id": lineage_id,
+            "lineageId": lineage_id,
+            "artifactId": artifact_id,
+            "runId": run_id,
+            "artifactName": info.name,
+            "artifactS3Uri": uri(self.bucket, run_files(run_id), info.name),
+            "artifactMimeType": info.content_type,
+            "artifactSizeBytes": info.size,
+            "artifactChecksum": f"sha256:{info.sha256}" if info.sha256 else None,
+            "artifactVersionId": info.version,
+            "artifactDeleted": False,
+            "createdAt": info.created_at,
+            "metadata": {**info.metadata, "s3VersionId": info.version},
+        }
+
+    def _input(self, source: dict[str, Any]) -> dict[str, Any]:
+        origin = str(source.get("origin") or source.get("uri") or "")
+        found = locate(self.bucket, origin)
+        producer = run_of(found.namespace) if found else None
+        return {**source, **({"producedByRunId": producer} if producer else {})}
+
+
+def _compressor() -> Any:
+    return zlib.compressobj(wbits=-zlib.MAX_WBITS, level=1)

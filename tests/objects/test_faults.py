@@ -1,0 +1,207 @@
+"""What breaks around the stores: nothing half-stored is ever seen, errors have codes, and it recovers by itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from devkit_api.errors import ObjectStoreUnavailable
+from devkit_api.objects import s3
+from devkit_api.objects.files import FileObjectStore
+from devkit_api.objects.s3 import S3ObjectStore
+from devkit_api.objects.s3_calls import ATTEMPTS
+from devkit_api.state import StateError
+from tests.objects.test_stores import put, read
+from tests.support.modules import manifest
+from tests.support.process import DevkitProcess
+from tests.support.s3 import FaultyProxy, load_s3, s3_settings
+
+RUN = "devkit-run-conformance"
+DATA = bytes(range(256)) * 8000  # 2 MB
+
+
+@pytest.fixture
+async def proxy(s3_endpoint: str) -> AsyncIterator[FaultyProxy]:
+    made = FaultyProxy(s3_endpoint)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def behind(
+    request: pytest.FixtureRequest, proxy: FaultyProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """A store whose S3 is behind the proxy; a parameter is its patience with one attempt, in seconds."""
+    monkeypatch.setattr(s3, "ATTEMPT_SECONDS", getattr(request, "param", 10.0))
+    store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_down_at_the_start_and_back_without_a_restart(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+    await proxy.stop()
+    with pytest.raises(ObjectStoreUnavailable, match="does not answer"):
+        await put(behind, "a", DATA)
+    with pytest.raises(Exception, match="connect"):
+        await behind.check()
+    await proxy.start()
+    await behind.check()
+    await put(behind, "a", DATA)
+    assert await read(behind, "a") == DATA
+
+
+@pytest.mark.parametrize("fault", ["error", "refuse"])
+async def test_what_passes_is_tried_again_and_what_stays_is_given_up(
+    behind: S3ObjectStore, proxy: FaultyProxy, fault: str
+) -> None:
+    await put(behind, "a", DATA)
+    proxy.break_with(fault, count=2)
+    assert await behind.stat(RUN, "a") is not None
+    assert proxy.seen >= 3
+    proxy.break_with(fault)
+    with pytest.raises(ObjectStoreUnavailable):
+        await behind.stat(RUN, "a")
+    assert ATTEMPTS <= proxy.seen <= 2 * ATTEMPTS  # aiohttp itself tries a lost connection once more
+    proxy.heal()
+    assert await read(behind, "a") == DATA
+
+
+@pytest.mark.parametrize("behind", [1.0], indirect=True)
+async def test_no_answer_is_not_waited_for_forever(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+    proxy.break_with("silence")
+    with pytest.raises(ObjectStoreUnavailable, match="does not answer"):
+        await behind.list(RUN)
+    assert proxy.seen == ATTEMPTS
+
+
+async def test_a_put_that_breaks_off_leaves_the_earlier_file(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+    await put(behind, "a", b"before")
+    proxy.break_with("refuse")
+    with pytest.raises(ObjectStoreUnavailable):
+        await put(behind, "a", DATA)
+    with pytest.raises(ObjectStoreUnavailable):
+        await put(behind, "new", DATA)
+    proxy.heal()
+    assert await read(behind, "a") == b"before"
+    assert await behind.stat(RUN, "new") is None
+    await put(behind, "a", DATA)
+    assert await read(behind, "a") == DATA
+
+
+async def test_a_get_that_breaks_off_goes_on_where_it_broke(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+    await put(behind, "a", DATA)
+    stream = behind.read(RUN, "a")
+    proxy.break_with("pass")
+    assert await behind.stat(RUN, "a") is not None  # the next connection is the one for the bytes
+
+    proxy.break_with("cut", count=2, cut_after=600_000)
+    got = b"".join([chunk async for chunk in stream])
+    assert got == DATA
+    assert proxy.seen >= 3
+
+
+async def test_the_devkit_is_not_ready_while_its_s3_is_away_and_ready_again_after(
+    proxy: FaultyProxy, bucket: str, make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devkit_api.system.health._SHARED_FOR", 0.0)
+    await proxy.stop()
+    client = await make_client(**s3_settings(proxy.endpoint, bucket))
+    answer = await client.get("/v1/system/ready")
+    assert (answer.status, list((await answer.json())["missing"])) == (503, ["objects"])
+    upload = await client.post("/v1/devkit/inputs/a.csv", data=b"a")
+    assert (upload.status, (await upload.json())["error"]["code"]) == (503, "OBJECT_STORE_UNAVAILABLE")
+    assert int(upload.headers["Retry-After"]) > 0
+    await proxy.start()
+    for _ in range(20):
+        if (await client.get("/v1/system/ready")).status == 200:
+            break
+    else:
+        raise AssertionError("it did not become ready again")
+    assert (await client.post("/v1/devkit/inputs/a.csv", data=b"a")).status == 201
+
+
+@contextmanager
+def _disk_full(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes: writing more fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_full_disk_stores_nothing_and_is_no_end(tmp_path: Path) -> None:
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    await put(store, "a", b"before")
+    with _disk_full(512 * 1024):
+        for name in ("a", "new"):
+            with pytest.raises(StateError):
+                await put(store, name, DATA)
+    assert not list((tmp_path / "objects").glob(".*.part"))
+    assert await read(store, "a") == b"before"
+    assert await store.stat(RUN, "new") is None
+    await put(store, "a", DATA)
+    assert await read(store, "a") == DATA
+
+
+@pytest.mark.process
+def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitProcess]) -> None:
+    devkit = make_devkit()
+    with devkit:
+        devkit.request("POST", "/v1/devkit/modules", json={"manifest": manifest("elsewhere")})
+        run = devkit.run("elsewhere")
+        path, token = f"/v1/module-runs/{run['runId']}", run["token"]
+        kept = _grant(devkit, path, token, "kept", b"before")
+        assert requests.put(kept["url"], data=b"before", headers=kept["headers"], timeout=60).status_code == 200
+        held = [_begin(_grant(devkit, path, token, name, DATA)) for name in ("kept", "new")]
+        parts = devkit.state / "objects"
+        _until(lambda: sum(part.stat().st_size for part in parts.glob(".*.part")) >= 2 * 1024**2)
+        devkit.kill()
+        for connection in held:
+            connection.close()
+        assert len(list(parts.glob(".*.part"))) == 2
+    with devkit.start():
+        files = devkit.request("GET", f"{path}/files").json()["files"]
+        assert [(file["name"], file["sizeBytes"]) for file in files] == [("kept", 6)]
+        assert requests.get(files[0]["url"], timeout=60).content == b"before"
+        assert not list(parts.glob(".*.part"))
+        again = _grant(devkit, path, token, "new", DATA)
+        assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=60).status_code == 200
+
+
+def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) -> Any:
+    checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    body = {"action": "put", "key": key, "contentLength": len(data), "contentSha256": checksum}
+    return devkit.request("POST", f"{path}/storage", key=token, json=body).json()
+
+
+def _begin(grant: Any) -> socket.socket:
+    """A put that sends all but its last bytes, and stays open."""
+    url = urlsplit(grant["url"])
+    connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=30)
+    head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(DATA)}\r\n\r\n"
+    connection.sendall(head.encode() + DATA[:-100])
+    return connection
+
+
+def _until(condition: Callable[[], bool], within: float = 30) -> None:
+    import time
+
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)  # a poll interval; the loop ends on the condition
