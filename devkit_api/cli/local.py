@@ -150,6 +150,8 @@ def _isolation(settings: Settings) -> Finding:
     if level is Level.PROCESS and os.geteuid() == 0 and settings.isolation == "auto":
         closed = unreachable([sys.prefix, sys.base_prefix, str(existing_folder(settings.state_dir))])
         text += f" (other users cannot enter {closed})" if closed else ""
+    if settings.isolation == "namespaces" and level not in (Level.NAMESPACES, Level.CONTAINED):
+        return Finding("isolation of runs", "missing", f"DEVKIT_ISOLATION asks for namespaces; there is {text}")
     return Finding("isolation of runs", "warn" if level is Level.PROCESS and os.geteuid() == 0 else "ok", text)
 
 
