@@ -14,10 +14,21 @@ import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
+from devkit_api.apidocs.routes import REFERENCE, Reference
+from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
+from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestions import IngestionService
+from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.uploads import UploadService
+from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
+from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
+from devkit_api.catalogs.views.routes import VIEWS
+from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.environments.store import Environments
@@ -30,8 +41,7 @@ from devkit_api.local_data.service import LocalData
 from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
-from devkit_api.middleware.deadline import ANSWER_SECONDS
-from devkit_api.middleware.headers import HTTPS
+from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
@@ -57,7 +67,7 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, STREAMS, add_routes
+from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
@@ -93,6 +103,7 @@ from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
+from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 from devkit_api.transfer.commit import settle
@@ -129,13 +140,14 @@ def create_app(settings: Settings) -> web.Application:
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[READS] = Reads()
     app[PROXIES] = Proxies(settings.trusted_proxies)
-    app[HTTPS] = app[ADDRESS].base_url.startswith("https:")
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
+    _build_metrics(app)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
-    app.on_response_prepare.append(headers.on_prepare)
+    headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
         _state_lock, _audit, _object_store, _local_data, _database, _http_client,
@@ -260,18 +272,46 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 def _build_catalogs(app: web.Application, settings: Settings) -> None:
     """The database is made but not started; without catalogs there is none."""
     app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
-    app[EMBEDDED] = None
-    if not settings.catalogs:
-        app[CATALOGS] = CatalogService(None)
-        return
-    database, app[EMBEDDED] = build_database(settings)
-    app[CATALOGS] = CatalogService(database)
+    database, app[EMBEDDED] = build_database(settings) if settings.catalogs else (None, None)
+    catalogs = app[CATALOGS] = CatalogService(database)
+    admin = app[ADMIN] = CatalogAdmin(catalogs)
+    app[CATALOG_UPLOADS] = UploadService(
+        catalogs, admin, app[OBJECTS], app[URL_SIGNER], address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
+    app[INGESTIONS] = IngestionService(catalogs, admin, app[CATALOG_UPLOADS])
+    addresses = Addresses(app[OBJECTS], app[URL_SIGNER], app[ADDRESS])
+    app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], addresses)
+
+
+def _build_metrics(app: web.Application) -> None:
+    runs = app[RUNS]
+    metrics = app[METRICS] = Metrics()
+    metrics.read_from(
+        Sources(
+            runs=runs.repository.counts,
+            queued=lambda: runs.supervisor.queued,
+            executing=lambda: runs.supervisor.executing,
+            workers=runs.supervisor.workers,
+            modules=lambda: app[REGISTRY].count,
+            pools=lambda: app[CATALOGS].pools,
+        )
+    )
+    runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+
+
+def all_routes() -> list[Route]:
+    """Every address there is, in the order in which the API reference shows them."""
+    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
+    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
+    return [*routes, *REFERENCE_ROUTES]
 
 
 def _add_routes(app: web.Application) -> None:
     app[ROUTE_POLICIES], app[STREAMS] = {}, set()
-    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes = all_routes()
+    app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -304,7 +344,12 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
+        await app[CATALOG_UPLOADS].open()
+        await app[INGESTIONS].open()
         yield
+        await app[INGESTIONS].close()
+        await app[CATALOG_UPLOADS].close()
 
 
 async def _http_client(app: web.Application) -> AsyncIterator[None]:
@@ -343,7 +388,8 @@ def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
     def warm(module: Module) -> None:
         if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
             variables = tuple(sorted(module.environment_variables.items()))
-            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+            kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
+            executor.prewarm(attrs.evolve(kind, network=module.has_network))
 
     for module in registry.current():
         warm(module)
@@ -358,7 +404,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
     known = runs.repository.ids | await runs.plans.run_ids()
-    await app[OBJECTS].sweep(lambda namespace: namespace == UPLOADS or run_of(namespace) in known)
+    await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
@@ -408,12 +454,23 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
+        if app[SETTINGS].catalogs:
+            await _reset_catalogs(app)
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:
             await watcher.scan()
 
     return reset
+
+
+async def _reset_catalogs(app: web.Application) -> None:
+    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
+    await app[INGESTIONS].clear()
+    await reset_catalogs(app[CATALOGS].database)
+    app[CATALOGS].forget()
+    await app[CATALOG_UPLOADS].clear()
+    await app[VIEWS].clear()
 
 
 def _reachable(host: str) -> str:

@@ -8,13 +8,17 @@ import os
 import signal
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from devkit_api.app import ADDRESS, create_app
 from devkit_api.execution.isolation import close_own_process, unreachable
+from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Doors
 from devkit_api.protocol import Runner
+from devkit_api.runs.routes import RUNS
 from devkit_api.settings import Problem, Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
         try:
             await _set_up(runner, settings)
             await web.SockSite(runner, sock, ssl_context=tls).start()
+            open_doors(app, runner, tls)
             if not stop.is_set():
                 on_ready(app[ADDRESS].base_url)
             await stop.wait()
@@ -86,6 +91,26 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         reason = f"the certificate and key cannot be used ({exc.strerror or 'not PEM, or they do not belong together'})"
         raise SettingsError([Problem("DEVKIT_TLS_CERT", reason, "python -m devkit_api tls init")]) from exc
     return context
+
+
+def open_doors(app: web.Application, runner: web.AppRunner, tls: ssl.SSLContext | None) -> None:
+    """Serve modules without network as well, each on the socket in its own."""
+    executor = app[RUNS].supervisor.executor
+    address = urlsplit(app[ADDRESS].base_url)
+    if not isinstance(executor, LocalExecutor) or address.hostname is None or address.port is None:
+        return
+
+    async def serve_on(sock: socket.socket) -> Callable[[], Awaitable[None]]:
+        site = web.SockSite(runner, sock, ssl_context=tls)
+        await site.start()
+
+        async def stop() -> None:
+            if site in runner.sites:  # the runner stops them all when the server stops
+                await site.stop()
+
+        return stop
+
+    executor.pool.doors = Doors(address.hostname, address.port, serve_on)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -11,6 +11,7 @@ from devkit_api.cli.access import keys, users
 from devkit_api.cli.catalog import catalog
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed, RunOutOfSight
 from devkit_api.cli.files import files
+from devkit_api.cli.health import health
 from devkit_api.cli.inputs import inputs
 from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
@@ -33,7 +34,7 @@ def cli(context: click.Context) -> None:
 
 
 _COMMANDS = (
-    serve, env, token, doctor, keys, users, new, lock, register, run, files, inputs, catalog, tls,
+    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, inputs, catalog, tls,
     export_command, import_command, reset,
 )  # fmt: skip
 for command in _COMMANDS:

@@ -167,6 +167,7 @@ class RunService:
             entrypoint=module.entrypoint,
             environment_variables=module.environment_variables,
             memory_mb=module.memory_mb,
+            network=module.has_network,
             compute_profile=request.get("computeProfile"),
             data_context=request.get("dataContext"),
             navigation_data=request.get("navigationData"),

@@ -16,6 +16,7 @@ from time import perf_counter
 import attrs
 
 from bench_lib import objects, servers
+from bench_lib.catalogs import typed_reads
 from bench_lib.load import Load, measure
 from bench_lib.plan import EXTERNAL, Plan
 from bench_lib.report import Row, ratio_row
@@ -126,11 +127,17 @@ def cold_run(plan: Plan) -> list[Row]:
     return [Row(what, f"{faster:.2f} times", "≥ 15 times", faster >= 15, note, values)]
 
 
+def catalog_reads(plan: Plan) -> list[Row]:
+    """Typed reads of a catalog against bare aiopg running the same statement, and small against large."""
+    return typed_reads(plan.rounds, plan.seconds, plan.peptides, plan.data)
+
+
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "list": module_list,
     "ack": acknowledgement,
     "growth": growth,
     "cold": cold_run,
+    "catalog": catalog_reads,
     "transfers": objects.transfers,
     "listing": objects.listing,
     "memory": objects.memory,

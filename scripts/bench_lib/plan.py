@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import attrs
 
 EXTERNAL = {
@@ -22,3 +24,5 @@ class Plan:
     rounds: int
     seconds: float
     stored: int
+    peptides: int = 100_000
+    data: Path | None = None

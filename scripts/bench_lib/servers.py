@@ -77,7 +77,15 @@ class Server:
 def devkit(root: Path, *, modules: Path | None = None, pinned: bool = True, **settings: Any) -> Server:
     """A devkit with its state under `root`. Its log goes to a file there, as a service's would."""
     root.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
+    modules_dir = {"MODULES_DIR": modules} if modules else {}
+    with (root / "server.log").open("wb") as log:
+        command = [sys.executable, "-m", "devkit_api", "serve"]
+        return Server(command, environment(root, **modules_dir, **settings), log, pinned)
+
+
+def environment(root: Path, **settings: Any) -> dict[str, str]:
+    """The devkit's settings, and nothing of the caller's."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
     values = {
         "API_KEY": KEY,
         "STATE_DIR": root / "state",
@@ -87,12 +95,9 @@ def devkit(root: Path, *, modules: Path | None = None, pinned: bool = True, **se
         "RATE_LIMIT_READ": "off",
         "RATE_LIMIT_WRITE": "off",
         "RATE_LIMIT_RUN": "off",
-        **({"MODULES_DIR": modules} if modules else {}),
         **settings,
     }
-    environment |= {f"DEVKIT_{name}": str(value) for name, value in values.items()}
-    with (root / "server.log").open("wb") as log:
-        return Server([sys.executable, "-m", "devkit_api", "serve"], environment, log, pinned)
+    return kept | {f"DEVKIT_{name}": str(value) for name, value in values.items()}
 
 
 def bare(root: Path, like: requests.Response, *, reads_body: bool = False) -> Server:
