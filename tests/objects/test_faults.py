@@ -28,6 +28,7 @@ from tests.support.s3 import FaultyProxy, load_s3, s3_settings
 
 RUN = "devkit-run-conformance"
 DATA = bytes(range(256)) * 8000  # 2 MB
+LONG = DATA * 4  # more than is held back before it is written
 
 
 @pytest.fixture
@@ -167,9 +168,9 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
         path, token = f"/v1/module-runs/{run['runId']}", run["token"]
         kept = _grant(devkit, path, token, "kept", b"before")
         assert requests.put(kept["url"], data=b"before", headers=kept["headers"], timeout=60).status_code == 200
-        held = [_begin(_grant(devkit, path, token, name, DATA)) for name in ("kept", "new")]
+        held = [_begin(_grant(devkit, path, token, name, LONG)) for name in ("kept", "new")]
         parts = devkit.state / "objects"
-        _until(lambda: sum(part.stat().st_size for part in parts.glob(".*.part")) >= 2 * 1024**2)
+        _until(lambda: sum(part.stat().st_size for part in parts.glob(".*.part")) >= 4 * 1024**2)
         devkit.kill()
         for connection in held:
             connection.close()
@@ -193,8 +194,8 @@ def _begin(grant: Any) -> socket.socket:
     """A put that sends all but its last bytes, and stays open."""
     url = urlsplit(grant["url"])
     connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=30)
-    head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(DATA)}\r\n\r\n"
-    connection.sendall(head.encode() + DATA[:-100])
+    head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(LONG)}\r\n\r\n"
+    connection.sendall(head.encode() + LONG[:-100])
     return connection
 
 
