@@ -14,6 +14,8 @@ import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
+from devkit_api.apidocs.routes import REFERENCE, Reference
+from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
 from devkit_api.catalogs.control.ingestions import IngestionService
 from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
@@ -39,8 +41,7 @@ from devkit_api.local_data.service import LocalData
 from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
-from devkit_api.middleware.deadline import ANSWER_SECONDS
-from devkit_api.middleware.headers import HTTPS
+from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
@@ -66,7 +67,7 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, STREAMS, add_routes
+from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
@@ -102,6 +103,7 @@ from devkit_api.settings_checks import RateLimit
 from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
+from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 from devkit_api.transfer.commit import settle
@@ -131,19 +133,21 @@ def create_app(settings: Settings) -> web.Application:
     app[BODY_LIMITS] = BodyLimits(
         settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
     )
-    app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
+    own = f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
+    app[ADDRESS] = PublicAddress(settings.public_url or own, settings.ca_bundle)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[READS] = Reads()
     app[PROXIES] = Proxies(settings.trusted_proxies)
-    app[HTTPS] = app[ADDRESS].base_url.startswith("https:")
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
+    _build_metrics(app)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
-    app.on_response_prepare.append(headers.on_prepare)
+    headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
         _state_lock, _audit, _object_store, _local_data, _database, _http_client,
@@ -280,11 +284,34 @@ def _build_catalogs(app: web.Application, settings: Settings) -> None:
     app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], addresses)
 
 
-def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
+def _build_metrics(app: web.Application) -> None:
+    runs = app[RUNS]
+    metrics = app[METRICS] = Metrics()
+    metrics.read_from(
+        Sources(
+            runs=runs.repository.counts,
+            queued=lambda: runs.supervisor.queued,
+            executing=lambda: runs.supervisor.executing,
+            workers=runs.supervisor.workers,
+            modules=lambda: app[REGISTRY].count,
+            pools=lambda: app[CATALOGS].pools,
+        )
+    )
+    runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+
+
+def all_routes() -> list[Route]:
+    """Every address there is, in the order in which the API reference shows them."""
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
     routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
+    return [*routes, *REFERENCE_ROUTES]
+
+
+def _add_routes(app: web.Application) -> None:
+    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
+    routes = all_routes()
+    app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
 
@@ -361,7 +388,8 @@ def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
     def warm(module: Module) -> None:
         if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
             variables = tuple(sorted(module.environment_variables.items()))
-            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+            kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
+            executor.prewarm(attrs.evolve(kind, network=module.has_network))
 
     for module in registry.current():
         warm(module)

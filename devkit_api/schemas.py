@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields
 
 from devkit_api.errors import DevkitError, RequestInvalid
 
@@ -33,6 +33,24 @@ class OpenSchema(Schema):
         """Ignore what is not declared; the caller keeps the original document."""
 
         unknown = EXCLUDE
+
+
+class AnswerSchema(Schema):
+    """What an answer holds at least; it tells readers of the API reference and is not applied to answers."""
+
+    class Meta:
+        """An answer may grow."""
+
+        unknown = INCLUDE
+
+
+class PaginationSchema(AnswerSchema):
+    """Where a page stands among all (wire-contract B.1)."""
+
+    page = fields.Integer(required=True)
+    limit = fields.Integer(required=True)
+    total = fields.Integer(required=True)
+    pages = fields.Integer(required=True)
 
 
 def load(schema: Schema, data: Any, error: type[DevkitError] = RequestInvalid) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write what the reference pages take from the code: settings and errors.
+"""Write what the reference pages take from the code: settings, errors, commands and the OpenAPI document.
 
     python scripts/make_docs.py           write
     python scripts/make_docs.py --check   fail when something on disk is not what would be written
@@ -8,23 +8,30 @@ A page holds its own prose; what lies between `<!-- made: NAME -->` and `<!-- en
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 
 REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
+from devkit_api.apidocs.document import build  # noqa: E402
+from devkit_api.app import all_routes  # noqa: E402
+from devkit_api.cli import cli  # noqa: E402
 from devkit_api.errors import CATALOGUE  # noqa: E402
 from devkit_api.runs.failures import FAILURES  # noqa: E402
 from devkit_api.settings import Settings, setting_infos  # noqa: E402
 
-PAGES = ("docs/configuration.md", "docs/errors.md")
+PAGES = ("docs/cli.md", "docs/configuration.md", "docs/errors.md")
 ENVIRONMENT = ".env.example"
+OPENAPI = "docs/openapi.json"
 _SECTION = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -55,7 +62,36 @@ def run_failures() -> str:
     return "\n".join(["| Code | What happened |", "|---|---|", *rows])
 
 
+def commands() -> str:
+    """Every command with its options, from the help of the command line itself."""
+    lines: list[str] = []
+    for path, command in _walk(cli, ()):
+        usage = " ".join(command.collect_usage_pieces(click.Context(command, info_name=path[-1])))
+        about = inspect.cleandoc(command.help or "")
+        lines += [f"### {' '.join(path)}", "", f"`python -m devkit_api {' '.join(path)} {usage}`", "", about, ""]
+        options = [p for p in command.params if isinstance(p, click.Option) and not p.hidden]
+        if options:
+            lines += ["| Option | What it is |", "|---|---|"]
+            lines += [f"| {_names(option)} | {_cell(option.help or '')} |" for option in options]
+            lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _walk(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _walk(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def _names(option: click.Option) -> str:
+    taken = "" if option.is_flag else " " + (option.metavar or option.name or "").upper().replace("_", "-")
+    return ", ".join(f"`{name}{taken}`" for name in (*option.opts, *option.secondary_opts))
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
+    "commands": commands,
     "settings": settings_table,
     "catalogue": error_catalogue,
     "failures": run_failures,
@@ -77,13 +113,18 @@ def environment_example() -> str:
     return "\n".join(lines)
 
 
+def openapi_snapshot() -> str:
+    """The document that `GET /docs/openapi.json` serves: a change of the contract shows in review."""
+    return json.dumps(build(all_routes()), indent=1, ensure_ascii=False) + "\n"
+
+
 def fresh(root: Path = REPO) -> dict[str, str]:
     """What each file should hold."""
     pages = {}
     for name in PAGES:
         text = (root / name).read_text(encoding="utf-8")
         pages[name] = _SECTION.sub(lambda m: f"{m[1]}\n{SECTIONS[m[2]]()}\n\n{m[3]}", text)
-    return {**pages, ENVIRONMENT: environment_example()}
+    return {**pages, ENVIRONMENT: environment_example(), OPENAPI: openapi_snapshot()}
 
 
 def stale(root: Path = REPO) -> dict[str, str]:

@@ -71,6 +71,9 @@ check_dependencies() {
 }
 
 skipped=()
+if ! PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; then
+  skipped+=('the proxy: nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)')
+fi
 shell_files=(.ci/run scripts/bench scripts/*.sh)
 
 step 'ruff check' 'Many findings fix themselves: ruff check --fix' ruff check .
@@ -78,6 +81,8 @@ step 'ruff format' 'Run: ruff format' ruff format --check .
 step 'mypy' 'The types say what the code means; correct whichever is wrong.' mypy
 step 'shellcheck' 'Each finding has a page at its SC number in the shellcheck wiki.' \
   shellcheck --external-sources "${shell_files[@]}"
+step 'hadolint' 'Each finding has a page at its DL number in the hadolint wiki.' hadolint Dockerfile
+step 'zizmor' 'Each finding names the line of the workflow and what to do.' zizmor --quiet --offline .github
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
 step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \
   bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium --recursive devkit_api scripts templates

@@ -30,6 +30,8 @@ class Condition:
 
 Parser = Callable[[str, Any], Any]
 Builder = Callable[[Any], Condition]
+# JSON Schema of what a made parser takes, for the API reference.
+SHAPES: dict[Parser, dict[str, Any]] = {}
 
 
 @attrs.frozen
@@ -64,6 +66,7 @@ def whole(low: int, high: int) -> Parser:
             refuse(name, f"it must be a whole number from {low} to {high}")
         return int(digits)
 
+    SHAPES[parse] = {"type": "integer", "minimum": low, "maximum": high}
     return parse
 
 
@@ -96,6 +99,7 @@ def choice(*allowed: str) -> Parser:
             refuse(name, "it must be one of " + ", ".join(allowed))
         return word
 
+    SHAPES[parse] = {"type": "string", "enum": list(allowed)}
     return parse
 
 

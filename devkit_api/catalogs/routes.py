@@ -8,13 +8,21 @@ from typing import Any
 
 from aiohttp import web
 
-from devkit_api.catalogs import filters, reads, science
+from devkit_api.catalogs import answers, filters, reads, science
 from devkit_api.catalogs.entities import ENTITIES
 from devkit_api.catalogs.models import Scope
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.similarity import SimilaritySchema, rank
 from devkit_api.catalogs.sqldoor import SqlLimits, SqlQuerySchema, run_query
-from devkit_api.errors import StorageVersionUnavailable
+from devkit_api.describe import Parameter, choice, describe, text
+from devkit_api.errors import (
+    CatalogEntityNotFound,
+    SqlInvalid,
+    SqlRefused,
+    SqlResultTooLarge,
+    SqlTimeout,
+    StorageVersionUnavailable,
+)
 from devkit_api.httpio import json_answer, read_body, read_json, while_connected
 from devkit_api.routing import Handler, Route
 
@@ -22,8 +30,11 @@ SQL_LIMITS: web.AppKey[SqlLimits] = web.AppKey("sql_limits", SqlLimits)
 CATALOGS: web.AppKey[CatalogService] = web.AppKey("catalogs", CatalogService)
 
 _SIMILARITY, _SQL = SimilaritySchema(), SqlQuerySchema()
+_ERRORS = answers.CATALOG_ERRORS
+_TERM = Parameter("search_term", {"type": "string", "minLength": 1, "maxLength": 500}, "What to look for.", True)
 
 
+@describe(answer=answers.CatalogListSchema, errors=_ERRORS)
 async def list_catalogs(request: web.Request) -> web.Response:
     """`GET /v1/data-catalogs`."""
     return json_answer({"catalogs": await request.app[CATALOGS].views()})
@@ -33,7 +44,15 @@ def typed_read(name: str) -> Handler:
     """`GET` with a query and `POST` with a body, of one entity."""
     entity = ENTITIES[name]
 
+    @describe(
+        query=answers.parameters(entity),
+        body=answers.body_shape(entity),
+        example={"limit": 5},
+        answer=answers.page_shape(entity),
+        errors=_ERRORS,
+    )
     async def handler(request: web.Request) -> web.Response:
+        """One page of a typed read: filters, order and window (wire-contract F.3)."""
         raw = await read_json(request) if request.method == "POST" else _once(request)
         if not isinstance(raw, dict):
             filters.refuse("body", "it must be one JSON object", entity.filters)
@@ -46,6 +65,14 @@ def typed_read(name: str) -> Handler:
     return handler
 
 
+@describe(
+    query=(
+        choice("resolution", "How much of a name.", *science.RESOLUTIONS, default="2-digit"),
+        text("locus", "Only this locus.", max_length=500, example="A"),
+    ),
+    answer=answers.AllelesSchema,
+    errors=_ERRORS,
+)
 async def hla_alleles(request: web.Request) -> web.Response:
     """`GET {data}/hla-alleles?resolution&locus`."""
     raw = _only(request, "resolution", "locus")
@@ -57,6 +84,11 @@ async def hla_alleles(request: web.Request) -> web.Response:
     return json_answer({"alleles": found, "count": len(found)})
 
 
+@describe(
+    query=(text("population", "No population is known here: asking for one answers nothing.", max_length=500),),
+    answer=answers.FrequenciesSchema,
+    errors=_ERRORS,
+)
 async def hla_frequencies(request: web.Request) -> web.Response:
     """`GET {data}/hla-frequencies?population`."""
     raw = _only(request, "population")
@@ -65,6 +97,7 @@ async def hla_frequencies(request: web.Request) -> web.Response:
     return json_answer({"frequencies": found, "basis": "samples of the catalog's current version"})
 
 
+@describe(answer=answers.CoverageSchema, errors=(*_ERRORS, CatalogEntityNotFound))
 async def protein_coverage(request: web.Request) -> web.Response:
     """`GET {data}/proteins/{protein}/coverage`."""
     _only(request)
@@ -73,6 +106,15 @@ async def protein_coverage(request: web.Request) -> web.Response:
     )
 
 
+@describe(
+    query=(
+        choice("search_type", "What the term names.", *science.SEARCH_TYPES, default="peptide"),
+        _TERM,
+        Parameter("limit", {"type": "integer", "minimum": 1, "maximum": 10**9, "default": 5000}, "Rows at most."),
+    ),
+    answer=answers.RowsSchema,
+    errors=_ERRORS,
+)
 async def sample_intensities(request: web.Request) -> web.Response:
     """`GET {data}/sample-intensities?search_type&search_term&limit`."""
     raw = _only(request, "search_type", "search_term", "limit")
@@ -83,6 +125,7 @@ async def sample_intensities(request: web.Request) -> web.Response:
     return json_answer({"data": found, "count": len(found)})
 
 
+@describe(query=(_TERM,), answer=answers.RowsSchema, errors=_ERRORS)
 async def peptide_positions(request: web.Request) -> web.Response:
     """`GET {data}/peptide-positions?search_term`."""
     raw = _only(request, "search_term")
@@ -91,12 +134,24 @@ async def peptide_positions(request: web.Request) -> web.Response:
     return json_answer({"data": found, "count": len(found)})
 
 
+@describe(
+    body=SimilaritySchema,
+    example={"length": 2, "amino_acids": ["A", "L"], "matrix": [[0.1, 0.9], [0.5, 0.5]], "top_n": 5},
+    answer=answers.RankingSchema,
+    errors=_ERRORS,
+)
 async def peptide_similarity(request: web.Request) -> web.Response:
     """`POST {data}/peptide-similarity`."""
     body = await read_body(request, _SIMILARITY)
     return json_answer(await rank(_pool(request), await _current(request), body))
 
 
+@describe(
+    body=SqlQuerySchema,
+    example={"sql": "SELECT count(*) AS n FROM peptides WHERE length = %s", "params": [9]},
+    answer=answers.SqlRowsSchema,
+    errors=(*_ERRORS, SqlInvalid, SqlRefused, SqlResultTooLarge, SqlTimeout),
+)
 async def run_sql(request: web.Request) -> web.Response:
     """`POST {data}/query` (wire-contract F.5). A caller who goes away stops the query."""
     body = await read_body(request, _SQL)
@@ -106,6 +161,7 @@ async def run_sql(request: web.Request) -> web.Response:
     return web.Response(body=await while_connected(request, query), content_type="application/json")
 
 
+@describe(errors=(*_ERRORS, StorageVersionUnavailable))
 async def storage_token(request: web.Request) -> web.Response:
     """`GET {data}/storage/token` (wire-contract F.7): always refused, and the SDK reads over the API instead."""
     await _current(request)

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from devkit_api.catalogs.models import Catalog, Scope, Version
-from devkit_api.database.pool import Database, fetch
+from devkit_api.database.pool import Database, Pool, fetch
 from devkit_api.errors import CatalogNotFound, CatalogsOff, VersionNotFound
 
 # Another process (`catalog generate`) may add a version: the directory is at most this old.
@@ -37,6 +37,11 @@ class CatalogService:
         if self._database is None:
             raise CatalogsOff
         return self._database
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """The pools by name, for metrics; none without a database."""
+        return {"owner": self._database.owner, "reader": self._database.reader} if self._database else {}
 
     async def views(self) -> list[dict[str, Any]]:
         """Records of `GET /v1/data-catalogs`."""

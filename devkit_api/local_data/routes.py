@@ -8,7 +8,8 @@ from typing import BinaryIO
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from devkit_api.errors import ParameterInvalid
+from devkit_api.describe import BYTES, describe, text, whole
+from devkit_api.errors import DataFolderTooLarge, DataNotFound, DataUnreadable, ParameterInvalid
 from devkit_api.httpio import attachment, int_query, json_answer
 from devkit_api.local_data.service import LocalData
 from devkit_api.routing import Route
@@ -17,13 +18,33 @@ LOCAL_DATA: web.AppKey[LocalData] = web.AppKey("local_data", LocalData)
 
 _CHUNK = 256 * 1024
 _MAX_PAGE = 1000
+_ROOT_PARAMETER = text("root", "An id of `/dev/data/roots`.", max_length=100, required=True)
+_PATH = text("path", "Relative to the root; the root itself without it.", max_length=4096)
+_ROOTS = {"type": "object", "required": ["roots"], "properties": {"roots": {"type": "array"}}}
+_FOLDER = {
+    "type": "object",
+    "required": ["entries", "nextToken"],
+    "properties": {"entries": {"type": "array"}, "nextToken": {"type": ["string", "null"]}},
+}
+_ERRORS = (DataNotFound, DataUnreadable, DataFolderTooLarge)
 
 
+@describe(answer=_ROOTS)
 async def list_roots(request: web.Request) -> web.Response:
     """`GET /dev/data/roots`: ids and labels of the configured roots."""
     return json_answer({"roots": request.app[LOCAL_DATA].describe()})
 
 
+@describe(
+    query=(
+        _ROOT_PARAMETER,
+        _PATH,
+        whole("limit", "Entries on a page.", low=1, high=_MAX_PAGE, default=100),
+        text("pageToken", "`nextToken` of the page before.", max_length=1024),
+    ),
+    answer=_FOLDER,
+    errors=_ERRORS,
+)
 async def list_folder(request: web.Request) -> web.Response:
     """`GET /dev/data/list?root&path&limit&pageToken`: one page of a folder, folders first, by name."""
     page = await request.app[LOCAL_DATA].browse(
@@ -35,6 +56,13 @@ async def list_folder(request: web.Request) -> web.Response:
     return json_answer({"entries": page.entries, "nextToken": page.next_token})
 
 
+@describe(
+    query=(_ROOT_PARAMETER, _PATH),
+    answer={"type": "string", "format": "binary"},
+    media=BYTES,
+    answers={206: "The range that was asked for.", 304: "It has not changed.", 416: "There is no such range."},
+    errors=_ERRORS,
+)
 async def get_file(request: web.Request) -> web.StreamResponse:
     """`GET /dev/data/file?root&path`: the bytes, with ranges and conditional requests."""
     path = request.query.get("path", "")

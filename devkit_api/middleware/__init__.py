@@ -1,7 +1,7 @@
 """What happens around every handler, outermost first.
 
 1. correlation  a well-formed id in, or a new one; on the answer and every log line
-2. access log   one line per answer; audit: one per write and refusal
+2. access log   one line per answer, and its count in the metrics; audit: one per write and refusal
 3. headers      security headers on every answer, streams and errors included (`headers.py`, at prepare time)
 4. errors       every exception becomes the one error body
 5. body size    413 from Content-Length, before anything is read
@@ -35,6 +35,7 @@ from devkit_api.middleware import (
     deadline,
     errors,
     headers,
+    metrics,
     policy,
     rate_limit,
 )
@@ -62,7 +63,9 @@ async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await deadline.answer(request, handler)
     except Exception as exc:
         response = errors.render(request, exc)
-    access_log.record(request, response, perf_counter() - started)
+    seconds = perf_counter() - started
+    access_log.record(request, response, seconds)
+    metrics.record(request, response, seconds)
     audit.record(request, response)
     return response
 

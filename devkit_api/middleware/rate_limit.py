@@ -15,6 +15,7 @@ from devkit_api.routing import policy_of
 from devkit_api.security.principals import Kind
 from devkit_api.security.proxies import PROXIES
 from devkit_api.security.rate_limit import RateLimiter
+from devkit_api.system.metrics import METRICS
 
 RATE_LIMITER: web.AppKey[RateLimiter] = web.AppKey("rate_limiter", RateLimiter)
 
@@ -49,6 +50,7 @@ def _take(request: web.Request, kind: str, caller: str) -> None:
     if taken is None or taken[0].allowed:
         return
     allowance, limit = taken
+    request.app[METRICS].refused(kind)
     # Header fields: IETF draft-ietf-httpapi-ratelimit-headers.
     raise RateLimited(
         kind=kind,

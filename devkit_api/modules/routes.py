@@ -13,9 +13,21 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from devkit_api import jsonio
-from devkit_api.errors import BadRequest, BodyInvalid, BodyTooLarge, MediaTypeUnsupported
+from devkit_api.describe import PAGING, describe, text
+from devkit_api.errors import (
+    BadRequest,
+    BodyInvalid,
+    BodyTooLarge,
+    ManifestInvalid,
+    MediaTypeUnsupported,
+    ModuleInUse,
+    ModuleNotFound,
+    SourceInvalid,
+    SourcePathRefused,
+)
 from devkit_api.httpio import BODY_LIMITS, int_query, json_answer, read_body, text_query
 from devkit_api.middleware import audit
+from devkit_api.modules.answers import DeletedModuleSchema, ModuleDetailsSchema, ModulePageSchema, RegisteredSchema
 from devkit_api.modules.schemas import RegisterSchema
 from devkit_api.modules.service import ModuleRegistry, ModuleRuns, Registration
 from devkit_api.routing import Route
@@ -26,10 +38,35 @@ INCOMING: web.AppKey[Path] = web.AppKey("incoming", Path)
 
 _REGISTER = RegisterSchema()
 _MAX_MANIFEST = 1024 * 1024
+_VERSION = text("version", "One version; the newest without it.", example="1.0.0")
+_MODULE_LINK = {"operationId": "get_v1_modules_module_id", "parameters": {"module_id": "$response.body#/module/id"}}
+# An external module: no source, so nothing has to lie on the server's disk.
+_EXAMPLE = {
+    "manifest": {
+        "schemaVersion": "1.0",
+        "name": "peptide-counter",
+        "version": "1.0.0",
+        "type": "no-ui",
+        "description": "Counts peptides by length",
+        "execution": {"entrypoint": "backend.main:PeptideCounter", "supports": ["interactive", "async"]},
+    }
+}
+_FORM = {
+    "manifest": {"type": "string", "description": "The content of manifest.json; needed when the archive holds none."},
+    "source": {"type": "string", "format": "binary", "description": "A zip of the module's folder."},
+}
 # What aiohttp's reader raises for a body that is not the multipart it claims to be.
 _FORM_ERRORS = (ValueError, AssertionError, RuntimeError, EOFError, HttpProcessingError)
 
 
+@describe(
+    query=(
+        *PAGING,
+        text("category", "Only modules of this category."),
+        text("search", "Only modules whose name or description holds this text."),
+    ),
+    answer=ModulePageSchema,
+)
 async def list_modules(request: web.Request) -> web.Response:
     """`GET /v1/modules?page&limit&category&search`."""
     body = request.app[REGISTRY].page(
@@ -41,6 +78,7 @@ async def list_modules(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
+@describe(query=(_VERSION,), answer=ModuleDetailsSchema, errors=(ModuleNotFound,))
 async def get_module(request: web.Request) -> web.Response:
     """`GET /v1/modules/{module_id}?version`."""
     registry = request.app[REGISTRY]
@@ -48,6 +86,16 @@ async def get_module(request: web.Request) -> web.Response:
     return json_answer({**module.details(), "versions": registry.versions(module.module_id)})
 
 
+@describe(
+    body=RegisterSchema,
+    form=_FORM,
+    example=_EXAMPLE,
+    answer=RegisteredSchema,
+    status=201,
+    answers={200: "This version was known already; it is as it was sent now."},
+    errors=(ManifestInvalid, SourceInvalid, SourcePathRefused, ModuleInUse),
+    links={"module": _MODULE_LINK},
+)
 async def register_module(request: web.Request) -> web.Response:
     """`POST /v1/devkit/modules`: JSON, or multipart with `manifest` and `source`."""
     if request.content_type == "multipart/form-data":
@@ -59,6 +107,11 @@ async def register_module(request: web.Request) -> web.Response:
     return json_answer(body, status=201 if registration.created else 200)
 
 
+@describe(
+    query=(_VERSION, text("force", "`true` cancels the module's unfinished runs first.")),
+    answer=DeletedModuleSchema,
+    errors=(ModuleNotFound, ModuleInUse),
+)
 async def delete_module(request: web.Request) -> web.Response:
     """`DELETE /v1/devkit/modules/{module_id}?version&force`."""
     module_id = request.match_info["module_id"]

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from devkit_api.errors import BodyTooLarge
+from devkit_api.describe import describe, text, whole
+from devkit_api.errors import BodyTooLarge, ObjectKeyInvalid, ObjectNotFound, RunQuotaExceeded
 from devkit_api.httpio import BODY_LIMITS, int_query, json_answer, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.objects.inputs import Inputs
@@ -14,9 +15,16 @@ from devkit_api.objects.protocol import CHUNK
 from devkit_api.objects.run_storage import from_token, to_token
 from devkit_api.routing import Route
 
+_UPLOAD = {"type": "object", "description": "What was stored: its id, name, size and digest."}
+_PAGE = {
+    "type": "object",
+    "required": ["items", "nextToken"],
+    "properties": {"items": {"type": "array"}, "nextToken": {"type": ["string", "null"]}},
+}
 INPUTS: web.AppKey[Inputs] = web.AppKey("inputs", Inputs)
 
 
+@describe(binary_body=True, answer=_UPLOAD, status=201, errors=(ObjectKeyInvalid, RunQuotaExceeded))
 async def upload_input(request: web.Request) -> web.Response:
     """`POST /v1/devkit/inputs/{filename}`: the body is the file."""
     content_type = request.headers.get("Content-Type", "application/octet-stream")[:200]
@@ -26,6 +34,14 @@ async def upload_input(request: web.Request) -> web.Response:
     return json_answer(view, status=201)
 
 
+@describe(
+    query=(
+        whole("limit", "Uploads on a page.", low=1, high=1000, default=100),
+        text("nextToken", "`nextToken` of the page before.", max_length=1024),
+    ),
+    answer=_PAGE,
+    errors=(ObjectKeyInvalid,),
+)
 async def list_inputs(request: web.Request) -> web.Response:
     """`GET /v1/devkit/inputs?limit&nextToken`."""
     uploads, more = await request.app[INPUTS].uploads(
@@ -36,6 +52,7 @@ async def list_inputs(request: web.Request) -> web.Response:
     return json_answer({"items": uploads, "nextToken": to_token(more) if more else None})
 
 
+@describe(answer={"type": "object"}, errors=(ObjectNotFound,))
 async def delete_input(request: web.Request) -> web.Response:
     """`DELETE /v1/devkit/inputs/{upload_id}`: runs keep what they froze of it."""
     upload_id = request.match_info["upload_id"]

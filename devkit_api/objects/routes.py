@@ -6,9 +6,19 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from devkit_api.errors import ObjectNotFound, ObjectReplaced, SignatureInvalid
+from devkit_api.describe import BYTES, describe, text, whole
+from devkit_api.errors import (
+    ChecksumMismatch,
+    ObjectKeyInvalid,
+    ObjectNotFound,
+    ObjectReplaced,
+    RunConflict,
+    RunNotFound,
+    SignatureInvalid,
+)
 from devkit_api.httpio import attachment, int_query, json_answer, read_body, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
+from devkit_api.objects.answers import RunFilePageSchema, StorageAnswerSchema
 from devkit_api.objects.namespaces import NAMESPACE
 from devkit_api.objects.protocol import CHUNK, ObjectInfo, ObjectStore
 from devkit_api.objects.run_storage import PAGE, RunStorage, StorageSchema
@@ -21,8 +31,15 @@ URL_SIGNER: web.AppKey[UrlSigner] = web.AppKey("url_signer", UrlSigner)
 RUN_STORAGE: web.AppKey[RunStorage] = web.AppKey("run_storage", RunStorage)
 
 _STORAGE = StorageSchema()
+_BYTES = {"type": "string", "format": "binary"}
 
 
+@describe(
+    body=StorageSchema,
+    example={"action": "list"},
+    answer=StorageAnswerSchema,
+    errors=(RunNotFound, RunConflict, ObjectNotFound, ObjectKeyInvalid),
+)
 async def run_storage(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/storage` (wire-contract D)."""
     run = await request.app[RUNS].attach(request.match_info["run_id"])
@@ -30,6 +47,14 @@ async def run_storage(request: web.Request) -> web.Response:
     return json_answer(await request.app[RUN_STORAGE].answer(run, body))
 
 
+@describe(
+    query=(
+        whole("limit", "Files on a page.", low=1, high=PAGE, default=PAGE),
+        text("nextToken", "`nextToken` of the page before.", max_length=1024),
+    ),
+    answer=RunFilePageSchema,
+    errors=(RunNotFound, ObjectKeyInvalid),
+)
 async def list_files(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/files?limit&nextToken`: what the run saved, and where to read it."""
     run = await request.app[RUNS].get(request.match_info["run_id"], request[PRINCIPAL])
@@ -38,6 +63,7 @@ async def list_files(request: web.Request) -> web.Response:
     return json_answer(await request.app[RUN_STORAGE].files(run.run_id, token=token, limit=limit))
 
 
+@describe(binary_body=True, errors=(SignatureInvalid, ChecksumMismatch, ObjectKeyInvalid))
 async def put_object(request: web.Request) -> web.Response:
     """`PUT /v1/objects/{namespace}/{name}` with a signed address."""
     namespace, name = request.match_info["namespace"], request.match_info["name"]
@@ -58,6 +84,12 @@ async def _while_live(request: web.Request, run_id: str) -> AsyncIterator[bytes]
         raise SignatureInvalid(reason="its run has ended")
 
 
+@describe(
+    answer=_BYTES,
+    media=BYTES,
+    answers={206: "The range that was asked for.", 304: "It has not changed.", 416: "There is no such range."},
+    errors=(SignatureInvalid, ObjectNotFound, ObjectReplaced),
+)
 async def get_object(request: web.Request) -> web.StreamResponse:
     """`GET /v1/objects/{namespace}/{name}` with a signed address: ranges and conditional requests included."""
     namespace, name = request.match_info["namespace"], request.match_info["name"]

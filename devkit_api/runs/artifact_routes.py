@@ -6,7 +6,15 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from devkit_api.errors import ObjectNotFound, ParameterInvalid
+from devkit_api.describe import choice, describe, text, whole
+from devkit_api.errors import (
+    ArtifactNotFound,
+    ObjectNotFound,
+    ParameterInvalid,
+    ReportNotFound,
+    RunConflict,
+    RunNotFound,
+)
 from devkit_api.httpio import attachment, choice_query, int_query, json_answer, read_body, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
@@ -18,13 +26,21 @@ from devkit_api.runs.routes import RUNS
 ARTIFACTS: web.AppKey[Artifacts] = web.AppKey("artifacts", Artifacts)
 REPORTS: web.AppKey[Reports] = web.AppKey("reports", Reports)
 _REPORT = ReportSchema()
+_OBJECT = {"type": "object"}
+_RECEIPT = {"type": "object", "description": "A short-lived address of the file, and what is known of it."}
 
 
+@describe(answer=_OBJECT, errors=(RunNotFound,))
 async def run_lineage(request: web.Request) -> web.Response:
     """`GET /v1/lineage/run/{run_id}`: inputs and outputs of a run."""
     return json_answer(await request.app[ARTIFACTS].lineage(await _run(request)))
 
 
+@describe(
+    query=(text("uri", "The `s3://` address of a file.", max_length=1024, required=True),),
+    answer=_OBJECT,
+    errors=(ObjectNotFound, RunNotFound),
+)
 async def artifact_lineage(request: web.Request) -> web.Response:
     """`GET /v1/lineage/artifact?uri`: the run that saved the file of this `s3://` address."""
     artifacts, text = request.app[ARTIFACTS], text_query(request, "uri", max_length=1024)
@@ -40,6 +56,11 @@ async def artifact_lineage(request: web.Request) -> web.Response:
     return json_answer({"uri": text, "artifact": artifact, "producedBy": run.view()})
 
 
+@describe(
+    query=(text("lineageId", "What the artifact must be of."), text("versionId", "What the file must be now.")),
+    answer=_RECEIPT,
+    errors=(RunNotFound, ArtifactNotFound),
+)
 async def artifact_download(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/artifacts/{artifact_id}/download?lineageId&versionId` (wire-contract C.5)."""
     run = await _run(request)
@@ -52,6 +73,7 @@ async def artifact_download(request: web.Request) -> web.Response:
     return json_answer(receipt)
 
 
+@describe(answer={"type": "string", "format": "binary"}, media="application/zip", errors=(RunNotFound, ObjectNotFound))
 async def artifacts_zip(request: web.Request) -> web.StreamResponse:
     """`GET /v1/module-runs/{run_id}/artifacts.zip`: every file the run saved, streamed."""
     run = await _run(request)
@@ -68,6 +90,14 @@ async def artifacts_zip(request: web.Request) -> web.StreamResponse:
     return answer
 
 
+@describe(
+    query=(
+        whole("limit", "Reports on a page.", low=1, high=100, default=20),
+        whole("offset", "Reports to pass over.", low=0, high=1_000_000, default=0),
+    ),
+    answer=_OBJECT,
+    errors=(RunNotFound,),
+)
 async def list_reports(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/reports?limit&offset`."""
     run = await _run(request)
@@ -76,12 +106,20 @@ async def list_reports(request: web.Request) -> web.Response:
     return json_answer(await request.app[REPORTS].page(run.run_id, limit=limit, offset=offset))
 
 
+@describe(answer=_OBJECT, errors=(RunNotFound, ReportNotFound))
 async def get_report(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/reports/{report_id}`."""
     run = await _run(request)
     return json_answer(await request.app[REPORTS].get(run.run_id, request.match_info["report_id"]))
 
 
+@describe(
+    body=ReportSchema,
+    answer=_OBJECT,
+    status=201,
+    answers={200: "It was attached before with this key."},
+    errors=(RunNotFound, RunConflict, ObjectNotFound),
+)
 async def attach_report(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/reports`: two uploads become a report, once per key."""
     run = await _run(request)
@@ -90,6 +128,11 @@ async def attach_report(request: web.Request) -> web.Response:
     return json_answer(report, status=201 if created else 200)
 
 
+@describe(
+    query=(choice("file", "Which of the two.", *FILES, default="pdf"),),
+    answer=_RECEIPT,
+    errors=(RunNotFound, ReportNotFound),
+)
 async def download_report(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/reports/{report_id}/download?file=pdf|snapshot`."""
     run = await _run(request)
@@ -106,7 +149,7 @@ ROUTES = [
     Route("GET", "/v1/lineage/run/{run_id}", run_lineage, "runs:read"),
     Route("GET", "/v1/lineage/artifact", artifact_lineage, "runs:list"),
     Route("GET", _RUN + "/artifacts/{artifact_id}/download", artifact_download, "runs:read"),
-    Route("GET", _RUN + "/artifacts.zip", artifacts_zip, "runs:read"),
+    Route("GET", _RUN + "/artifacts.zip", artifacts_zip, "runs:read", stream=True),
     Route("GET", _RUN + "/reports", list_reports, "runs:read"),
     Route("POST", _RUN + "/reports", attach_report, "reports:write"),
     Route("GET", _RUN + "/reports/{report_id}", get_report, "runs:read"),

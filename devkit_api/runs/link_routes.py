@@ -7,7 +7,16 @@ from typing import Any
 from aiohttp import web
 
 from devkit_api import jsonio
-from devkit_api.errors import BodyInvalid, BodyTooLarge, ObjectNotFound, RouteNotFound, RunConflict
+from devkit_api.describe import describe
+from devkit_api.errors import (
+    BodyInvalid,
+    BodyTooLarge,
+    ObjectNotFound,
+    RouteNotFound,
+    RunConflict,
+    RunNotFound,
+    SignatureInvalid,
+)
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
@@ -17,8 +26,10 @@ from devkit_api.runs.routes import LINKS, RUNS
 from devkit_api.runs.schemas import RevokeSchema
 
 _REVOKE = RevokeSchema()
+_OBJECT = {"type": "object"}
 
 
+@describe(answer=_OBJECT, errors=(RunNotFound, RunConflict))
 async def refresh_urls(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/urls`: fresh addresses for the runner (wire-contract C.7)."""
     run = await request.app[RUNS].attach(request.match_info["run_id"])
@@ -26,6 +37,7 @@ async def refresh_urls(request: web.Request) -> web.Response:
     return json_answer({"runId": run.run_id, "status": run.status.value, "links": links, "expiresIn": SECONDS})
 
 
+@describe(body=RevokeSchema, body_optional=True, example={}, answer=_OBJECT, errors=(RunNotFound,))
 async def revoke(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/revoke`: the run's token is refused from now on."""
     await read_body(request, _REVOKE, optional=True)
@@ -33,6 +45,7 @@ async def revoke(request: web.Request) -> web.Response:
     return json_answer({"runId": run.run_id, "status": run.status.value, "revoked": True})
 
 
+@describe(answer=_OBJECT, errors=(RunNotFound, RunConflict, ObjectNotFound, SignatureInvalid))
 async def read_part(request: web.Request) -> web.Response:
     """`GET /v1/run-links/{run_id}/{part}` with a signed address."""
     run, part = await _checked(request)
@@ -42,6 +55,7 @@ async def read_part(request: web.Request) -> web.Response:
     return json_answer(await _document(request, run, part))
 
 
+@describe(body=_OBJECT, answer=_OBJECT, errors=(RunNotFound, RunConflict, SignatureInvalid))
 async def write_part(request: web.Request) -> web.Response:
     """`PUT /v1/run-links/{run_id}/{part}` with a signed address; the last one counts."""
     run, part = await _checked(request)
@@ -95,5 +109,5 @@ ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/urls", refresh_urls, "runs:callback"),
     Route("POST", "/v1/module-runs/{run_id}/revoke", revoke, "runs:cancel"),
     Route("GET", "/v1/run-links/{run_id}/{part}", read_part, "objects:signed"),
-    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed"),
+    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed", stream=True),
 ]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from devkit_api.errors import RunNotFinished
+from devkit_api.describe import describe
+from devkit_api.errors import (
+    InputInvalid,
+    ModuleNotChosen,
+    ModuleNotFound,
+    ModuleSuspended,
+    ModuleUnsupported,
+    OutputDamaged,
+    QueueFull,
+    RunNotFinished,
+)
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.modules.routes import REGISTRY
@@ -15,6 +25,15 @@ from devkit_api.runs.schemas import ExecuteSchema
 _EXECUTE = ExecuteSchema()
 
 
+@describe(
+    body=ExecuteSchema,
+    example={"module": "peptide-counter", "input": {}},
+    answer={"type": "object", "description": "The module's output envelope."},
+    errors=(
+        ModuleNotFound, ModuleNotChosen, ModuleSuspended, ModuleUnsupported, InputInvalid, QueueFull, RunNotFinished,
+        OutputDamaged,
+    ),
+)  # fmt: skip
 async def execute(request: web.Request) -> web.Response:
     """`POST /api/execute` `{"input", "module"?}`: run the module and answer its output envelope.
 

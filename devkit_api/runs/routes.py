@@ -9,11 +9,34 @@ from typing import Any
 from aiohttp import web
 
 from devkit_api import deprecation, jsonio, sdk_text
-from devkit_api.errors import ParameterInvalid, RequestInvalid
+from devkit_api.describe import EVENTS, Parameter, choice, describe, text, whole
+from devkit_api.errors import (
+    Forbidden,
+    InputInvalid,
+    ModuleNotFound,
+    ModuleSuspended,
+    ModuleUnsupported,
+    OutputDamaged,
+    ParameterInvalid,
+    PlanInvalid,
+    QueueFull,
+    RequestInvalid,
+    RunConflict,
+    RunNotFinished,
+    RunNotFound,
+)
 from devkit_api.httpio import choice_query, int_query, json_answer, page_answer, read_body, text_query
 from devkit_api.middleware import audit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
+from devkit_api.runs.answers import (
+    EVENT_STREAM,
+    HeartbeatAnswerSchema,
+    LogPageSchema,
+    PlanSchema,
+    RunPageSchema,
+    RunSchema,
+)
 from devkit_api.runs.events import StreamEvent
 from devkit_api.runs.links import RunLinks
 from devkit_api.runs.models import Run, RunStatus
@@ -29,8 +52,28 @@ _START, _PREPARE, _HEARTBEAT, _COMPLETE = StartSchema(), PrepareSchema(), Heartb
 _NEWEST_FIRST = {"desc": True, "asc": False}
 _LOG_LIMIT = 10_000
 SLOW_READER_SECONDS = 30
+_START_ERRORS = (ModuleNotFound, ModuleSuspended, ModuleUnsupported, InputInvalid, Forbidden, QueueFull)
+_ORDER = choice("order", "Of creation.", "asc", "desc")
+_LINKS = {
+    name: {"operationId": operation, "parameters": {"run_id": "$response.body#/runId"}}
+    for name, operation in (
+        ("run", "get_v1_module_runs_run_id"),
+        ("logs", "get_v1_module_runs_run_id_logs"),
+        ("result", "get_v1_module_runs_run_id_result"),
+        ("cancel", "post_v1_module_runs_run_id_cancel"),
+    )
+}
 
 
+@describe(
+    body=StartSchema,
+    example={"moduleId": "peptide-counter", "parameters": {}, "mode": "async"},
+    answer=RunSchema,
+    status=202,
+    answers={200: "It has ended already: the run with its output, or, for mode `interactive`, the output itself."},
+    errors=(*_START_ERRORS, PlanInvalid),
+    links=_LINKS,
+)
 async def start_run(request: web.Request) -> web.Response:
     """`POST /v1/module-runs` (wire-contract C.2). Without `mode` the answer is the run document."""
     runs = request.app[RUNS]
@@ -52,12 +95,23 @@ async def start_run(request: web.Request) -> web.Response:
     return json_answer({**(output or {}), "_run": {"runId": run.run_id, "status": run.status.value}})
 
 
+@describe(body=PrepareSchema, example={"parameters": {}, "mode": "async"}, answer=PlanSchema, errors=_START_ERRORS)
 async def prepare_run(request: web.Request) -> web.Response:
     """`POST /v1/modules/{module_id}/quote` (wire-contract B.2)."""
     body = await read_body(request, _PREPARE)
     return json_answer(await request.app[RUNS].prepare(request.match_info["module_id"], body, request[PRINCIPAL]))
 
 
+@describe(
+    query=(
+        whole("page", "Page, from 1.", low=1, high=10_000_000, default=1),
+        whole("limit", "Runs on a page.", low=1, high=1000, default=20),
+        _ORDER,
+        text("moduleId", "Only runs of this module."),
+        choice("status", "Only runs in this state.", *RunStatus),
+    ),
+    answer=RunPageSchema,
+)
 async def list_runs(request: web.Request) -> web.Response:
     """`GET /v1/module-runs?page&limit&order&moduleId&status`."""
     page = int_query(request, "page", 1, low=1, high=10_000_000)
@@ -80,6 +134,7 @@ def _module_filter(request: web.Request) -> str | None:
     return text_query(request, "moduleId") or text_query(request, "module_id")
 
 
+@describe(answer=RunSchema, errors=(RunNotFound,))
 async def get_run(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}`."""
     run = await _run(request)
@@ -89,16 +144,30 @@ async def get_run(request: web.Request) -> web.Response:
     return json_answer(view)
 
 
+@describe(answer=RunSchema, errors=(RunNotFound,))
 async def cancel_run(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/cancel`: idempotent; an ended run is answered as it is."""
     return json_answer((await request.app[RUNS].cancel(request.match_info["run_id"], request[PRINCIPAL])).view())
 
 
+@describe(
+    answer={"type": "object", "description": "What the module returned."},
+    errors=(RunNotFound, RunNotFinished, OutputDamaged),
+)
 async def get_result(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/result` (wire-contract C.4)."""
     return json_answer(await request.app[RUNS].result(request.match_info["run_id"], request[PRINCIPAL]))
 
 
+@describe(
+    query=(
+        whole("limit", "Lines on a page.", low=1, high=_LOG_LIMIT, default=1000),
+        text("nextToken", "`nextForwardToken` of the page before.", max_length=40),
+        _ORDER,
+    ),
+    answer=LogPageSchema,
+    errors=(RunNotFound,),
+)
 async def get_logs(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/logs?limit&nextToken&order` (wire-contract C.6)."""
     run_id = request.match_info["run_id"]
@@ -116,6 +185,14 @@ async def get_logs(request: web.Request) -> web.Response:
     return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token})
 
 
+@describe(
+    query=(
+        Parameter("Last-Event-ID", {"type": "string", "pattern": "^[0-9]{1,15}$"}, "The last id seen.", where="header"),
+    ),
+    answer=EVENT_STREAM,
+    media=EVENTS,
+    errors=(RunNotFound,),
+)
 async def get_events(request: web.Request) -> web.StreamResponse:
     """`GET /v1/module-runs/{run_id}/events`: server-sent events; `Last-Event-ID` resumes."""
     last = request.headers.get("Last-Event-ID") or "0"
@@ -147,6 +224,13 @@ def _sse(event: StreamEvent) -> bytes:
     return b"event: %b\nid: %d\ndata: %b\n\n" % (event.kind.encode(), event.position, jsonio.dumps(event.data))
 
 
+@describe(
+    body=HeartbeatSchema,
+    body_optional=True,
+    example={"progress": 40, "progressMessage": "Scoring"},
+    answer=HeartbeatAnswerSchema,
+    errors=(RunNotFound, RunConflict),
+)
 async def heartbeat(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/heartbeat` (wire-contract C.7)."""
     body = await read_body(request, _HEARTBEAT, optional=True)
@@ -155,6 +239,12 @@ async def heartbeat(request: web.Request) -> web.Response:
     return json_answer({"runId": run.run_id, "status": run.status.value, "heartbeat": run.heartbeat_at})
 
 
+@describe(
+    body=CompleteSchema,
+    example={"status": "completed", "result": {"status": "success", "results": {"peptides": 61}}},
+    answer=RunSchema,
+    errors=(RunNotFound, RunConflict),
+)
 async def complete(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/complete` (wire-contract C.7), for external modules."""
     body = await read_body(request, _COMPLETE)

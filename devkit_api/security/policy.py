@@ -34,6 +34,7 @@ class Policy:
 
 POLICIES: dict[str, Policy] = {
     "system:read": Policy(_ANYONE),
+    "system:metrics": Policy(_PEOPLE, scope="read"),
     "system:reset": Policy(_PEOPLE, Role.PLATFORM_ADMIN, "delete"),
     "identity:read": Policy(_CREDENTIAL),
     "session:begin": Policy(_ANYONE),

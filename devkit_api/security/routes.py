@@ -7,11 +7,13 @@ from typing import Any
 from aiohttp import web
 from marshmallow import fields, validate
 
+from devkit_api.describe import describe
+from devkit_api.errors import LoginRefused, RateLimited
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.middleware import audit, rate_limit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
-from devkit_api.schemas import StrictSchema
+from devkit_api.schemas import AnswerSchema, StrictSchema
 from devkit_api.security.login import Login
 
 LOGIN: web.AppKey[Login] = web.AppKey("login", Login)
@@ -36,9 +38,29 @@ class LogoutSchema(StrictSchema):
     refresh_token = fields.String(allow_none=True, validate=validate.Length(max=2048))
 
 
+class TokensSchema(AnswerSchema):
+    """Tokens of a session (wire-contract A.3)."""
+
+    access_token = fields.String(required=True)
+    refresh_token = fields.String(required=True)
+    expires_in = fields.Integer(required=True, metadata={"description": "Seconds."})
+
+
+class SignedOutSchema(AnswerSchema):
+    """A sign-out."""
+
+    refreshSessionsRevoked = fields.Boolean(required=True)
+
+
 _LOGIN, _REFRESH, _LOGOUT = LoginSchema(), RefreshSchema(), LogoutSchema()
 
 
+@describe(
+    body=LoginSchema,
+    example={"email": "me@lab.example", "password": "a long phrase of mine"},  # pragma: allowlist secret
+    answer=TokensSchema,
+    errors=(LoginRefused, RateLimited),
+)
 async def login(request: web.Request) -> web.Response:
     """Tokens for an address and a password; every try counts against the caller's address."""
     rate_limit.count_login(request)
@@ -47,6 +69,12 @@ async def login(request: web.Request) -> web.Response:
     return _private(await request.app[LOGIN].sign_in(body["email"], body["password"]))
 
 
+@describe(
+    body=RefreshSchema,
+    example={"refresh_token": "the-refresh-token-of-the-last-sign-in"},  # pragma: allowlist secret
+    answer=TokensSchema,
+    errors=(LoginRefused, RateLimited),
+)
 async def refresh(request: web.Request) -> web.Response:
     """New tokens for a refresh token, which is spent by this."""
     rate_limit.count_login(request)
@@ -54,6 +82,7 @@ async def refresh(request: web.Request) -> web.Response:
     return _private(await request.app[LOGIN].refresh(body["refresh_token"]))
 
 
+@describe(body=LogoutSchema, body_optional=True, example={}, answer=SignedOutSchema)
 async def logout(request: web.Request) -> web.Response:
     """Revoke refresh tokens. The SDK takes exactly this answer, at the top level."""
     body = await read_body(request, _LOGOUT, optional=True)

@@ -9,6 +9,7 @@ from time import monotonic
 from aiohttp import web
 
 from devkit_api import __version__
+from devkit_api.describe import describe
 from devkit_api.errors import CATALOGUE, ErrorCodeUnknown
 from devkit_api.httpio import json_answer
 from devkit_api.ids import utc_now
@@ -18,7 +19,18 @@ from devkit_api.routing import Route
 from devkit_api.runs.failures import FAILURES
 from devkit_api.runs.routes import RUNS
 from devkit_api.security.principals import Kind
+from devkit_api.system.answers import (
+    ErrorListSchema,
+    ErrorPageSchema,
+    HealthSchema,
+    IndexSchema,
+    MeSchema,
+    ReadySchema,
+    ResetSchema,
+    VersionSchema,
+)
 from devkit_api.system.health import Health, ready_body
+from devkit_api.system.metrics import METRICS
 
 HEALTH: web.AppKey[Health] = web.AppKey("health", Health)
 RESET: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("reset")
@@ -26,6 +38,7 @@ _STARTED = monotonic()
 RUN_REMEDY = "Read the run's log (GET /v1/module-runs/{run_id}/logs); `error.details` holds what is known besides."
 
 
+@describe(answer=IndexSchema)
 async def index(request: web.Request) -> web.Response:
     """`GET /`: what this is and where things are."""
     return json_answer(
@@ -39,12 +52,16 @@ async def index(request: web.Request) -> web.Response:
                 "modules": "/v1/modules",
                 "runs": "/v1/module-runs",
                 "errors": "/docs/errors",
+                "docs": "/docs",
+                "openapi": "/docs/openapi.json",
+                "metrics": "/metrics",
                 "catalogs": "/v1/data-catalogs",
             },
         }
     )
 
 
+@describe(answer=VersionSchema)
 async def version(_request: web.Request) -> web.Response:
     """`GET /v1/system/version` (wire-contract A.1)."""
     return json_answer(
@@ -52,6 +69,7 @@ async def version(_request: web.Request) -> web.Response:
     )
 
 
+@describe(answer=ReadySchema, answers={503: "Something is missing; `missing` says what."})
 async def ready(request: web.Request) -> web.Response:
     """`GET /v1/system/ready`: 200, or 503 with what is missing."""
     missing = await request.app[HEALTH].missing()
@@ -59,6 +77,7 @@ async def ready(request: web.Request) -> web.Response:
     return json_answer(ready_body(missing, utc_now()), status=503 if missing else 200, headers=headers)
 
 
+@describe(answer=HealthSchema)
 async def health(request: web.Request) -> web.Response:
     """`GET /v1/system/health`: always 200 while the server answers, with what each part says and counts from memory."""
     runs = request.app[RUNS]
@@ -79,6 +98,13 @@ async def health(request: web.Request) -> web.Response:
     )
 
 
+@describe(answer={"type": "string"}, media="text/plain")
+async def metrics(request: web.Request) -> web.Response:
+    """`GET /metrics`: numbers in the text format of Prometheus."""
+    return web.Response(body=request.app[METRICS].page(), content_type="text/plain", charset="utf-8")
+
+
+@describe(answer=MeSchema)
 async def whoami(request: web.Request) -> web.Response:
     """`GET /v1/auth/me` (wire-contract A.2)."""
     principal = request[PRINCIPAL]
@@ -99,6 +125,7 @@ async def whoami(request: web.Request) -> web.Response:
     return json_answer({"success": True, "data": data})
 
 
+@describe(answer=ErrorPageSchema, errors=(ErrorCodeUnknown,))
 async def explain_error(request: web.Request) -> web.Response:
     """`GET /docs/errors/{code}`: what an error code means and what to do; `error.docs` points here."""
     code = request.match_info["code"]
@@ -120,11 +147,13 @@ async def explain_error(request: web.Request) -> web.Response:
     raise ErrorCodeUnknown(code=code[:100])
 
 
+@describe(answer=ErrorListSchema)
 async def list_errors(_request: web.Request) -> web.Response:
     """`GET /docs/errors`: every code, of answers and of runs."""
     return json_answer({"errors": sorted(CATALOGUE), "runErrors": sorted(FAILURES)})
 
 
+@describe(answer=ResetSchema)
 async def reset(request: web.Request) -> web.Response:
     """`POST /v1/devkit/reset`: state back to empty; settings, and what the watched directory holds, stay."""
     await request.app[RESET]()
@@ -136,6 +165,7 @@ ROUTES = [
     Route("GET", "/v1/system/version", version, "system:read"),
     Route("GET", "/v1/system/ready", ready, "system:read"),
     Route("GET", "/v1/system/health", health, "system:read"),
+    Route("GET", "/metrics", metrics, "system:metrics"),
     Route("GET", "/docs/errors", list_errors, "system:read"),
     Route("GET", "/docs/errors/{code}", explain_error, "system:read"),
     Route("GET", "/v1/auth/me", whoami, "identity:read"),

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from bench_lib.machine import cores
-from bench_lib.measures import MEASURES, Plan
+from bench_lib.measures import MEASURES
+from bench_lib.plan import Plan
 from bench_lib.report import out, print_report
 
 
@@ -26,7 +27,7 @@ from bench_lib.report import out, print_report
 def main(
     what: str, *, rounds: int, seconds: float, stored: int, peptides: int, data: Path | None, as_json: bool
 ) -> None:
-    """Measure WHAT, or all of it. Servers listen on loopback and stop by themselves."""
+    """Measure WHAT, or all there is. Servers listen on loopback and stop by themselves."""
     if not as_json:
         server, client = cores()
         out.print(f"Servers on core(s) {sorted(server) or 'any'}, clients on {sorted(client) or 'any'}.")

@@ -7,7 +7,26 @@ from uuid import UUID
 import attrs
 from aiohttp import web
 
-from devkit_api.errors import ParameterInvalid
+from devkit_api.describe import describe
+from devkit_api.errors import (
+    ChecksumMismatch,
+    DependencyLockInvalid,
+    DeploymentNotFound,
+    ManifestInvalid,
+    ModuleNotFound,
+    ModuleSuspended,
+    ModuleUnsupported,
+    ModuleVersionPublished,
+    ParameterInvalid,
+    PublicationConflict,
+    PublicationNotFound,
+    PublicationsOpen,
+    SignatureInvalid,
+    SignatureMismatch,
+    SourceInvalid,
+    SourceNotUploaded,
+    SourceTooLarge,
+)
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.modules.publish.deployments import Deployment, DeploymentService
@@ -25,13 +44,26 @@ PUBLISH_ADDRESS: web.AppKey[PublicAddress] = web.AppKey("publish_address", Publi
 
 _GRANT, _SUBMIT, _ACTIVATE, _DEPLOY = GrantSchema(), SubmitSchema(), ActivateSchema(), DeploySchema()
 _CHUNK = 256 * 1024
+_OBJECT = {"type": "object"}
+_SUBMIT_ERRORS = (
+    ManifestInvalid, ModuleUnsupported, PublicationConflict, PublicationsOpen, SourceInvalid, SourceNotUploaded,
+    SourceTooLarge, SignatureMismatch, DependencyLockInvalid, ModuleVersionPublished,
+)  # fmt: skip
+_EXAMPLE = {
+    "manifest": {"name": "peptide-counter", "version": "1.0.0", "signature": "…"},
+    "sha256": "0" * 64,
+    "sizeBytes": 4096,
+    "idempotencyKey": "0d4ea0c6-5f55-4b0e-9d0e-0f7f1d1c9b11",
+}
 
 
+@describe(answer=_OBJECT)
 async def config(_request: web.Request) -> web.Response:
     """`GET /v1/modules/publish/config`: the SDK that published modules are locked to."""
     return json_answer({"publishingSdk": publishing_sdk()})
 
 
+@describe(body=GrantSchema, example=_EXAMPLE, answer=_OBJECT, errors=_SUBMIT_ERRORS)
 async def grant(request: web.Request) -> web.Response:
     """`POST /v1/modules/publish/source-upload`."""
     body = await read_body(request, _GRANT)
@@ -39,6 +71,7 @@ async def grant(request: web.Request) -> web.Response:
     return json_answer(await request.app[PUBLISH].grant(body, request[PRINCIPAL], base_url))
 
 
+@describe(binary_body=True, errors=(SignatureInvalid, ChecksumMismatch, PublicationNotFound, SourceTooLarge))
 async def upload(request: web.Request) -> web.Response:
     """`PUT /v1/modules/publish/uploads/{publish_id}` with a signed address."""
     chunks = request.content.iter_chunked(_CHUNK)
@@ -46,6 +79,14 @@ async def upload(request: web.Request) -> web.Response:
     return web.Response()
 
 
+@describe(
+    body=SubmitSchema,
+    example={"manifest": _EXAMPLE["manifest"], "imageRef": "ghcr.io/lab/peptide-counter:1.0.0", "dryRun": True},
+    answer=_OBJECT,
+    status=202,
+    answers={200: "A dry run: the image's name is well-formed."},
+    errors=_SUBMIT_ERRORS,
+)
 async def submit(request: web.Request) -> web.Response:
     """`POST /v1/modules/publish`."""
     body = await read_body(request, _SUBMIT)
@@ -58,11 +99,18 @@ async def submit(request: web.Request) -> web.Response:
     return json_answer(publication.answer(), status=202)
 
 
+@describe(answer=_OBJECT, errors=(PublicationNotFound,))
 async def status(request: web.Request) -> web.Response:
     """`GET /v1/modules/publish/{publish_id}`."""
     return json_answer(request.app[PUBLISH].get(request.match_info["publish_id"], request[PRINCIPAL]).answer())
 
 
+@describe(
+    body=ActivateSchema,
+    example={"version": "1.0.0"},
+    answer=_OBJECT,
+    errors=(ModuleNotFound, ModuleSuspended, ModuleVersionPublished),
+)
 async def activate(request: web.Request) -> web.Response:
     """`PUT /v1/modules/{module_id}/publish`: the version becomes the current one, and starts runs."""
     body = await read_body(request, _ACTIVATE)
@@ -70,12 +118,21 @@ async def activate(request: web.Request) -> web.Response:
     return json_answer({"status": "published", "module": module.details()})
 
 
+@describe(answer=_OBJECT, errors=(ModuleNotFound,))
 async def suspend(request: web.Request) -> web.Response:
     """`POST /v1/modules/{module_id}/versions/{version}/suspend`."""
     module = await request.app[REGISTRY].suspend(request.match_info["module_id"], request.match_info["version"])
     return json_answer({"status": "suspended", "module": module.details()})
 
 
+@describe(
+    body=DeploySchema,
+    body_optional=True,
+    example={"deployment_target": "auto"},
+    answer=_OBJECT,
+    status=202,
+    errors=(ModuleNotFound, ModuleSuspended, ParameterInvalid),
+)
 async def deploy(request: web.Request) -> web.Response:
     """`POST /v1/modules/{module_id}/deploy`, the id being the module's UUID."""
     module_uuid = _uuid(request)
@@ -86,6 +143,7 @@ async def deploy(request: web.Request) -> web.Response:
     return json_answer(answer, status=202)
 
 
+@describe(answer=_OBJECT, errors=(DeploymentNotFound, ModuleNotFound, ParameterInvalid))
 async def deployment(request: web.Request) -> web.Response:
     """`GET /v1/modules/{module_id}/deployments/{deployment_id}`."""
     module_uuid = _uuid(request)

@@ -1,0 +1,236 @@
+"""The container files keep their promises: read as data, rule by rule, and the proxy's configuration run for real."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.process import REPO, TEST_KEY
+
+COMPOSE = yaml.safe_load((REPO / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+LASTING = ("devkit", "postgres", "minio", "proxy")
+PINNED = re.compile(r"[a-z0-9./-]+:[\w.-]+@sha256:[0-9a-f]{64}")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert {"mem_limit", "cpus", "pids_limit"} <= service.keys()
+    user = service["user"].split(":")[0]
+    assert (user, service.get("cap_add", [])) == ("0", ["CHOWN"]) if name == "minio-owner" else user != "0"
+    assert "cap_add" not in service or name == "minio-owner"
+    assert PINNED.fullmatch(service["image"]) or service["build"] == "."
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_every_lasting_service_is_watched_and_waited_for(name: str) -> None:
+    service = SERVICES[name]
+    assert service["healthcheck"]["test"][0] == "CMD", "no shell"
+    assert service["restart"] == "unless-stopped"
+    for other, condition in service.get("depends_on", {}).items():
+        expected = "service_healthy" if other in LASTING else "service_completed_successfully"
+        assert condition == {"condition": expected}
+
+
+def test_who_waits_for_whom() -> None:
+    assert set(SERVICES["devkit"]["depends_on"]) == {"postgres", "minio"}
+    assert set(SERVICES["proxy"]["depends_on"]) == {"devkit"}
+
+
+def test_secrets_come_from_the_environment_file_alone() -> None:
+    text = (REPO / "docker-compose.yml").read_text()
+    secret = re.compile(r"^\s*\w*(?:KEY|SECRET|PASSWORD|ROOT_USER)\w*: (.+)$", re.MULTILINE)
+    found = secret.findall(text)
+    assert len(found) >= 7
+    for value in found:
+        assert re.fullmatch(r"\$\{DEVKIT_\w+:\?run scripts/init-dev\.sh\}", value), value
+
+
+def test_only_the_proxy_is_reachable_and_only_from_this_machine() -> None:
+    assert [name for name in SERVICES if SERVICES[name].get("ports")] == ["proxy"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES["proxy"]["ports"])
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    for name in ("devkit", "postgres", "minio"):
+        assert SERVICES[name]["networks"] == ["inside"]
+
+
+def test_data_lies_in_named_volumes_and_all_else_is_read_only() -> None:
+    for name, service in SERVICES.items():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            assert source in COMPOSE["volumes"] or mount.endswith(":ro"), (name, mount)
+    assert set(COMPOSE["volumes"]) == {"devkit-state", "postgres-data", "minio-data"}
+
+
+def test_the_settings_are_settings() -> None:
+    from devkit_api.settings import setting_infos
+
+    known = {info.env for info in setting_infos().values()}
+    assert set(SERVICES["devkit"]["environment"]) <= known
+    image = set(re.findall(r"\b(DEVKIT_\w+)=", (REPO / "Dockerfile").read_text()))
+    assert image
+    assert image <= known
+
+
+def test_the_development_override_reloads() -> None:
+    devkit = yaml.safe_load((REPO / "docker-compose.dev.yml").read_text())["services"]["devkit"]
+    assert devkit["command"] == ["serve", "--reload"]
+    assert devkit["environment"]["PYTHONPATH"] == "/src", "the mounted source wins over the installed one"
+    assert devkit["volumes"] == ["./devkit_api:/src/devkit_api:ro"]
+    assert all(port.startswith("127.0.0.1:") for port in devkit["ports"])
+
+
+def test_the_dockerfile() -> None:
+    text = (REPO / "Dockerfile").read_text()
+    bases = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert len(bases) == 2, "what builds is not what is shipped"
+    assert len(set(bases)) == 1
+    assert PINNED.fullmatch(bases[0])
+    last = text.rsplit("\nFROM ", 1)[1]
+    assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
+    assert '"health"' in last
+    assert "curl" not in text
+    assert "--require-hashes" in text
+    assert not re.search(r"(?:KEY|SECRET|PASSWORD)=", text)
+    hadolint = str(Path(sys.executable).with_name("hadolint"))
+    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=60)
+
+
+def test_what_is_copied_is_sent_to_the_builder() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (REPO / "Dockerfile").read_text(), re.MULTILINE)
+    sent = re.findall(r"^!(.+)$", (REPO / ".dockerignore").read_text(), re.MULTILINE)
+    assert {name for line in copied for name in line.split()} == set(sent)
+    assert all((REPO / name).exists() for name in sent)
+
+
+def test_every_dependency_is_locked_with_hashes() -> None:
+    config = configparser.ConfigParser()
+    config.read(REPO / "setup.cfg")
+    wanted = config["options"]["install_requires"] + config["options.extras_require"]["s3"]
+    names = {re.split(r"[\[<>=;~! ]", line)[0].lower() for line in wanted.split("\n") if line.strip()}
+    text = (REPO / "conf" / "requirements.lock").read_text()
+    pins = re.findall(
+        r"^([a-z0-9.-]+)(?:\[[\w,]+\])?==[^\\]+\\\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", text, re.MULTILINE
+    )
+    locked = {name for name, _ in pins}
+    assert len(locked) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)), "a pin without hash"
+    assert names <= locked
+    assert "index-url" not in text
+    assert "://" not in text
+
+
+@pytest.fixture
+def proxy(tmp_path: Path, make_devkit: Any) -> Iterator[tuple[str, Path]]:
+    """nginx with the shipped configuration, on free ports, in front of a devkit: address and certificate."""
+    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    if nginx is None:
+        pytest.skip("nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)")
+    tls = tmp_path / "tls"
+    made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    devkit = make_devkit().start()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = (REPO / "conf" / "nginx.conf").read_text()
+    changes = {
+        " /tmp/": f" {tmp_path}/", "/etc/nginx/tls/": f"{tls}/", "listen 8443 ": f"listen {port} ",
+        "server devkit:4100 ": f"server {devkit.endpoint.removeprefix('http://')} ",
+        "worker_processes auto": "worker_processes 1",
+    }  # fmt: skip
+    for old, new in changes.items():
+        assert old in config
+        config = config.replace(old, new)
+    if os.getuid() == 0:
+        config = "user root;\n" + config
+    (tmp_path / "nginx.conf").write_text(config)
+    command = [nginx, "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"]
+    checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=30)
+    assert checked.returncode == 0, checked.stderr
+    with (tmp_path / "nginx.log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log, stdout=log)
+    try:
+        _wait_for(port, process)
+        yield f"https://localhost:{port}", tls / "devkit.crt"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "nginx ended"
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            try:
+                process.wait(0.05)
+            except subprocess.TimeoutExpired:
+                continue
+        else:
+            return
+    raise AssertionError("nginx does not listen")
+
+
+@pytest.mark.process
+def test_the_proxy_speaks_http2_over_tls(proxy: tuple[str, Path]) -> None:
+    address, certificate = proxy
+    headers = {"X-API-Key": TEST_KEY}
+    with httpx.Client(http2=True, verify=str(certificate), base_url=address, headers=headers, timeout=60) as client:
+        answer = client.get("/v1/system/ready")
+        assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
+        assert answer.json()["status"] == "ready"
+        assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        missing = client.get("/not/here")
+        assert missing.json()["error"]["code"] == "ROUTE_NOT_FOUND"
+        assert "Strict-Transport-Security" in missing.headers
+        registered = client.post("/v1/devkit/modules", json={"manifest": _manifest()})
+        assert registered.status_code == 201, registered.text
+        run = client.post("/v1/module-runs", json={"moduleId": "proxied", "parameters": {}}).json()
+        with client.stream("GET", f"/v1/module-runs/{run['runId']}/events") as events:
+            assert events.http_version == "HTTP/2"
+            # The first event arrives while the run still waits: nothing on the way holds it back.
+            first = next(events.iter_lines())
+        assert first == "event: state"
+        assert client.post(f"/v1/module-runs/{run['runId']}/cancel").json()["status"] == "cancelled"
+    with httpx.Client(verify=str(certificate), base_url=address, timeout=60) as client:
+        assert client.get("/v1/modules").status_code == 401
+    plain = httpx.get(address.replace("https:", "http:") + "/v1/system/ready", timeout=30)
+    assert plain.status_code == 400, "plain HTTP is not served"
+
+
+@pytest.mark.process
+def test_a_body_beyond_the_limit_is_refused_through_the_proxy(proxy: tuple[str, Path], tmp_path: Path) -> None:
+    address, certificate = proxy
+    (tmp_path / "large").write_bytes(b"x" * 20_000_000)
+    # curl, because httpx goes on sending over HTTP/2 and never reads the early answer.
+    done = subprocess.run(
+        ["curl", "--silent", "--http2", "--cacert", certificate, "--header", f"X-API-Key: {TEST_KEY}",
+         "--header", "Content-Type: application/json", "--data-binary", f"@{tmp_path / 'large'}",
+         f"{address}/v1/module-runs"],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert '"code":"BODY_TOO_LARGE"' in done.stdout, (done.returncode, done.stdout[:300])
+
+
+def _manifest() -> dict[str, Any]:
+    from tests.support.modules import manifest
+
+    return manifest("proxied")

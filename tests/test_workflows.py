@@ -1,0 +1,91 @@
+"""Workflows ask for little, trust nothing that can be moved, and are what zizmor accepts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.process import REPO
+
+FILES = sorted((REPO / ".github" / "workflows").glob("*.yml"))
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d[\w.]*")
+
+
+def load(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text())
+
+
+def test_there_is_one_for_each_purpose() -> None:
+    assert {path.stem for path in FILES} == {"tests", "security", "image", "release", "docs"}
+    matrix = load(REPO / ".github/workflows/tests.yml")["jobs"]["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13"]
+    security = (REPO / ".github/workflows/security.yml").read_text()
+    for scanner in ("bandit", "pip-audit", "npm audit", "trivy-action", "gitleaks-action", "codeql-action", "zizmor"):
+        assert scanner in security
+    assert "pull_request" in load(REPO / ".github/workflows/security.yml")[True]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_least_permissions_and_pinned_actions(path: Path) -> None:
+    workflow = load(path)
+    assert workflow["permissions"] == {}
+    for name, job in workflow["jobs"].items():
+        assert job["timeout-minutes"] <= 45, name
+        writes = {scope for scope, access in job["permissions"].items() if access == "write"}
+        allowed = {"codeql": {"security-events"}, "provenance": {"attestations", "id-token"}, "publish": {"id-token"}}
+        assert writes == allowed.get(name, set()), name
+    used = re.findall(r"uses: (.+)$", path.read_text(), re.MULTILINE)
+    assert used
+    for action in used:
+        assert PINNED.fullmatch(action), action
+    assert "pull_request_target" not in path.read_text()
+
+
+def test_zizmor_finds_nothing() -> None:
+    zizmor = str(Path(sys.executable).with_name("zizmor"))
+    done = subprocess.run(
+        [zizmor, "--offline", "--no-progress", ".github"],
+        check=False,
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_zizmor_would_find_something(tmp_path: Path) -> None:
+    text = (REPO / ".github/workflows/docs.yml").read_text().replace("permissions: {}", "permissions: write-all")
+    (tmp_path / "docs.yml").write_text(re.sub(r"@[0-9a-f]{40}", "@main", text))
+    zizmor = str(Path(sys.executable).with_name("zizmor"))
+    done = subprocess.run(
+        [zizmor, "--offline", str(tmp_path / "docs.yml")], check=False, capture_output=True, timeout=60
+    )
+    assert done.returncode != 0
+
+
+def test_dependabot_looks_after_everything() -> None:
+    updates = load(REPO / ".github" / "dependabot.yml")["updates"]
+    ecosystems = {update["package-ecosystem"] for update in updates}
+    assert ecosystems == {"pip", "npm", "docker", "docker-compose", "github-actions"}
+    for update in updates:
+        for folder in update.get("directories", [update.get("directory")]):
+            assert (REPO / folder.lstrip("/")).is_dir()
+
+
+def test_the_commit_hooks_look_for_secrets(tmp_path: Path) -> None:
+    hooks = {hook["id"]: hook for hook in load(REPO / ".pre-commit-config.yaml")["repos"][0]["hooks"]}
+    command = hooks["secrets"]["entry"].split()
+    leak = tmp_path / "settings.py"
+    leak.write_text('password = "' + "hunter2-" * 4 + '"\n')
+    tool = str(Path(sys.executable).with_name(command[0]))
+    found = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=60)
+    leak.write_text("password = read()\n")
+    clean = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=60)
+    assert (found.returncode, clean.returncode) == (1, 0)
