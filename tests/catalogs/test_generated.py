@@ -166,7 +166,7 @@ def test_same_seed_same_rows_and_a_version_is_made_once(generated: DevkitProcess
     before = ask("SELECT count(*) FROM vocabulary.peptides")
     again = _generate(generated, *options, "--catalog", "twin-a")
     assert again.returncode == 1
-    assert "has version p2000-s20-r3 already" in again.stderr
+    assert "has a version 'p2000-s20-r3' already" in again.stderr
     assert _generate(generated, *options, "--catalog", "NOT A KEY").returncode == 1
     assert ask("SELECT count(*) FROM vocabulary.peptides") == before
 
