@@ -30,7 +30,8 @@ _EXECUTE = ExecuteSchema()
     example={"module": "peptide-counter", "input": {}},
     answer={"type": "object", "description": "The module's output envelope."},
     errors=(
-        ModuleNotFound, ModuleNotChosen, ModuleSuspended, ModuleUnsupported, InputInvalid, QueueFull, RunNotFinished, OutputDamaged,
+        ModuleNotFound, ModuleNotChosen, ModuleSuspended, ModuleUnsupported, InputInvalid, QueueFull, RunNotFinished,
+        OutputDamaged,
     ),
 )  # fmt: skip
 async def execute(request: web.Request) -> web.Response:
