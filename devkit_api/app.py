@@ -16,10 +16,19 @@ from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, 
 
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
+from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestions import IngestionService
+from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.uploads import UploadService
+from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
+from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
+from devkit_api.catalogs.views.routes import VIEWS
+from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import build_database, running
 from devkit_api.execution.environments.store import Environments
@@ -32,8 +41,7 @@ from devkit_api.local_data.service import LocalData
 from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
-from devkit_api.middleware.deadline import ANSWER_SECONDS
-from devkit_api.middleware.headers import HTTPS
+from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
@@ -125,20 +133,21 @@ def create_app(settings: Settings) -> web.Application:
     app[BODY_LIMITS] = BodyLimits(
         settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
     )
-    app[ADDRESS] = PublicAddress(settings.public_url or f"http://{_reachable(settings.host)}:{settings.port}")
+    own = f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
+    app[ADDRESS] = PublicAddress(settings.public_url or own, settings.ca_bundle)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
+    app[READS] = Reads()
     app[PROXIES] = Proxies(settings.trusted_proxies)
-    app[HTTPS] = app[ADDRESS].base_url.startswith("https:")
     _build_domains(app, settings, credentials)
     _build_catalogs(app, settings)
     _build_metrics(app)
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
-    app.on_response_prepare.append(headers.on_prepare)
+    headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
     app.on_shutdown.append(_on_shutdown)
     lives: tuple[Context, ...] = (
         _state_lock, _audit, _object_store, _local_data, _database, _http_client,
@@ -263,12 +272,16 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 def _build_catalogs(app: web.Application, settings: Settings) -> None:
     """The database is made but not started; without catalogs there is none."""
     app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
-    app[EMBEDDED] = None
-    if not settings.catalogs:
-        app[CATALOGS] = CatalogService(None)
-        return
-    database, app[EMBEDDED] = build_database(settings)
-    app[CATALOGS] = CatalogService(database)
+    database, app[EMBEDDED] = build_database(settings) if settings.catalogs else (None, None)
+    catalogs = app[CATALOGS] = CatalogService(database)
+    admin = app[ADMIN] = CatalogAdmin(catalogs)
+    app[CATALOG_UPLOADS] = UploadService(
+        catalogs, admin, app[OBJECTS], app[URL_SIGNER], address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
+    app[INGESTIONS] = IngestionService(catalogs, admin, app[CATALOG_UPLOADS])
+    addresses = Addresses(app[OBJECTS], app[URL_SIGNER], app[ADDRESS])
+    app[VIEWS] = ViewService(catalogs, app[SQL_LIMITS], app[OBJECTS], addresses)
 
 
 def _build_metrics(app: web.Application) -> None:
@@ -291,6 +304,7 @@ def all_routes() -> list[Route]:
     """Every address there is, in the order in which the API reference shows them."""
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
     return [*routes, *REFERENCE_ROUTES]
 
 
@@ -330,7 +344,12 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
     database = app[CATALOGS].database
     async with running(database, app[EMBEDDED]):
         app[HEALTH].checks["database"] = database.check
+        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
+        await app[CATALOG_UPLOADS].open()
+        await app[INGESTIONS].open()
         yield
+        await app[INGESTIONS].close()
+        await app[CATALOG_UPLOADS].close()
 
 
 async def _http_client(app: web.Application) -> AsyncIterator[None]:
@@ -369,7 +388,8 @@ def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
     def warm(module: Module) -> None:
         if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
             variables = tuple(sorted(module.environment_variables.items()))
-            executor.prewarm(Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables))
+            kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
+            executor.prewarm(attrs.evolve(kind, network=module.has_network))
 
     for module in registry.current():
         warm(module)
@@ -384,7 +404,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     await runs.files.sweep(runs.repository.ids)
     await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
     known = runs.repository.ids | await runs.plans.run_ids()
-    await app[OBJECTS].sweep(lambda namespace: namespace == UPLOADS or run_of(namespace) in known)
+    await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
     await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
@@ -434,12 +454,23 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
         await app[BUNDLES].sweep(set())
+        if app[SETTINGS].catalogs:
+            await _reset_catalogs(app)
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:
             await watcher.scan()
 
     return reset
+
+
+async def _reset_catalogs(app: web.Application) -> None:
+    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
+    await app[INGESTIONS].clear()
+    await reset_catalogs(app[CATALOGS].database)
+    app[CATALOGS].forget()
+    await app[CATALOG_UPLOADS].clear()
+    await app[VIEWS].clear()
 
 
 def _reachable(host: str) -> str:

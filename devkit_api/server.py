@@ -7,13 +7,18 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from devkit_api.app import ADDRESS, create_app
-from devkit_api.execution.isolation import close_own_process
+from devkit_api.execution.isolation import close_own_process, unreachable
+from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Doors
 from devkit_api.protocol import Runner
+from devkit_api.runs.routes import RUNS
 from devkit_api.settings import Problem, Settings, SettingsError
 
 log = logging.getLogger(__name__)
@@ -38,6 +43,7 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    tls = _tls(settings)
     app = create_app(settings)
     runner = Runner(
         app,
@@ -51,7 +57,8 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
         _announce(app, settings, sock.getsockname()[1])
         try:
             await _set_up(runner, settings)
-            await web.SockSite(runner, sock).start()
+            await web.SockSite(runner, sock, ssl_context=tls).start()
+            open_doors(app, runner, tls)
             if not stop.is_set():
                 on_ready(app[ADDRESS].base_url)
             await stop.wait()
@@ -68,6 +75,42 @@ async def _set_up(runner: Runner, settings: Settings) -> None:
         reason = f"{exc.filename or settings.state_dir} cannot be used ({os.strerror(exc.errno or 0)})"
         fix = "remove or repair it, or export DEVKIT_STATE_DIR=another-directory"
         raise SettingsError([Problem("DEVKIT_STATE_DIR", reason, fix)]) from exc
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    closed = unreachable([str(settings.ca_bundle.parent)]) if settings.ca_bundle and os.geteuid() == 0 else None
+    if closed is not None:
+        reason = f"modules run as another user, who may not enter {closed} to read what to trust"
+        raise SettingsError([Problem("DEVKIT_TLS_CERT", reason, "keep the folder of `tls init` where others may read")])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (ssl.SSLError, OSError) as exc:
+        reason = f"the certificate and key cannot be used ({exc.strerror or 'not PEM, or they do not belong together'})"
+        raise SettingsError([Problem("DEVKIT_TLS_CERT", reason, "python -m devkit_api tls init")]) from exc
+    return context
+
+
+def open_doors(app: web.Application, runner: web.AppRunner, tls: ssl.SSLContext | None) -> None:
+    """Serve modules without network as well, each on the socket in its own."""
+    executor = app[RUNS].supervisor.executor
+    address = urlsplit(app[ADDRESS].base_url)
+    if not isinstance(executor, LocalExecutor) or address.hostname is None or address.port is None:
+        return
+
+    async def serve_on(sock: socket.socket) -> Callable[[], Awaitable[None]]:
+        site = web.SockSite(runner, sock, ssl_context=tls)
+        await site.start()
+
+        async def stop() -> None:
+            if site in runner.sites:  # the runner stops them all when the server stops
+                await site.stop()
+
+        return stop
+
+    executor.pool.doors = Doors(address.hostname, address.port, serve_on)
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -102,6 +102,12 @@ class Settings:
         "Address under which clients and module processes reach the devkit, when it is not http://HOST:PORT.",
         example="http://devkit.lab.example:4100",
     )
+    tls_cert: Path | None = _setting(
+        "TLS_CERT", None, _path, "Certificate chain (PEM) to serve https with.", example="devkit-tls/cert.pem"
+    )
+    tls_key: Path | None = _setting(
+        "TLS_KEY", None, _path, "Private key (PEM) of the certificate.", example="devkit-tls/key.pem"
+    )
     state_dir: Path = _setting(
         "STATE_DIR", Path(".devkit"), _path, "Directory that holds everything the devkit keeps.", example=".devkit"
     )
@@ -411,6 +417,17 @@ class Settings:
         return self.host in LOOPBACK_HOSTS
 
     @property
+    def scheme(self) -> str:
+        """How the devkit itself is spoken to."""
+        return "https" if self.tls_cert else "http"
+
+    @property
+    def ca_bundle(self) -> Path | None:
+        """What trusts the certificate, when `tls init` made it."""
+        bundle = self.tls_cert.resolve().with_name("ca-bundle.pem") if self.tls_cert else None
+        return bundle if bundle is not None and bundle.is_file() else None
+
+    @property
     def api_keys_path(self) -> Path:
         """File of the named API keys."""
         return self.api_keys_file or self.state_dir / "api-keys.json"
@@ -498,6 +515,7 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
             f"{PREFIX}EXECUTOR is dask, and no scheduler is named",
             f"export {PREFIX}DASK_SCHEDULER=tcp://127.0.0.1:8786",
         )
+    yield from _tls_problems(settings)
     if settings.modules_dir is not None and not settings.modules_dir.is_dir():
         yield Problem(
             PREFIX + "MODULES_DIR",
@@ -510,6 +528,15 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
     reason = _unusable(settings.state_dir)
     if reason is not None:
         yield Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")
+
+
+def _tls_problems(settings: Settings) -> Iterable[Problem]:
+    files = {"TLS_CERT": settings.tls_cert, "TLS_KEY": settings.tls_key}
+    for name, path in files.items():
+        if path is None and any(files.values()):
+            yield Problem(PREFIX + name, "https needs the certificate and its key", f"export {PREFIX}{name}=…")
+        elif path is not None and not path.is_file():
+            yield Problem(PREFIX + name, f"{path} is not a file", "python -m devkit_api tls init")
 
 
 def _unusable(folder: Path) -> str | None:

@@ -180,11 +180,9 @@ def _is_well_known(value: str) -> bool:
 @_expects("an account name of your own")
 def account(value: str) -> str:
     """An account name that is neither empty, a placeholder nor the one a service comes with."""
-    if not value.strip() or not value.isprintable() or len(value) > 200:
-        raise ValueError("it is empty, too long or not printable")
     if _is_well_known(value):
         raise ValueError("it is a placeholder or the account the service comes with, which may do everything")
-    return value
+    return str(identifier(value))
 
 
 @_expects(f"a secret of at least {MIN_SECRET_LENGTH} characters")

@@ -700,13 +700,13 @@ async def test_a_schema_that_refers_to_itself_through_the_value_is_fine(devkit: 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", "/v1/modules", "GET"),
-        ("DELETE", "/v1/module-runs", "GET, POST"),
-        ("PATCH", "/v1/modules/outside", "DELETE, GET"),
+        ("PUT", "/v1/modules", "GET, HEAD"),
+        ("DELETE", "/v1/module-runs", "GET, HEAD, POST"),
+        ("PATCH", "/v1/modules/outside", "DELETE, GET, HEAD"),
         ("GET", "/v1/devkit/reset", "POST"),
         ("GET", "/v1/api/module-runs/x/cancel", "POST"),
-        ("POST", "/v1/objects/a/b", "GET, PUT"),
-        ("POST", "/", "GET"),
+        ("POST", "/v1/objects/a/b", "GET, HEAD, PUT"),
+        ("POST", "/", "GET, HEAD"),
     ],
 )
 async def test_wrong_methods_name_the_right_ones(devkit: Devkit, method: str, path: str, allowed: str) -> None:

@@ -3,14 +3,16 @@
 What is made: random proteins; peptides cut from them (8 to 15 residues, so positions are exact); samples with an organ,
 a sex, a disease or none, and six class I alleles; each peptide seen in one to eight samples, and predicted for one
 allele. Nothing of it is measured; sequences follow the amino acid frequencies of UniProtKB/Swiss-Prot, roughly.
-Rows go in with COPY, in one transaction.
+Rows go in with COPY, in one transaction: one thread makes them while another sends them.
 """
 
 from __future__ import annotations
 
 import io
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -33,6 +35,7 @@ _ORGANS = ("blood", "brain", "breast", "colon", "kidney", "liver", "lung", "skin
 _DISEASES = ("melanoma", "lung adenocarcinoma", "colorectal carcinoma", "glioblastoma", "chronic lymphocytic leukemia")
 _CHUNK = 10_000
 _PER_PROTEIN = 100
+_SENDING = 8
 
 Progress = Callable[[int], None]
 
@@ -63,7 +66,8 @@ def generate(connection: Any, spec: CatalogSpec, size: Size, progress: Progress)
             "SELECT set_config('session_replication_role', 'replica', true)"
             " WHERE current_setting('is_superuser') = 'on'"
         )
-        _Generator(cursor, writer, size).write(progress)
+        with ThreadPoolExecutor(1) as sender:
+            _Generator(cursor, writer, size, sender).write(progress)
         writer.finish()
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
@@ -72,14 +76,17 @@ def generate(connection: Any, spec: CatalogSpec, size: Size, progress: Progress)
 
 
 class _Generator:
-    def __init__(self, cursor: Any, writer: VersionWriter, size: Size) -> None:
+    def __init__(self, cursor: Any, writer: VersionWriter, size: Size, sender: ThreadPoolExecutor) -> None:
         self._cursor, self._writer, self._size = cursor, writer, size
+        self._sender = sender
+        self._sending: deque[Future[None]] = deque()
         self._random = random.Random(size.seed)  # noqa: S311  reproducible on purpose
 
     def write(self, progress: Progress) -> None:
         names = [found for name in _ALLELES if (found := allele(name))]
         alleles = list(self._writer.alleles(names).values())
         samples = self._samples(names, alleles)
+        self._wait(0)  # the cursor is one thread's at a time
         proteins = self._proteins()
         first = self._reserve("peptides", "peptide_id", self._size.peptides)
         first_form = self._reserve("peptidoforms", "peptidoform_id", self._size.peptides)
@@ -90,6 +97,7 @@ class _Generator:
             self._observations(batch, first, first_form, samples, alleles)
             done += len(batch)
             progress(done)
+        self._wait(0)
 
     def _samples(self, names: Sequence[AlleleName], alleles: list[int]) -> list[int]:
         draw = self._random
@@ -198,4 +206,11 @@ class _Generator:
         lines = "".join("\t".join("\\N" if v is None else str(v) for v in row) + end for row in rows)
         name = sql.Identifier(TABLES[table], table)
         listed = sql.SQL(", ").join(map(sql.Identifier, [*columns, "segment"]))
-        self._cursor.copy_expert(sql.SQL("COPY {} ({}) FROM STDIN").format(name, listed), io.StringIO(lines))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(name, listed)
+        self._sending.append(self._sender.submit(self._cursor.copy_expert, statement, io.StringIO(lines)))
+        self._wait(_SENDING)
+
+    def _wait(self, left: int) -> None:
+        """Until at most `left` batches are on their way. Raises what a batch raised."""
+        while len(self._sending) > left:
+            self._sending.popleft().result()

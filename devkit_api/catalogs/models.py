@@ -6,6 +6,25 @@ from typing import Any
 
 import attrs
 
+from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id
+from devkit_api.catalogs.imports.targets import TARGETS
+from devkit_api.catalogs.writer import TABLES
+
+DEMO_ID = str(catalog_id(DEMO_PROVIDER, DEMO_CATALOG))
+READABLE = (*TABLES, "sample_peptide_binders")
+
+
+def readable_tables(source_tables: list[str] | None) -> list[str]:
+    """The tables a catalog declares; all of them where it declares none."""
+    return list(READABLE) if source_tables is None else source_tables
+
+
+def writable_tables(identity: str, tables: list[str], ingestion_tables: list[str] | None) -> list[str]:
+    """What ingestion may fill: what the catalog says, else the readable ones imports know. Nothing of the demo's."""
+    if identity == DEMO_ID:
+        return []
+    return [table for table in tables if table in TARGETS] if ingestion_tables is None else ingestion_tables
+
 
 @attrs.frozen
 class Version:
@@ -40,7 +59,9 @@ class Catalog:
     label: str
     description: str
     domain: str
-    active: bool
+    schema_name: str
+    source_tables: list[str] | None
+    ingestion_tables: list[str] | None
     is_demo: bool
 
     @property
@@ -54,8 +75,9 @@ class Catalog:
             return self.versions[0] if self.versions else None
         return next((v for v in self.versions if asked in {v.version_id, v.label}), None)
 
-    def view(self, tables: list[str]) -> dict[str, Any]:
+    def view(self) -> dict[str, Any]:
         """As a record of `GET /v1/data-catalogs` (wire-contract F.1)."""
+        tables = readable_tables(self.source_tables)
         return {
             "id": self.catalog_id,
             "providerKey": self.provider,
@@ -63,9 +85,10 @@ class Catalog:
             "label": self.label,
             "description": self.description,
             "domain": self.domain,
-            "schemaName": "observation",
+            "schemaName": self.schema_name,
             "sourceTables": tables,
-            "active": self.active,
+            "ingestionTables": writable_tables(self.catalog_id, tables, self.ingestion_tables),
+            "active": True,
             "isPublic": True,
             "isDemo": self.is_demo,
             "accessScope": "local",

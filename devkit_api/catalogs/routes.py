@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from aiohttp import web
 
@@ -15,18 +14,16 @@ from devkit_api.catalogs.models import Scope
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.similarity import SimilaritySchema, rank
 from devkit_api.catalogs.sqldoor import SqlLimits, SqlQuerySchema, run_query
-from devkit_api.describe import Parameter, choice, describe, text, whole
+from devkit_api.describe import Parameter, choice, describe, text
 from devkit_api.errors import (
     CatalogEntityNotFound,
-    DataViewNotFound,
-    QueryParameterInvalid,
     SqlInvalid,
     SqlRefused,
     SqlResultTooLarge,
     SqlTimeout,
     StorageVersionUnavailable,
 )
-from devkit_api.httpio import int_query, json_answer, page_answer, read_body, read_json, while_connected
+from devkit_api.httpio import json_answer, read_body, read_json, while_connected
 from devkit_api.routing import Handler, Route
 
 SQL_LIMITS: web.AppKey[SqlLimits] = web.AppKey("sql_limits", SqlLimits)
@@ -171,31 +168,6 @@ async def storage_token(request: web.Request) -> web.Response:
     raise StorageVersionUnavailable
 
 
-@describe(
-    query=(
-        whole("limit", "Views on a page.", low=1, high=1000, default=20),
-        whole("page", "Page, from 1.", low=1, high=10_000_000, default=1),
-    ),
-    answer=answers.DataViewPageSchema,
-)
-async def list_data_views(request: web.Request) -> web.Response:
-    """`GET /v1/data-views?limit&page` (wire-contract F.8): none is kept here."""
-    limit = int_query(request, "limit", 20, low=1, high=1000)
-    page = int_query(request, "page", 1, low=1, high=10_000_000)
-    return json_answer({"items": [], "pagination": page_answer([], page=page, limit=limit, total=0)})
-
-
-@describe(errors=(DataViewNotFound, QueryParameterInvalid))
-async def get_data_view(request: web.Request) -> web.Response:
-    """`GET /v1/data-views/{view_id}[/status]`."""
-    view_id = request.match_info["view_id"]
-    try:
-        UUID(view_id)
-    except ValueError:
-        filters.refuse("view_id", "it must be a UUID")
-    raise DataViewNotFound(view_id=view_id[:50])
-
-
 def _pair(request: web.Request) -> tuple[str, str]:
     return request.match_info["provider"], request.match_info["catalog"]
 
@@ -243,7 +215,4 @@ ROUTES = [
     Route("POST", f"{_DATA}/peptide-similarity", peptide_similarity, "data:read"),
     Route("POST", f"{_DATA}/query", run_sql, "data:read"),
     Route("GET", f"{_DATA}/storage/token", storage_token, "data:read"),
-    Route("GET", "/v1/data-views", list_data_views, "data:read"),
-    Route("GET", "/v1/data-views/{view_id}", get_data_view, "data:read"),
-    Route("GET", "/v1/data-views/{view_id}/status", get_data_view, "data:read"),
 ]

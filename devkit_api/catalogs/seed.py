@@ -1,7 +1,9 @@
 """The demo catalog: well-known epitopes with the papers that describe them, present at the first start.
 
-Facts: sequence, allele, protein, position where it is certain, citation. Made for the demonstration, and marked so:
-one sample per allele that holds the epitopes published for it, with an intensity derived from the sequence.
+Facts: sequence, allele, protein, position where it is certain, citation, and what the row was checked against: `VDJdb`
+(sequence, allele and protein agree), a PDB or PubMed entry, public TCR sets or multimer panels, or `sequence` (the
+peptide lies in the protein; the allele is the cited paper's). Made for the demonstration, and marked so: one sample per
+allele that holds the epitopes published for it, with an intensity derived from the sequence.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def epitopes() -> list[Epitope]:
             protein=(row["protein"], row["organism"]),
             start=int(row["start"]) if row["start"] else None,
             citation=row["reference"],
-            note=row["note"],
+            note="; ".join(text for text in (row["note"], f"checked: {row['checked']}") if text),
         )
         for row in _table("demo_epitopes.csv")
     ]

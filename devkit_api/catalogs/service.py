@@ -7,15 +7,15 @@ from time import monotonic
 from typing import Any
 
 from devkit_api.catalogs.models import Catalog, Scope, Version
-from devkit_api.catalogs.writer import TABLES
 from devkit_api.database.pool import Database, Pool, fetch
 from devkit_api.errors import CatalogNotFound, CatalogsOff, VersionNotFound
 
 # Another process (`catalog generate`) may add a version: the directory is at most this old.
 _FRESH_SECONDS = 1.0
 _CATALOGS = """
-SELECT catalog_id::text, provider_key, catalog_key, label, description, domain, active, is_demo
-  FROM devkit.catalogs ORDER BY created_at, catalog_id"""
+SELECT catalog_id::text, provider_key, catalog_key, label, description, domain, schema_name, source_tables,
+       ingestion_tables, is_demo
+  FROM devkit.catalogs WHERE active ORDER BY created_at, catalog_id"""
 _VERSIONS = """
 SELECT catalog_id::text, version_id::text, version_label, segments, row_counts, to_json(ready_at)#>>'{}',
        devkit.sign_scope(segments::text)
@@ -45,18 +45,28 @@ class CatalogService:
 
     async def views(self) -> list[dict[str, Any]]:
         """Records of `GET /v1/data-catalogs`."""
-        tables = [*TABLES, "sample_peptide_binders"]
-        return [catalog.view(tables) for catalog in (await self._directory()).values()]
+        return [catalog.view() for catalog in (await self._directory()).values()]
+
+    async def by_id(self, catalog_id: str) -> Catalog:
+        """The catalog with this id. Raises `CatalogNotFound`."""
+        found = next((c for c in (await self._directory()).values() if c.catalog_id == catalog_id), None)
+        if found is None:
+            raise CatalogNotFound(catalog=catalog_id[:50])
+        return found
 
     async def resolve(self, provider: str, key: str, version: str | None = None) -> Scope:
         """The catalog at a version: its id or label, or the current one. Unknown fails, it never falls back."""
         catalog = (await self._directory()).get((provider, key))
-        if catalog is None or not catalog.active:
+        if catalog is None:
             raise CatalogNotFound(catalog=f"{provider}/{key}"[:150])
         found = catalog.version(version)
         if found is None:
             raise VersionNotFound(catalog=catalog.name, version=(version or "current")[:100])
         return Scope(catalog, found)
+
+    def forget(self) -> None:
+        """The directory has changed: read it again."""
+        self._read_at = float("-inf")
 
     async def _directory(self) -> dict[tuple[str, str], Catalog]:
         if monotonic() - self._read_at >= _FRESH_SECONDS:

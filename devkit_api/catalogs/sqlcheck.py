@@ -8,6 +8,7 @@ change the session or reach beyond the tables.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,9 +31,11 @@ _REFUSED_FUNCTIONS = frozenset(
         "inet_client_addr", "nextval", "setval", "currval", "lastval", "txid_current", "to_regclass", "to_regproc",
         "to_regrole", "has_table_privilege", "has_database_privilege", "obj_description", "col_description",
         "current_user", "session_user", "current_database", "current_schema", "current_schemas", "current_catalog",
-        "current_role", "user", "current_version",
+        "current_role", "user", "current_version", "system_user", "getpgusername", "setseed", "icu_unicode_version",
+        "unicode_version",
     }
 )  # fmt: skip
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _REFUSED_PREFIXES = ("pg_", "lo_", "dblink", "binary_upgrade_", "postgres_fdw", "has_", "inet_", "amvalidate")
 _REFUSED_TYPES = ("regclass", "regproc", "regrole", "regnamespace", "regtype", "regprocedure", "regconfig")
 
@@ -51,8 +54,18 @@ def check(sql: str) -> None:
     _check_relations(statement)
 
 
+def _refuse_unicode_escapes(sql: str) -> None:
+    """`U&"\\0070g_sleep"` is one name to PostgreSQL and an expression to the parser, which would not see the name."""
+    tokens = sqlglot.tokenize(sql, read="postgres")
+    for first, second, third in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        touching = first.end + 1 == second.start and second.end + 1 == third.start
+        if touching and first.text.lower() == "u" and second.text == "&" and sql[third.start] in "\"'":
+            raise SqlRefused(reason="names and texts with Unicode escapes (U&) are not for queries; write them plainly")
+
+
 def _parse(sql: str) -> Any:
     try:
+        _refuse_unicode_escapes(sql)
         statements = [statement for statement in sqlglot.parse(sql, read="postgres") if statement is not None]
     except SqlglotError as exc:
         raise _unreadable(exc) from None
@@ -86,6 +99,8 @@ def _objections(node: Any) -> Iterator[str]:
         yield "FOR UPDATE and FOR SHARE lock rows"
     elif isinstance(node, exp.Func):
         yield from _function(node)
+    elif isinstance(node, exp.Column) and node.name.lower() == "system_user" and not (node.table or node.this.quoted):
+        yield "the function system_user is not for queries"
     elif isinstance(node, exp.DataType) and any(t in node.sql("postgres").lower() for t in _REFUSED_TYPES):
         yield "types of the server's own catalog are not for queries"
 
@@ -94,7 +109,7 @@ def _function(node: exp.Func) -> Iterator[str]:
     name = (node.name if isinstance(node, exp.Anonymous) else node.sql_name()).lower()
     if isinstance(node.parent, exp.Dot) and node.parent.expression is node:
         yield "functions are called without a schema"
-    if name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES):
+    if name in _REFUSED_FUNCTIONS or name.startswith(_REFUSED_PREFIXES) or not _PLAIN_NAME.fullmatch(name):
         yield f"the function {name[:60]} is not for queries"
 
 

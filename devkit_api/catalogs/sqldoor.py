@@ -8,8 +8,8 @@ text from which `devkit_door.open_query` opens a cursor. PostgreSQL so refuses s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import attrs
 import psycopg2
@@ -21,6 +21,7 @@ from devkit_api.database.pool import Pool, StatementCancelled, execute
 from devkit_api.errors import SqlInvalid, SqlRefused, SqlResultTooLarge, SqlTimeout
 from devkit_api.schemas import StrictSchema
 
+T = TypeVar("T")
 MAX_SQL = 1_000_000
 _TOO_MANY_ROWS = "DK001"
 _TOO_MANY_BYTES = "DK002"
@@ -41,6 +42,10 @@ class SqlLimits:
     max_bytes: int
 
 
+# What is made of an open cursor `devkit_query` with these columns.
+Answer = Callable[[Any, list[str], SqlLimits], Awaitable[T]]
+
+
 class SqlQuerySchema(StrictSchema):
     """Body of `POST {data}/query`."""
 
@@ -51,13 +56,23 @@ class SqlQuerySchema(StrictSchema):
 
 async def run_query(pool: Pool, scope: Scope, limits: SqlLimits, sql: str, params: Sequence[Any]) -> bytes:
     """The answer as JSON `{"columns", "data", "count"}`. Rows are JSON as PostgreSQL writes it, never parsed here."""
+    return await _through(pool, scope, limits, (sql, params), _answer_rows)
 
-    async def work(cursor: Any) -> bytes:
-        statement = bind(cursor, sql, params)
+
+async def describe(pool: Pool, scope: Scope, limits: SqlLimits, sql: str, params: Sequence[Any]) -> list[str]:
+    """The names of a query's columns; PostgreSQL checks and plans it, and no row is read."""
+    return await _through(pool, scope, limits, (sql, params), _only_columns)
+
+
+async def _through(
+    pool: Pool, scope: Scope, limits: SqlLimits, query: tuple[str, Sequence[Any]], answer: Answer[T]
+) -> T:
+    async def work(cursor: Any) -> T:
+        statement = bind(cursor, *query)
         # Parsing a long statement takes its time: not on the event loop.
         await asyncio.to_thread(_check, statement)
         try:
-            return await _read_only(cursor, scope, limits, statement)
+            return await _read_only(cursor, scope, limits, statement, answer)
         except psycopg2.Error as exc:
             raise _explain(exc, limits) from None
 
@@ -88,7 +103,7 @@ def bind(cursor: Any, sql: str, params: Sequence[Any]) -> str:
     return bound.decode()
 
 
-async def _read_only(cursor: Any, scope: Scope, limits: SqlLimits, statement: str) -> bytes:
+async def _read_only(cursor: Any, scope: Scope, limits: SqlLimits, statement: str, answer: Answer[T]) -> T:
     await execute(cursor, "BEGIN READ ONLY")
     try:
         await execute(cursor, "SET LOCAL statement_timeout = %s", [int(limits.seconds * 1000)])
@@ -99,11 +114,18 @@ async def _read_only(cursor: Any, scope: Scope, limits: SqlLimits, statement: st
         if len(set(columns)) < len(columns):
             twice = next(name for name in columns if columns.count(name) > 1)
             raise SqlInvalid(reason=f"two columns are named {twice[:60]!r}; give one another name with AS")
-        await execute(cursor, "SELECT devkit_door.drain(%s, %s)", [limits.rows, limits.max_bytes])
-        rows = [row[0] for row in await cursor.fetchall()]
+        return await answer(cursor, columns, limits)
     finally:
         await _end(cursor)
-    return _answer(columns, rows)
+
+
+async def _only_columns(_cursor: Any, columns: list[str], _limits: SqlLimits) -> list[str]:
+    return columns
+
+
+async def _answer_rows(cursor: Any, columns: list[str], limits: SqlLimits) -> bytes:
+    await execute(cursor, "SELECT devkit_door.drain(%s, %s)", [limits.rows, limits.max_bytes])
+    return _answer(columns, [row[0] for row in await cursor.fetchall()])
 
 
 async def _end(cursor: Any) -> None:

@@ -12,6 +12,7 @@ from psycopg2.extras import Json, execute_values
 
 from devkit_api.catalogs.chemistry import AlleleName
 from devkit_api.catalogs.ids import catalog_id, version_id
+from devkit_api.errors import VersionExists
 
 _PAGE = 5_000
 _TIERS = {
@@ -44,6 +45,14 @@ class CatalogSpec:
         return catalog_id(self.provider, self.key)
 
 
+@attrs.frozen
+class Parent:
+    """The version that an append continues, and the segments it sees."""
+
+    version_id: str
+    segments: list[int]
+
+
 class VersionWriter:
     """Fills one new version. Rows get its segment; `finish` counts them and makes it ready."""
 
@@ -53,21 +62,29 @@ class VersionWriter:
         self._label = label
         self.version_id = version_id(spec.catalog_id, label)
         self.segment = 0
+        self._behind: list[int] = []
 
-    def begin(self) -> None:
-        """Make the catalog if it is not there, and the version."""
+    def begin(self, parent: Parent | None = None) -> None:
+        """Make the catalog if it is not there, and the version. Raises `VersionExists`."""
         spec = self._spec
+        self._behind = parent.segments if parent else []
         self._cursor.execute(
             "INSERT INTO devkit.catalogs (catalog_id, provider_key, catalog_key, label, description, is_demo)"
             " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (provider_key, catalog_key) DO NOTHING",
             [str(spec.catalog_id), spec.provider, spec.key, spec.label, spec.description, spec.is_demo],
         )
         self._cursor.execute(
-            "INSERT INTO devkit.catalog_versions (version_id, catalog_id, version_label, mode, segments)"
-            " VALUES (%s, %s, %s, 'replace', '{}') RETURNING segment",
-            [str(self.version_id), str(spec.catalog_id), self._label],
-        )
-        self.segment = self._cursor.fetchone()[0]
+            "INSERT INTO devkit.catalog_versions (version_id, catalog_id, version_label, mode, parent_id, segments)"
+            " VALUES (%s, %s, %s, %s, %s, '{}') ON CONFLICT (catalog_id, version_label) DO NOTHING RETURNING segment",
+            [
+                str(self.version_id), str(spec.catalog_id), self._label, "append" if parent else "replace",
+                parent.version_id if parent else None,
+            ],
+        )  # fmt: skip
+        row = self._cursor.fetchone()
+        if row is None:
+            raise VersionExists(catalog=f"{spec.provider}/{spec.key}", version=self._label)
+        self.segment = row[0]
 
     def rows(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Add rows of a versioned table."""
@@ -104,18 +121,22 @@ class VersionWriter:
         return {(name, organism): protein_id for name, organism, protein_id in self._cursor.fetchall()}
 
     def finish(self) -> dict[str, int]:
-        """Count the rows and make the version ready; from here on nothing of it changes."""
+        """Count the rows the version sees and make it ready; from here on nothing of it changes."""
         counts = {table: self._count(table) for table in VERSIONED}
         self._cursor.execute(
             "UPDATE devkit.catalog_versions SET status = 'ready', ready_at = clock_timestamp(), row_counts = %s,"
-            " segments = ARRAY[segment] WHERE version_id = %s",
-            [Json(counts), str(self.version_id)],
+            " segments = %s::integer[] WHERE version_id = %s",
+            [Json(counts), self._segments, str(self.version_id)],
         )
         return counts
 
+    @property
+    def _segments(self) -> list[int]:
+        return [*self._behind, self.segment]
+
     def _count(self, table: str) -> int:
         name = sql.Identifier(TABLES[table], table)
-        self._cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE segment = %s").format(name), [self.segment])
+        self._cursor.execute(sql.SQL("SELECT count(*) FROM {} WHERE segment = ANY(%s)").format(name), [self._segments])
         return int(self._cursor.fetchone()[0])
 
     def _reference(

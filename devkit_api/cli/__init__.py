@@ -12,11 +12,13 @@ from devkit_api.cli.catalog import catalog
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed, RunOutOfSight
 from devkit_api.cli.files import files
 from devkit_api.cli.health import health
+from devkit_api.cli.inputs import inputs
 from devkit_api.cli.local import doctor, env, token
 from devkit_api.cli.remote import register, reset, run
 from devkit_api.cli.serve import serve
 from devkit_api.cli.show import print_out_of_sight, print_problems, print_refusal
 from devkit_api.cli.templates import lock, new
+from devkit_api.cli.tls import tls
 from devkit_api.cli.transfer import export_command, import_command
 from devkit_api.settings import SettingsError
 from devkit_api.state import StateError, StoreLocked
@@ -32,8 +34,8 @@ def cli(context: click.Context) -> None:
 
 
 _COMMANDS = (
-    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, catalog, export_command,
-    import_command, reset,
+    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, inputs, catalog, tls,
+    export_command, import_command, reset,
 )  # fmt: skip
 for command in _COMMANDS:
     cli.add_command(command)

@@ -93,6 +93,9 @@ class Connection:
             if credentials is None:
                 raise NoCredentials(settings.state_dir)
             found = cls(local_endpoint(settings), credentials.api_key)
+            if settings.ca_bundle is not None:
+                # requests looks there, and so does whatever command runs after this one in the same process.
+                os.environ.setdefault("REQUESTS_CA_BUNDLE", str(settings.ca_bundle))
         found._check_is_devkit()
         return found
 
@@ -174,7 +177,7 @@ def _parse_events(response: requests.Response) -> Iterator[tuple[str, str, dict[
 
 def local_endpoint(settings: Settings) -> str:
     """Where the devkit with these settings listens: what it noted when it started, else what the settings say."""
-    return noted_endpoint(settings) or settings.public_url or f"http://{settings.host}:{settings.port}"
+    return noted_endpoint(settings) or settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"
 
 
 def noted_endpoint(settings: Settings) -> str | None:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from devkit_api.cli.client import Connection, DevkitUnreachable, RunOutOfSight, module_files
+from devkit_api.cli.inputs import sources
 from devkit_api.cli.show import err, out, print_devkit, print_json
 
 # Exit codes of `run`, by how the run ended.
@@ -42,10 +43,13 @@ def register(path: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("module")
 @click.option("--input", "input_file", type=click.File("r"), help="JSON file with the parameters; '-' reads stdin.")
+@click.option("--source", "named", multiple=True, metavar="NAME=FILE", help="A named input: a file, or s3://… of one.")
 @click.option("--version", help="Version of the module; default: the current one.")
 @click.option("--follow", is_flag=True, help="Show progress and logs while it runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON alone.")
-def run(module: str, input_file: Any, version: str | None, follow: bool, as_json: bool) -> None:
+def run(  # noqa: PLR0917  click passes them by name
+    module: str, input_file: Any, named: tuple[str, ...], version: str | None, follow: bool, as_json: bool
+) -> None:
     """Run MODULE and print its result.
 
     The exit code says how it ended: 0 completed, 1 failed, 3 cancelled, 4 timed out.
@@ -58,6 +62,8 @@ def run(module: str, input_file: Any, version: str | None, follow: bool, as_json
     request = {"moduleId": module, "parameters": parameters, "mode": _mode(devkit, module, version)}
     if version:
         request["version"] = version
+    if named:
+        request["dataContext"] = {"sources": sources(devkit, named, show_progress=not as_json)}
     run_id = devkit.request("POST", "/v1/api/module-runs", json=request)["runId"]
     try:
         final = _until_end(devkit, run_id, show_progress=not as_json, show_logs=follow and not as_json)

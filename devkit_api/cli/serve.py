@@ -113,9 +113,14 @@ def _say_ready(settings: Settings, address: str) -> None:
 
 
 def export_lines(settings: Settings, address: str) -> list[str]:
-    """The two `export` lines for the SDK. Raises `FileNotFoundError` when there are no credentials yet."""
+    """The `export` lines for the SDK: address, key, and what to trust when the certificate is one of `tls init`.
+
+    Raises `FileNotFoundError` when there are no credentials yet.
+    """
     credentials = load_credentials(settings, create=False)
     if credentials is None:
         raise FileNotFoundError(settings.state_dir)
     values = {"HLA_API_ENDPOINT": address, "HLA_API_KEY": credentials.api_key}
+    if settings.ca_bundle is not None:
+        values["REQUESTS_CA_BUNDLE"] = str(settings.ca_bundle)
     return [f"export {name}={shlex.quote(value)}" for name, value in values.items()]

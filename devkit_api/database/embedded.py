@@ -39,7 +39,8 @@ OWNER = "devkit"
 _SYSTEM_USER = "pgserver"
 _PORT = 5432
 _LONGEST_SOCKET_PATH = 100
-_START_SECONDS = 30.0
+# Recovery after an unclean stop in the middle of a large load replays up to `max_wal_size`.
+_START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _POLL = 0.01
 _VERSION = "18"
@@ -158,6 +159,10 @@ class EmbeddedPostgres:
             "port": str(_PORT),
             "max_connections": "60",
             "jit": "off",
+            # For loads of millions of rows: fewer checkpoints, each of which makes every page be logged whole again.
+            "shared_buffers": "256MB",
+            "max_wal_size": "2GB",
+            "checkpoint_timeout": "15min",
             "log_line_prefix": "%m [%p] ",
             **changes,
         }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -43,6 +43,29 @@ class PoolCounts:
 
     acquired: int = 0
     connected: int = 0
+    refused: int = 0
+
+
+@attrs.frozen
+class PoolStats:
+    """A pool at a moment: what it may hold, holds and lends, and how often it was asked, connected and refused."""
+
+    limit: int
+    open: int
+    in_use: int
+    acquired: int
+    connected: int
+    refused: int
+
+    @property
+    def reused(self) -> int:
+        """How often an open connection served."""
+        return max(0, self.acquired - self.refused - self.connected)
+
+    def view(self) -> dict[str, int]:
+        """For health."""
+        names = {"limit": self.limit, "open": self.open, "inUse": self.in_use, "acquired": self.acquired}
+        return {**names, "connected": self.connected, "reused": self.reused, "refused": self.refused}
 
 
 class Pool:
@@ -89,6 +112,12 @@ class Pool:
         """Connections that work now."""
         return 0 if self._pool is None else self._pool.size - self._pool.freesize
 
+    def stats(self) -> PoolStats:
+        """The pool now."""
+        size = 0 if self._pool is None else self._pool.size
+        counts = self.counts
+        return PoolStats(self.size, size, self.in_use, counts.acquired, counts.connected, counts.refused)
+
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """`work(cursor)` on a pooled connection. Tried again when the connection was dead, so let it only read."""
         for _ in range(self.size + 1):
@@ -131,6 +160,7 @@ class Pool:
         try:
             return await asyncio.wait_for(self._pool._acquire(), _ACQUIRE_SECONDS)
         except (TimeoutError, psycopg2.OperationalError, RuntimeError):
+            self.counts.refused += 1
             raise unavailable() from None
 
     async def _release(self, connection: Any) -> None:
@@ -168,6 +198,10 @@ class Database:
         await self.reader.close()
         await self.owner.close()
 
+    def stats(self) -> dict[str, PoolStats]:
+        """Both pools, by whose connections they hold."""
+        return {"owner": self.owner.stats(), "reader": self.reader.stats()}
+
     async def check(self) -> None:
         """For health: one statement and back."""
         await fetch(self.owner, "SELECT 1")
@@ -179,7 +213,7 @@ def make_database(target: Target, size: int, statement_seconds: float) -> Databa
     return Database(target, Pool(target.owner(), size, statement_seconds), reader)
 
 
-async def execute(cursor: Any, statement: Any, parameters: Sequence[Any] | None = None) -> None:
+async def execute(cursor: Any, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> None:
     """`cursor.execute`, with the server's own cancellation told apart from the task's."""
     try:
         await cursor.execute(statement, parameters)
@@ -199,6 +233,29 @@ async def fetch(pool: Pool, statement: Any, parameters: Sequence[Any] | None = N
         return rows
 
     return await pool.run_reading(work)
+
+
+async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Row]:
+    """One writing statement with RETURNING; its rows. Dead connections are found before it is sent. It is never sent
+    twice: when the connection is lost under it, who asked must look whether it took effect.
+    """
+    for _ in range(pool.size + 1):
+        sent = False
+        try:
+            async with pool.cursor() as cursor:
+                await execute(cursor, "SELECT 1")
+                sent = True
+                await execute(cursor, statement, parameters)
+                rows: list[Row] = await cursor.fetchall()
+                return rows
+        except StatementCancelled:
+            raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+            if not _connection_lost(exc):
+                raise
+            if sent:
+                break
+    raise unavailable()
 
 
 def unavailable() -> Unavailable:

@@ -104,3 +104,111 @@ class SqlResultTooLarge(DevkitError):
     status = 422
     template = "The result is larger than {limit} {unit}."
     hint = "Aggregate, add LIMIT, or read in pages by key; DEVKIT_SQL_MAX_ROWS and DEVKIT_SQL_MAX_BYTES set the limits."
+
+
+class CatalogExists(DevkitError):
+    """The keys of a new catalog are taken."""
+
+    code = "CATALOG_EXISTS"
+    status = 409
+    template = "There is a catalog {catalog!r} already."
+    hint = "Choose another catalogKey, or work with the catalog that is there."
+
+
+class CatalogReadOnly(DevkitError):
+    """The catalog takes no changes of this kind."""
+
+    code = "CATALOG_READ_ONLY"
+    status = 409
+    template = "Catalog {catalog!r} cannot be changed so: {reason}."
+    hint = "Create a catalog of your own: `hla-compass data catalog create`, or `python -m devkit_api catalog import`."
+
+
+class VersionExists(DevkitError):
+    """A catalog's versions have different labels, and this one is taken."""
+
+    code = "VERSION_EXISTS"
+    status = 409
+    template = "Catalog {catalog!r} has a version {version!r} already."
+    hint = "Versions never change: choose another label."
+
+
+class CatalogUploadNotFound(DevkitError):
+    """No such upload of the catalog."""
+
+    code = "CATALOG_UPLOAD_NOT_FOUND"
+    status = 404
+    template = "The catalog has no upload {upload_id!r}."
+    hint = "POST /v1/catalogs/{{id}}/uploads begins one."
+
+
+class CatalogUploadInvalid(DevkitError):
+    """The parts of an upload are not what was planned or stored."""
+
+    code = "CATALOG_UPLOAD_INVALID"
+    status = 422
+    template = "The upload cannot go on: {reason}."
+    hint = "`partSigning` of the upload says the parts; send each with its x-amz-checksum-sha256."
+
+
+class IngestionNotFound(DevkitError):
+    """No such ingestion job of the catalog."""
+
+    code = "CATALOG_INGESTION_NOT_FOUND"
+    status = 404
+    template = "The catalog has no ingestion {job_id!r}."
+    hint = "POST /v1/data-catalogs/{{id}}/ingest begins one and answers its id."
+
+
+class IngestionInvalid(DevkitError):
+    """What is to be ingested does not fit the catalog."""
+
+    code = "CATALOG_INGESTION_INVALID"
+    status = 422
+    template = "The ingestion cannot begin: {reason}."
+    hint = "`ingestionTables` of the catalog names its tables; replace needs all of them, append any."
+
+
+class StateConflict(DevkitError):
+    """Something changed since the caller looked, or is not in a state that allows this."""
+
+    code = "STATE_CONFLICT"
+    status = 409
+    template = "It is {status!r} at stateVersion {state_version}; {reason}."
+    hint = "Read it again and use its `stateVersion`."
+
+
+class IdempotencyKeyReused(DevkitError):
+    """The key was used for another request."""
+
+    code = "IDEMPOTENCY_KEY_REUSED"
+    status = 409
+    template = "The idempotency key was used before, for another request."
+    hint = "Send the same request again with the same key, or another request with a new key."
+
+
+class ImportUnreadable(DevkitError):
+    """A file cannot be read as rows of its table."""
+
+    code = "CATALOG_IMPORT_UNREADABLE"
+    status = 422
+    template = "{file} cannot be imported: {reason}."
+    hint = "docs/catalogs.md lists the formats, the tables and their fields."
+
+
+class ImportInvalid(DevkitError):
+    """Rows of the files are not right; nothing was imported."""
+
+    code = "CATALOG_IMPORT_INVALID"
+    status = 422
+    template = "Nothing was imported: {count} problem(s), the first in {first}."
+    hint = "`details.problems` shows up to 100 of them, with row numbers (row 1 is the first below the header)."
+
+
+class IngestionInterrupted(DevkitError):
+    """An ingestion ended for a reason that is not in its files; nothing was written."""
+
+    code = "CATALOG_INGESTION_INTERRUPTED"
+    status = 503
+    template = "The ingestion was interrupted; nothing was written."
+    hint = "Retry it: `hla-compass data ingestion retry`."

@@ -28,7 +28,12 @@ _MIB = 1024**2
 # Address space beyond the memory limit: mapped files, thread stacks and allocators reserve much and use little.
 _ADDRESS_SLACK = 4 * 1024**3
 _CPU_SLACK_SECONDS = 5
-_PRIVATE = ("runs", "modules", "plans", "health", "objects", "run-files", "incoming", "quarantine", "work")
+_PRIVATE = (
+    "runs", "modules", "plans", "health", "objects", "run-files", "incoming", "quarantine", "work", "publications",
+    "deployments", "publish-uploads",
+)  # fmt: skip
+# What runs have to reach, and what has an owner of its own.
+_OPEN = frozenset({"bundles", "lanes", "environments", "postgres"})
 
 
 class Level(enum.StrEnum):
@@ -103,7 +108,8 @@ class Isolation:
     def close_state(self) -> None:
         """Without namespaces, modes keep the state directory to ourselves; bundles and lanes stay reachable."""
         if self.level is Level.USER:
-            for name in _PRIVATE:
+            found = {path.name for path in self.state_dir.iterdir() if path.is_dir()}
+            for name in found - _OPEN | set(_PRIVATE):
                 (self.state_dir / name).mkdir(exist_ok=True)
                 (self.state_dir / name).chmod(0o700)
 

@@ -45,6 +45,7 @@ class RunSpec:
     context: dict[str, Any] = attrs.field(repr=False)
     environment: dict[str, str]
     limits: Limits
+    network: bool = True
 
 
 @attrs.frozen

@@ -7,6 +7,7 @@ changed itself is refused.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -33,14 +34,19 @@ class ServedSources:
     root: Path
     bundle_path: Callable[[str], Path]
     _made: dict[str, _Fingerprint] = attrs.Factory(dict)
+    _locks: dict[str, asyncio.Lock] = attrs.Factory(dict)
 
     def path(self, digest: str) -> Path:
         """Where the copy is."""
         return self.root / digest
 
-    @wrap
-    def ready(self, digest: str) -> Path:
+    async def ready(self, digest: str) -> Path:
         """The copy, exactly as it was registered. Raises `SourceChanged` or `OSError`."""
+        async with self._locks.setdefault(digest, asyncio.Lock()):  # runs that begin at once need one copy
+            return await self._ready(digest)
+
+    @wrap
+    def _ready(self, digest: str) -> Path:
         target = self.path(digest)
         if self._made.get(digest) != _fingerprint(target):
             self._make(digest, target)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
 
 from aiohttp import web
 
@@ -24,24 +26,54 @@ _going_on: set[asyncio.Task[web.StreamResponse]] = set()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Reads:
+    """The reads under way. One timer looks at all of them: a timer for each would cost more than many a handler."""
+
+    def __init__(self) -> None:
+        self._since: dict[asyncio.Task[Any], float] = {}
+        self._stopped: set[asyncio.Task[Any]] = set()
+        self._is_watched = False
+
+    async def answer(self, request: web.Request, handler: Handler, seconds: float) -> web.StreamResponse:
+        """What the handler answers. Raises `DeadlineExceeded` when it was stopped."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  every request has one
+        self._since[task] = monotonic()
+        if not self._is_watched:
+            self._is_watched = True
+            asyncio.get_running_loop().call_later(seconds / 4, self._look, seconds)
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            if task in self._stopped and task.uncancel() == 0:
+                raise DeadlineExceeded(seconds=seconds, outcome="nothing was changed") from None
+            raise
+        finally:
+            del self._since[task]
+            self._stopped.discard(task)
+
+    def _look(self, seconds: float) -> None:
+        latest = monotonic() - seconds
+        for task, since in self._since.items():
+            if since <= latest and task not in self._stopped:
+                self._stopped.add(task)
+                task.cancel()
+        self._is_watched = bool(self._since)
+        if self._is_watched:
+            asyncio.get_running_loop().call_later(seconds / 4, self._look, seconds)
+
+
+READS: web.AppKey[Reads] = web.AppKey("reads", Reads)
+
+
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What the handler answers. Raises `DeadlineExceeded`."""
     if is_stream(request):
         return await handler(request)
-    seconds = request.app[ANSWER_SECONDS]
+    app = request.app
     if request.method == "GET":
-        return await _read(request, handler, seconds)
-    return await _write(request, handler, seconds)
-
-
-async def _read(request: web.Request, handler: Handler, seconds: float) -> web.StreamResponse:
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            return await handler(request)
-    except TimeoutError:
-        if limit.expired():
-            raise DeadlineExceeded(seconds=seconds, outcome="nothing was changed") from None
-        raise
+        return await app[READS].answer(request, handler, app[ANSWER_SECONDS])
+    return await _write(request, handler, app[ANSWER_SECONDS])
 
 
 async def _write(request: web.Request, handler: Handler, seconds: float) -> web.StreamResponse:

@@ -6,6 +6,7 @@ Set when an answer is prepared, so that streams and files carry them as well. So
 from __future__ import annotations
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from devkit_api import deprecation
 from devkit_api.logs import correlation_id
@@ -24,22 +25,29 @@ SECURITY_HEADERS = {
 
 
 HSTS = "max-age=31536000"
-HTTPS: web.AppKey[bool] = web.AppKey("https", bool)
+_ALL = CIMultiDict({**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
 
-async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal handler for `on_response_prepare`."""
-    complete(response)
-    deprecation.complete(request, response)
-    if request.app[HTTPS] or request.app[PROXIES].is_https(request):
-        response.headers["Strict-Transport-Security"] = HSTS
+def setup(app: web.Application, *, https: bool) -> None:
+    """Complete every answer of `app`; `https`: clients reach it under https."""
+    proxies = app[PROXIES]
+
+    async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
+        complete(response)
+        deprecation.complete(request, response)
+        if https or proxies.is_https(request):
+            response.headers["Strict-Transport-Security"] = HSTS
+
+    app.on_response_prepare.append(on_prepare)
 
 
 def complete(response: web.StreamResponse) -> None:
     """Set what is not set yet."""
     headers = response.headers
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
-    headers.setdefault("Cache-Control", "no-store")
+    if "Cache-Control" in headers or "Content-Security-Policy" in headers:
+        for name, value in _ALL.items():
+            headers.setdefault(name, value)
+    else:  # nearly every answer, and no route sets any other of them
+        headers.update(_ALL)
     headers.pop("Server", None)  # which software answers is nobody's business
     headers[CORRELATION_ID] = correlation_id.get()

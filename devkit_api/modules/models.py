@@ -96,6 +96,11 @@ class Module:
         return int(value) if value else None
 
     @property
+    def has_network(self) -> bool:
+        """Whether runs reach more than the devkit; `"network": false` in the manifest says no."""
+        return self.manifest.get("network") is not False
+
+    @property
     def required_roles(self) -> frozenset[str]:
         """Roles that may start the module; none named means every role."""
         return frozenset((self.manifest.get("permissions") or {}).get("requiredRoles") or ())

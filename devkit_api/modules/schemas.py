@@ -29,6 +29,11 @@ def _full(pattern: re.Pattern[str], message: str) -> Any:
     return check
 
 
+def _is_boolean(value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValidationError("is not true or false")
+
+
 def _about(expected: str, example: Any) -> dict[str, Any]:
     return {"expected": expected, "example": example}
 
@@ -158,6 +163,8 @@ class ManifestSchema(OpenSchema):
         metadata=_about("an object with entrypoint and supports", {"entrypoint": "backend.main:MyModule"}),
     )
     resources = fields.Nested(ResourcesSchema, metadata=_about("an object", {"memory": 512, "maxRuntimeSeconds": 600}))
+    # "false" as a text must not mean that there is a network.
+    network = fields.Raw(validate=_is_boolean, metadata=_about("true or false", False))
     permissions = fields.Nested(PermissionsSchema, metadata=_about("an object", {"requiredRoles": ["developer"]}))
     pricing = fields.Nested(PricingSchema, metadata=_about("an object with tiers", {"tiers": [_TIER]}))
     environment_variables = fields.Dict(keys=fields.String(), metadata=_about("an object of texts", {"MODE": "fast"}))

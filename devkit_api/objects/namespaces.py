@@ -11,7 +11,9 @@ from devkit_api.ids import RUN_ID
 # '~' is no part of a run id: no run can take the name of another namespace.
 _INPUTS, _REPORTS = "~inputs", "~reports"
 UPLOADS = "~uploads"
-NAMESPACE = re.compile(rf"(?:{RUN_ID.pattern})(?:{_INPUTS}|{_REPORTS})?|{UPLOADS}")
+CATALOG_IMPORTS = "~catalog-imports"
+VIEW_EXPORTS = "~view-exports"
+NAMESPACE = re.compile(rf"(?:{RUN_ID.pattern})(?:{_INPUTS}|{_REPORTS})?|{UPLOADS}|{CATALOG_IMPORTS}|{VIEW_EXPORTS}")
 _URI = re.compile(rf"s3://([^/?#]+)/(?:runs/({RUN_ID.pattern})/(files|inputs)|(uploads))/([^?#]+)")
 
 
@@ -31,15 +33,15 @@ def run_reports(run_id: str) -> str:
 
 
 def run_of(namespace: str) -> str | None:
-    """The run a namespace belongs to; None for the uploads."""
-    return None if namespace == UPLOADS else namespace.partition("~")[0]
+    """The run a namespace belongs to; None for those that belong to none."""
+    return namespace.partition("~")[0] or None
 
 
 def prefix_of(namespace: str) -> str:
     """Where a namespace lies in a bucket, ending with '/'."""
-    if namespace == UPLOADS:
-        return "uploads/"
     run_id, _, kind = namespace.partition("~")
+    if not run_id:
+        return f"{kind}/"
     return f"runs/{run_id}/{kind or 'files'}/"
 
 

@@ -149,7 +149,7 @@ ROUTES = [
     Route("GET", "/v1/lineage/run/{run_id}", run_lineage, "runs:read"),
     Route("GET", "/v1/lineage/artifact", artifact_lineage, "runs:list"),
     Route("GET", _RUN + "/artifacts/{artifact_id}/download", artifact_download, "runs:read"),
-    Route("GET", _RUN + "/artifacts.zip", artifacts_zip, "runs:read"),
+    Route("GET", _RUN + "/artifacts.zip", artifacts_zip, "runs:read", stream=True),
     Route("GET", _RUN + "/reports", list_reports, "runs:read"),
     Route("POST", _RUN + "/reports", attach_report, "reports:write"),
     Route("GET", _RUN + "/reports/{report_id}", get_report, "runs:read"),

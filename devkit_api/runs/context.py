@@ -56,4 +56,5 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes:
         context=run_context(run, token, base_url),
         environment=run.environment_variables,
         limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb, file_bytes=file_bytes),
+        network=run.network,
     )

@@ -109,5 +109,5 @@ ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/urls", refresh_urls, "runs:callback"),
     Route("POST", "/v1/module-runs/{run_id}/revoke", revoke, "runs:cancel"),
     Route("GET", "/v1/run-links/{run_id}/{part}", read_part, "objects:signed"),
-    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed"),
+    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed", stream=True),
 ]

@@ -78,6 +78,7 @@ class Run:
     entrypoint: str = ""
     environment_variables: dict[str, str] = attrs.Factory(dict)
     memory_mb: int | None = None
+    network: bool = True
     compute_profile: str | None = None
     data_context: dict[str, Any] | None = None
     navigation_data: dict[str, Any] | None = None

@@ -167,6 +167,7 @@ class RunService:
             entrypoint=module.entrypoint,
             environment_variables=module.environment_variables,
             memory_mb=module.memory_mb,
+            network=module.has_network,
             compute_profile=request.get("computeProfile"),
             data_context=request.get("dataContext"),
             navigation_data=request.get("navigationData"),
@@ -391,7 +392,8 @@ class RunService:
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        return run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes), token
+        spec = run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes)
+        return attrs.evolve(spec, environment={**self.address.trust(), **spec.environment}), token
 
     def token_principal(self, run_id: str, serial: str) -> Principal | None:
         """See `RunTokenBook`: a token dies with its run."""

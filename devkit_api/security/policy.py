@@ -17,6 +17,7 @@ _ANYONE = frozenset(Kind)
 _PEOPLE = frozenset({Kind.API_KEY, Kind.SESSION})
 _CREDENTIAL = _PEOPLE | {Kind.RUN_TOKEN}
 _TOKEN = frozenset({Kind.RUN_TOKEN})
+_SESSION = frozenset({Kind.SESSION})
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="hla-compass-devkit"'}
 
@@ -51,6 +52,10 @@ POLICIES: dict[str, Policy] = {
     "runs:callback": Policy(_TOKEN, own_run=True),
     "reports:write": Policy(_PEOPLE, scope="write"),
     "data:read": Policy(_CREDENTIAL, scope="read"),
+    # As on the platform: what publishes data takes a login, not a key that lives in scripts and modules.
+    "data:write": Policy(_SESSION, scope="write"),
+    "catalogs:read": Policy(_SESSION, scope="read"),
+    "catalogs:admin": Policy(_SESSION, Role.ORG_ADMIN, "write"),
     # Files of the person, not of a run: module code has no business there.
     "local-data:read": Policy(_PEOPLE, scope="read"),
     "inputs:read": Policy(_PEOPLE, scope="read"),
@@ -85,4 +90,6 @@ def check_routes(policy_names: Iterable[str]) -> None:
 def _refusal(policy: Policy, principal: Principal) -> str:
     if policy.kinds == _TOKEN:
         return "it takes the run token of the run, which only the module's own process holds"
+    if policy.kinds == _SESSION:
+        return "it takes a bearer token (`hla-compass auth login`); API keys and run tokens are not accepted"
     return f"a credential of kind {principal.kind.value} is not enough"

@@ -27,8 +27,10 @@ class Role(enum.StrEnum):
     @property
     def rank(self) -> int:
         """Position in the order of roles."""
-        return list(Role).index(self)
+        return _RANKS[self]
 
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}
 
 # What a key may be narrowed to. A session and the configured key have all of them.
 ALL_SCOPES = frozenset({"read", "write", "delete", "modules:write", "modules:delete", "publish"})

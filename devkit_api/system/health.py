@@ -17,9 +17,10 @@ _SHARED_FOR = 1.0
 
 @attrs.define
 class Health:
-    """Named checks. A check returns when its part is fine and raises when it is not."""
+    """Named checks. A check returns when its part is fine and raises when it is not; details are figures at hand."""
 
     checks: dict[str, Check] = attrs.Factory(dict)
+    details: dict[str, Callable[[], Any]] = attrs.Factory(dict)
     started: bool = False
     stopping: bool = False
     _result: dict[str, str] = attrs.field(factory=dict, init=False)

@@ -91,6 +91,7 @@ async def health(request: web.Request) -> web.Response:
             "modules": request.app[REGISTRY].count,
             "runs": runs.repository.counts(),
             "queue": {"waiting": runs.supervisor.queued, "executing": runs.supervisor.executing},
+            "details": {name: detail() for name, detail in request.app[HEALTH].details.items()},
             "process": {"pid": os.getpid()},
             "timestamp": utc_now(),
         }

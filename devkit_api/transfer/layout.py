@@ -17,7 +17,19 @@ FORMAT = 1
 EXPORTED = frozenset({"modules", "runs", "plans", "publications", "deployments", "bundles", "run-files", "objects"})
 SECRET = frozenset({"credentials.env", "api-keys.json", "users.json", "refresh-tokens"})
 OF_THE_MACHINE = frozenset(
-    {"lock", "endpoint", "health", "incoming", "work", "publish-uploads", "quarantine", "postgres"}
+    {
+        "lock",
+        "endpoint",
+        "health",
+        "incoming",
+        "work",
+        "publish-uploads",
+        "quarantine",
+        "postgres",
+        "spool",
+        "lanes",
+        "environments",
+    }
 )
 _LONGEST_NAME = 1024
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}/[0-9]{9}")

@@ -11,27 +11,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, sleep
 
 import attrs
 
-from bench_lib import servers
+from bench_lib import objects, servers
+from bench_lib.catalogs import typed_reads
 from bench_lib.load import Load, measure
+from bench_lib.plan import EXTERNAL, Plan
 from bench_lib.report import Row, ratio_row
 from devkit_api.ids import new_run_id, utc_now
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.repository import COLLECTION
 from devkit_api.state.json_files import JsonFileStore
 
-EXTERNAL = {
-    "schemaVersion": "1.0",
-    "name": "bench-external",
-    "version": "1.0.0",
-    "type": "no-ui",
-    "computeType": "fargate",
-    "description": "A module of the benchmark",
-    "execution": {"entrypoint": "backend.main:Bench", "supports": ["interactive", "async", "workflow"]},
-}
 START = json.dumps({"moduleId": "bench-external", "parameters": {"n": 1}, "mode": "async"}).encode()
 NO_OP = """
 from hla_compass import Module
@@ -43,13 +36,9 @@ class Bench(Module):
 """
 
 
-@attrs.frozen
-class Plan:
-    """How long and how often to measure."""
-
-    rounds: int
-    seconds: float
-    stored: int
+RUN_NO_OP = json.dumps({"moduleId": "bench-no-op", "parameters": {}, "mode": "interactive"}).encode()
+_WARM_UP = 16
+_CLIENTS = 8
 
 
 @attrs.frozen
@@ -132,6 +121,8 @@ def cold_run(plan: Plan) -> list[Row]:
         reference, subject = [], []
         # Not pinned: the run's process may use the core that the server does not.
         with servers.devkit(root / "devkit", modules=root / "modules", pinned=False) as devkit:
+            for _ in range(_WARM_UP):
+                _post_and_wait(devkit)
             for _ in range(2 * plan.rounds):
                 reference.append(_seconds(lambda: _cold_runner(module, root)))
                 subject.append(_seconds(lambda: _post_and_wait(devkit)))
@@ -140,7 +131,38 @@ def cold_run(plan: Plan) -> list[Row]:
     faster = runner / post
     values = {"times_faster": faster, "runner_ms": runner * 1000, "post_ms": post * 1000}
     what = "No-op run, times faster than a cold runner"
-    return [Row(what, f"{faster:.2f} times", "≥ 15 times", faster >= 15, note, values)]
+    return [
+        Row(what, f"{faster:.2f} times", "≥ 15 times", faster >= 15, note, values),
+        Row("No-op run, post to result, p50", f"{post * 1000:.1f} ms", "≤ 25 ms", post <= 0.025, "", {}),
+    ]
+
+
+def sustained(plan: Plan) -> list[Row]:
+    """No-op runs per second with eight clients, each waiting for its result, and whether every run is accounted for."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_no_op(root / "modules" / "bench-no-op")
+        with servers.devkit(root / "devkit", modules=root / "modules", pinned=False) as devkit:
+            for _ in range(_WARM_UP):
+                _post_and_wait(devkit)
+            before = _run_counts(devkit)
+            load = measure(
+                devkit.endpoint, "POST", "/v1/module-runs", seconds=30 * plan.seconds, clients=_CLIENTS, body=RUN_NO_OP
+            )
+            after = _settled_counts(devkit)
+    made = {status: after[status] - before[status] for status in after}
+    completed, failed = made.pop("completed"), sum(made.values())
+    # When the time is over, each client may still wait for one more.
+    lost, doubled = max(0, load.answers - completed), max(0, completed - load.answers - _CLIENTS)
+    note = f"{completed} runs, {lost} lost, {doubled} too many, {failed} not completed; p50 {load.p50 * 1000:.0f} ms"
+    is_good = load.rate >= 60 and not (lost or doubled or failed)
+    values = {"rate": load.rate, "lost": lost, "doubled": doubled, "failed": failed}
+    return [Row("No-op runs sustained by 8 clients", f"{load.rate:.1f} runs/s", "≥ 60 runs/s", is_good, note, values)]
+
+
+def catalog_reads(plan: Plan) -> list[Row]:
+    """Typed reads of a catalog against bare aiopg running the same statement, and small against large."""
+    return typed_reads(plan.rounds, plan.seconds, plan.peptides, plan.data)
 
 
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
@@ -148,6 +170,11 @@ MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "ack": acknowledgement,
     "growth": growth,
     "cold": cold_run,
+    "catalog": catalog_reads,
+    "transfers": objects.transfers,
+    "listing": objects.listing,
+    "memory": objects.memory,
+    "sustained": sustained,
 }
 
 
@@ -247,8 +274,19 @@ def _cold_runner(module: Path, root: Path) -> None:
 
 
 def _post_and_wait(devkit: servers.Server) -> None:
-    body = {"moduleId": "bench-no-op", "parameters": {}, "mode": "interactive"}
-    _check(servers.call(devkit, "POST", "/v1/module-runs", json=body).json())
+    _check(servers.call(devkit, "POST", "/v1/module-runs", json=json.loads(RUN_NO_OP)).json())
+
+
+def _run_counts(devkit: servers.Server) -> dict[str, int]:
+    counts: dict[str, int] = servers.call(devkit, "GET", "/v1/system/health").json()["runs"]
+    return counts
+
+
+def _settled_counts(devkit: servers.Server) -> dict[str, int]:
+    """Once nothing waits or executes any more."""
+    while (counts := _run_counts(devkit)) and any(counts[name] for name in ("queued", "running", "cancel_requested")):
+        sleep(0.1)
+    return counts
 
 
 def _check(output: dict[str, object]) -> None:

@@ -42,6 +42,24 @@ class Server:
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
+    @property
+    def resident_bytes(self) -> int:
+        """Memory the server has now."""
+        return self._memory("VmRSS")
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory it had since `forget_peak`."""
+        return self._memory("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Begin a new peak (proc(5), clear_refs)."""
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def _memory(self, field: str) -> int:
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.split(f"{field}:", 1)[1].split(maxsplit=1)[0]) * 1024
+
     def stop(self) -> None:
         """SIGTERM, and wait."""
         self._process.terminate()
@@ -59,7 +77,15 @@ class Server:
 def devkit(root: Path, *, modules: Path | None = None, pinned: bool = True, **settings: Any) -> Server:
     """A devkit with its state under `root`. Its log goes to a file there, as a service's would."""
     root.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
+    modules_dir = {"MODULES_DIR": modules} if modules else {}
+    with (root / "server.log").open("wb") as log:
+        command = [sys.executable, "-m", "devkit_api", "serve"]
+        return Server(command, environment(root, **modules_dir, **settings), log, pinned)
+
+
+def environment(root: Path, **settings: Any) -> dict[str, str]:
+    """The devkit's settings, and nothing of the caller's."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
     values = {
         "API_KEY": KEY,
         "STATE_DIR": root / "state",
@@ -69,12 +95,9 @@ def devkit(root: Path, *, modules: Path | None = None, pinned: bool = True, **se
         "RATE_LIMIT_READ": "off",
         "RATE_LIMIT_WRITE": "off",
         "RATE_LIMIT_RUN": "off",
-        **({"MODULES_DIR": modules} if modules else {}),
         **settings,
     }
-    environment |= {f"DEVKIT_{name}": str(value) for name, value in values.items()}
-    with (root / "server.log").open("wb") as log:
-        return Server([sys.executable, "-m", "devkit_api", "serve"], environment, log, pinned)
+    return kept | {f"DEVKIT_{name}": str(value) for name, value in values.items()}
 
 
 def bare(root: Path, like: requests.Response, *, reads_body: bool = False) -> Server:
@@ -88,8 +111,20 @@ def bare(root: Path, like: requests.Response, *, reads_body: bool = False) -> Se
         return Server([sys.executable, str(SCRIPTS / "bench_lib" / "bare.py"), *options], dict(os.environ), log)
 
 
+def bare_files(root: Path) -> Server:
+    """A bare aiohttp handler that writes and sends one file under `root`."""
+    command = [sys.executable, "-m", "bench_lib.bare_files", str(root)]
+    with (root / "bare-files.log").open("wb") as log:
+        return Server(command, dict(os.environ), log)
+
+
+def follow(server: Server, run_id: str) -> requests.Response:
+    """A run's events, read to the end of the run."""
+    return call(server, "GET", f"/v1/module-runs/{run_id}/events")
+
+
 def call(server: Server, method: str, path: str, **options: Any) -> requests.Response:
     """One authenticated request, which must succeed."""
-    answer = requests.request(method, server.endpoint + path, headers={"X-API-Key": KEY}, timeout=60, **options)
+    answer = requests.request(method, server.endpoint + path, headers={"X-API-Key": KEY}, timeout=600, **options)
     answer.raise_for_status()
     return answer

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -47,6 +50,58 @@ def catalog_devkit(folder: Path) -> Iterator[DevkitProcess]:
         yield devkit
 
 
+@pytest.fixture(scope="session")
+def working_devkit(folder: Path) -> Iterator[DevkitProcess]:
+    """A running devkit that tests may add catalogs to, each under keys of its own (`fresh_key`)."""
+    with DevkitProcess(folder / "working", catalogs="on") as devkit:
+        yield devkit
+
+
+@pytest.fixture
+def fresh_key() -> str:
+    """A catalog key nobody else uses."""
+    return f"t-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(scope="session")
+def bearer(working_devkit: DevkitProcess) -> str:
+    """A token of the local user, as `python -m devkit_api token` prints it."""
+    return command(working_devkit, "token").stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def ask(working_devkit: DevkitProcess) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Queries of the test's own against `working_devkit`."""
+    yield from _asking(EmbeddedPostgres(working_devkit.state / "postgres").target)
+
+
+def command(devkit: DevkitProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python -m devkit_api …` beside the devkit."""
+    return subprocess.run(
+        [sys.executable, "-m", "devkit_api", *arguments], env={**devkit.environment(), "COLUMNS": "200"},
+        cwd=devkit.root, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+def compass(devkit: DevkitProcess, *arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`hla-compass …` as a process; with a bearer token instead of the key."""
+    environment = devkit.sdk_environment()
+    if token is not None:
+        del environment["HLA_API_KEY"]
+        environment["HLA_ACCESS_TOKEN"] = token
+    program = str(Path(sys.executable).with_name("hla-compass"))
+    return subprocess.run(
+        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+
+
+def shown(done: subprocess.CompletedProcess[str]) -> Any:
+    """The JSON a command printed."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture
 def make_devkit(folder: Path) -> Iterator[Callable[..., DevkitProcess]]:
     """Devkit processes of a test's own."""
@@ -71,6 +126,10 @@ def target(catalog_devkit: DevkitProcess) -> Target:
 @pytest.fixture
 def independent(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
     """Queries of the test's own, as the owner: what answers are checked against."""
+    yield from _asking(target)
+
+
+def _asking(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
     connection = psycopg2.connect(**target.owner())
     connection.autocommit = True
 
@@ -102,31 +161,36 @@ def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.Monke
     return sdk_client(catalog_devkit, tmp_path, monkeypatch)
 
 
-@pytest.fixture
-def external(folder: Path) -> Iterator[dict[str, str]]:
-    """Settings of a PostgreSQL with passwords over TCP on loopback, whose owner is no superuser."""
-    home = folder / f"external-{uuid.uuid4().hex[:8]}"
+@pytest.fixture(scope="session")
+def external_server(folder: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
+    """A PostgreSQL with passwords over TCP on loopback and its port; one for all tests, each with its own database."""
+    home = folder / "external"
     server = EmbeddedPostgres(home)
-    password = "a-password-of-the-tests-1"
     asyncio.run(server.start())
-    connection = psycopg2.connect(**server.target.owner())
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
-        cursor.execute("CREATE DATABASE external OWNER external_owner")
-    connection.close()
     asyncio.run(server.stop())
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     hba = "host all all 127.0.0.1/32 scram-sha-256\n"
     (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
-    tcp = EmbeddedPostgres(home)
-    asyncio.run(tcp.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
-    yield {
-        "db_host": "127.0.0.1",
-        "db_port": str(port),
-        "db_name": "external",
-        "db_user": "external_owner",
+    asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
+    yield server, port
+    asyncio.run(server.stop())
+
+
+@pytest.fixture
+def external(external_server: tuple[EmbeddedPostgres, int]) -> dict[str, str]:
+    """Settings of a new database whose owner is no superuser."""
+    server, port = external_server
+    password, name = "a-password-of-the-tests-1", f"external_{uuid.uuid4().hex[:8]}"
+    connection = psycopg2.connect(**{**server.target.owner(), "port": port})
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'external_owner')")
+        if not cursor.fetchone()[0]:
+            cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
+        cursor.execute(f"CREATE DATABASE {name} OWNER external_owner")
+    connection.close()
+    return {
+        "db_host": "127.0.0.1", "db_port": str(port), "db_name": name, "db_user": "external_owner",
         "db_password": password,
-    }
-    asyncio.run(tcp.stop())
+    }  # fmt: skip

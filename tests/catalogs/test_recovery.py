@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import psycopg2
 import pytest
 
 from devkit_api.database.embedded import EmbeddedPostgres
+from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
 
 pytestmark = pytest.mark.process
@@ -39,6 +41,10 @@ def _restart(devkit: DevkitProcess) -> psutil.Popen:
 
 def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess], tmp_path: Path) -> None:
     devkit = make_devkit(catalogs="on").start()
+    token = command(devkit, "token").stdout.strip().splitlines()[-1]
+    # The owner's pool is full of connections that the restart kills.
+    with ThreadPoolExecutor(8) as callers:
+        list(callers.map(lambda _: devkit.request("GET", DATA + "/hla-frequencies"), range(40)))
     seen: Counter[int] = Counter()
     late: Counter[int] = Counter()
     odd: list[str] = []
@@ -50,7 +56,7 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
             (late if restarted.is_set() else seen)[answer.status_code] += 1
             if answer.status_code == 503 and not answer.headers.get("Retry-After", "").isdigit():
                 odd.append(answer.text)
-            if answer.status_code == 200 and answer.json()["data"] != [{"n": 63}]:
+            if answer.status_code == 200 and answer.json()["data"] != [{"n": 61}]:
                 odd.append(answer.text)
             if answer.status_code not in {200, 503}:
                 odd.append(answer.text)
@@ -71,6 +77,14 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
         for thread in threads:
             thread.join()
     assert not odd, odd[:3]
+    # A write is sent once, and only on a connection that lives.
+    for number in range(8):
+        view = {"name": f"v{number}", "sql": "SELECT 1 AS one", "providerKey": "alithea-bio"}
+        answer = devkit.request(
+            "POST", "/v1/data-views", key=None, headers={"Authorization": f"Bearer {token}"},
+            json={**view, "catalogKey": "immunopeptidomics"},
+        )  # fmt: skip
+        assert answer.status_code == 201, answer.text
     assert set(seen) | set(late) <= {200, 503}
     assert devkit.request("GET", "/v1/system/ready").status_code == 200
     connection = psycopg2.connect(**server.target.owner())

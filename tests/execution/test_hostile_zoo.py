@@ -296,6 +296,7 @@ def _wait_for_some_to_work(devkit: DevkitProcess, run_ids: list[str]) -> None:
         running = [run["runId"] for run in runs if run["status"] == "running" and run["runId"] in run_ids]
         time.sleep(0.05)  # a poll interval: the loop ends on the state
     while "working" not in _log(devkit, running[0]):
+        assert _state(devkit, running[0])[0] == "running", _state(devkit, running[0])
         time.sleep(0.05)
 
 

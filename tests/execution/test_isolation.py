@@ -239,6 +239,15 @@ async def test_module_that_writes_to_its_own_source_changes_no_later_run(make_be
         assert (await bench.run(module, {"strike": True})).results == first
 
 
+async def test_runs_that_begin_at_once_find_their_source(make_bench: Any) -> None:
+    bench: Bench = await make_bench(isolation="process")
+    module = bench.module(
+        "crowd", "return self.success(results={})", files={f"backend/f{n}.txt": "x" for n in range(200)}
+    )
+    results = await asyncio.gather(*(bench.run(module) for _ in range(8)))
+    assert [result.outcome.exit_code for result in results] == [0] * 8, [result.outcome for result in results]
+
+
 async def test_bundle_that_was_changed_is_refused_and_not_run(make_bench: Any) -> None:
     bench: Bench = await make_bench(isolation="process")
     module = bench.module("original", "return self.success(results={'ran': True})")

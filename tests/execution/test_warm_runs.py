@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,16 @@ async def test_run_that_was_handed_over_is_not_run_a_second_time(make_bench: Any
     for strike in (False, True, False):
         await bench.run(module, {"marks": str(marks), "strike": strike})
     assert marks.read_text() == "xxx"
+
+
+@pytest.mark.parametrize("isolation", ["auto", "process"])
+async def test_bundle_that_was_removed_and_came_back_is_the_one_that_runs(make_bench: Any, isolation: str) -> None:
+    bench: Bench = await make_bench(isolation=isolation)
+    module = bench.module("again", "return self.success(results={'text': open('manifest.json').read()[:1]})")
+    assert (await bench.run(module)).results == {"text": "{"}
+    bundle = bench.root / "bundles" / module
+    shutil.copytree(bundle, bench.root / "copy")
+    shutil.rmtree(bundle)
+    (bench.root / "copy").rename(bundle)
+    assert (await bench.run(module)).results == {"text": "{"}
+    assert bench.executor.pool.size == 1

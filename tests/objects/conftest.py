@@ -77,6 +77,12 @@ MODULES = {
             "absent": absent,
         })
     """,
+    "named": """
+        selection = self.context.data_selection
+        return self.success(results={
+            s["name"]: len(selection.load_source(s["name"], self.storage)) for s in selection.sources
+        })
+    """,
     "saver": """
         for i in range(input_data.get("files", 0)):
             self.storage.save_text(f"many/{i:04}.txt", f"file {i}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from tests.objects.conftest import finish, upload
-from tests.support.process import DevkitProcess
+from tests.support.process import REPO, DevkitProcess
 
 pytestmark = pytest.mark.process
 COHORT = b"sample,allele\nS1,A*02:01\n" * 2000
@@ -97,3 +100,24 @@ def test_uploads_are_listed_with_their_checksums_and_deleted(devkit: DevkitProce
         assert known[item["uploadId"]]["checksum"] == hashlib.sha256(bytes([65 + i]) * 10).hexdigest()
         assert devkit.request("DELETE", f"/v1/devkit/inputs/{item['uploadId']}").status_code == 200
         assert devkit.request("DELETE", f"/v1/devkit/inputs/{item['uploadId']}").status_code == 404
+
+
+def test_the_command_line_uploads_a_file_and_runs_a_module_on_it(devkit: DevkitProcess) -> None:
+    file = devkit.root / "my cohort.csv"
+    file.write_bytes(COHORT)
+    command = [sys.executable, "-m", "devkit_api"]
+    environment = {**devkit.sdk_environment(), "PYTHONPATH": str(REPO)}
+
+    def call(*arguments: str) -> Any:
+        ran = subprocess.run(
+            [*command, *arguments, "--json"],
+            env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return json.loads(ran.stdout)
+
+    added = call("inputs", "add", str(file))[0]
+    assert (added["filename"], added["checksum"]) == ("my cohort.csv", hashlib.sha256(COHORT).hexdigest())
+    assert added["uploadId"] in [item["uploadId"] for item in call("inputs", "list")]
+    result = call("run", "named", "--source", f"cohort={file}", "--source", f"again={added['uri']}")
+    assert result["data"]["results"] == {"cohort": len(COHORT), "again": len(COHORT)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -72,6 +73,14 @@ async def test_conditions_are_met_by_version(reader: Reader) -> None:
     assert (same.status, await same.read()) == (206, b"0123")
     whole = await reader.get(url, **{"If-Range": '"another"', "Range": "bytes=0-3"})
     assert (whole.status, whole.headers["ETag"], await whole.read()) == (200, tag, DATA)
+
+
+async def test_a_copied_state_directory_keeps_its_etags(reader: Reader) -> None:
+    info = await reader.put()
+    path = await reader.app[OBJECTS].local_path(RUN, info)
+    os.utime(path, ns=(0, 0))
+    unchanged = await reader.get(reader.url(info), **{"If-None-Match": f'"{info.version}"'})
+    assert unchanged.status == 304
 
 
 async def test_an_address_is_for_one_version(reader: Reader) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import shutil
 import time
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from devkit_api.app import PUBLISH, STORE
+from devkit_api.errors import SourceInvalid
+from devkit_api.modules import archives
 from devkit_api.modules.publish import uploads
 from devkit_api.modules.publish.models import Publication, Status
 from devkit_api.modules.publish.service import COLLECTION, MOST_OPEN, PublishService
@@ -365,3 +368,21 @@ def test_what_was_accepted_is_finished_after_a_kill(make_devkit: Callable[..., D
             assert devkit.process.poll() is None
         assert found["status"] == "completed", found
         assert devkit.wait(devkit.run(name)["runId"])["status"] == "completed"
+
+
+def test_a_directory_that_would_fill_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(many(100))
+    archives.check_directory(path)
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 1000)
+    with pytest.raises(SourceInvalid, match="too many files"):
+        archives.check_directory(path)
+    with pytest.raises(SourceInvalid, match="64-bit"):
+        archives.check_directory(Path(shutil.copy(as_64_bit(path), tmp_path / "y.zip")))
+
+
+def as_64_bit(path: Path) -> Path:
+    """With the locator of a 64-bit directory before the end, which the reader would believe."""
+    data = path.read_bytes()
+    path.write_bytes(data[:-22] + b"PK\x06\x07" + bytes(16) + data[-22:])
+    return path

@@ -88,7 +88,7 @@ def test_a_scaffold_is_locked_published_and_run(author: Author, tmp_path: Path) 
     sample = json.loads((folder / "examples" / "sample_input.json").read_text())
     for version, chosen in (("1.0.1", {}), ("1.0.0", {"version": "1.0.0"})):
         run = author.devkit.wait(author.devkit.run("my-module", sample, **chosen)["runId"])
-        assert (run["status"], run["moduleVersion"]) == ("completed", version)
+        assert (run["status"], run["version"]) == ("completed", version)
 
     author.sdk("modules", "suspend", "my-module", "--version", "1.0.1", cwd=folder)
     assert author.devkit.request("GET", "/v1/modules/my-module").json()["version"] == "1.0.0"

@@ -95,7 +95,8 @@ def test_a_devkit_comes_back_as_it_was(make_devkit: Callable[..., DevkitProcess]
         while (published := devkit.request("GET", at).json())["status"] == "in_progress":
             pass
         for n in range(2):
-            assert devkit.wait(devkit.run("saver", {"n": n})["runId"])["status"] == "completed"
+            run = devkit.wait(devkit.run("saver", {"n": n})["runId"])
+            assert run["status"] == "completed", run["error"]
         before = View(devkit)
     assert len(before.bytes) == 6
     assert sum(len(rows["data"]) for rows in before.rows) > 200

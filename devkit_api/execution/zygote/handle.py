@@ -29,12 +29,14 @@ class Channel:
         on_lost: Callable[[], None],
         *,
         takes_fds: bool = False,
+        only_first: bool = False,
     ) -> None:
         sock.setblocking(False)
         self._sock: socket.socket | None = sock
         self._on_message = on_message
         self._on_lost = on_lost
         self._takes_fds = takes_fds
+        self._only_first = only_first
         self._decoder = wire.Decoder()
         self._loop = asyncio.get_running_loop()
         self._outgoing = bytearray()
@@ -72,6 +74,7 @@ class Channel:
             data, fds = self._receive(self._sock)
             if not data:
                 raise Lost
+            self._takes_fds = self._takes_fds and not (self._only_first and fds)
             for message in self._decoder.feed(data, fds):
                 self._on_message(message)
         except BlockingIOError:
@@ -127,14 +130,16 @@ class Ready:
 class Zygote:
     """A zygote process, known by its pidfd. `run` may be called again once `wait` has answered."""
 
-    def __init__(self, pidfd: int, sock: socket.socket) -> None:
+    def __init__(self, pidfd: int, sock: socket.socket, *, has_door: bool = False) -> None:
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[Ready] = loop.create_future()
+        # The listening socket in the zygote's own network, when it has one.
+        self.door: asyncio.Future[socket.socket] = loop.create_future()
         self._started: asyncio.Future[Started] | None = None
         self._exited: asyncio.Future[Exit] | None = None
         self._pidfd: int | None = pidfd
         self.is_lost = self._is_accepted = False
-        self._channel = Channel(sock, self._on_message, self._on_lost)
+        self._channel = Channel(sock, self._on_message, self._on_lost, takes_fds=has_door, only_first=True)
 
     async def run(self, order: dict[str, Any], output: int) -> Started:
         """Fork a run that writes to `output`. Raises `Lost` when it surely has not begun: it may be run elsewhere."""
@@ -177,6 +182,8 @@ class Zygote:
     def _on_message(self, message: wire.Message) -> None:
         body = message.body
         match body.pop("op"):
+            case "door" if message.fds:
+                _settle(self.door, socket.socket(fileno=message.fds[0]))
             case "ready":
                 _settle(self.ready, Ready(**body))
             case "unfit":
@@ -192,7 +199,7 @@ class Zygote:
 
     def _on_lost(self) -> None:
         self.is_lost = True
-        for future in (self.ready, self._started, self._exited):
+        for future in (self.ready, self.door, self._started, self._exited):
             if future is not None and not future.done():
                 future.set_exception(Lost())
                 future.exception()  # nobody may be waiting any more

@@ -65,7 +65,7 @@ class Nursery:
         try:
             with theirs:
                 self._channel.send({"op": "hatch", "id": self._count, **order}, [theirs.fileno()])
-            return Zygote(await hatched, ours)
+            return Zygote(await hatched, ours, has_door=order["door"] is not None)
         except BaseException:
             ours.close()
             raise

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,15 @@ class Kind:
     entrypoint: str
     environment: tuple[tuple[str, str], ...]
     python: Path = OWN_PYTHON
+    network: bool = True
 
     @classmethod
     def of(cls, spec: RunSpec, python: Path = OWN_PYTHON) -> Kind:
         """The kind of zygote a run needs, executed by the interpreter `python`."""
         environment = tuple(sorted(spec.environment.items()))
-        return cls(spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment, python)
+        return cls(
+            spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment, python, spec.network
+        )
 
     @property
     def needs_fresh_interpreter(self) -> bool:
@@ -74,6 +78,19 @@ class Lane:
     memory_bytes: int = 0
     import_seconds: float | None = None  # when the module was imported ahead of the runs
     served: int = 0  # runs that were given to it
+    bundle: tuple[int, int] | None = None  # which folder the zygote has before it, under the name of the bundle
+    close_door: Callable[[], Awaitable[None]] | None = None
+
+
+@attrs.frozen
+class Doors:
+    """How the devkit serves modules that have no network: `open` answers requests on a socket, until what it returns
+    is called. `host` and `port` are where modules look for the devkit.
+    """
+
+    host: str
+    port: int
+    open: Callable[[socket.socket], Awaitable[Callable[[], Awaitable[None]]]]
 
 
 class ZygotePool:
@@ -95,6 +112,7 @@ class ZygotePool:
         self._import_seconds = import_seconds
         self._wanted = isolation
         self.isolation = Isolation(Level.PROCESS, folder.parent)
+        self.doors: Doors | None = None
         self._nursery = Nursery(self._folder, contained=isolation != "process")
         self._starting = asyncio.Lock()
         self._idle: OrderedDict[Lane, None] = OrderedDict()  # least recently used first
@@ -140,7 +158,7 @@ class ZygotePool:
     def take(self, kind: Kind) -> Lane | None:
         """An idle zygote of this kind, or None."""
         for lane in reversed(self._idle):
-            if lane.kind == kind and not lane.zygote.is_lost:
+            if lane.kind == kind and not self._is_stale(lane):
                 del self._idle[lane]
                 lane.served += 1
                 return lane
@@ -190,11 +208,15 @@ class ZygotePool:
             "entrypoint": kind.entrypoint,
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
+            "door": self._door(kind),
             **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
         lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
+        lane.bundle = _identity(self._bundle_path(kind.digest))
         self._lanes.add(lane)
         try:
+            if self.doors is not None and not kind.network:
+                lane.close_door = await self.doors.open(await lane.zygote.door)
             problem = await self._until_ready(lane, preimport)
         except BaseException:
             lane.zygote.kill()
@@ -210,6 +232,13 @@ class ZygotePool:
                 extra={"module_id": kind.module_id, "version": kind.version, "reason": problem},
             )
         return None
+
+    def _door(self, kind: Kind) -> tuple[str, int] | None:
+        if kind.network:
+            return None
+        if self.doors is None or not self.isolation.has_namespaces:
+            raise IsolationMissing("its manifest says it has no network, and this machine cannot take it away")
+        return self.doors.host, self.doors.port
 
     async def _until_ready(self, lane: Lane, preimport: bool) -> str | None:
         """Why the zygote cannot be used, or None."""
@@ -250,22 +279,35 @@ class ZygotePool:
                 return self._folder / str(self._count), user if self.isolation.has_users else None
 
     async def _drop_outdated(self, kind: Kind) -> None:
-        """An edited module leaves zygotes of its former source behind."""
-        outdated = [lane for lane in self._idle if lane.kind.is_other_form_of(kind)]
+        """An edited module leaves zygotes of its former source behind; a reset, zygotes of bundles that are gone."""
+        outdated = [lane for lane in self._idle if lane.kind.is_other_form_of(kind) or self._is_stale(lane)]
         for lane in outdated:
             del self._idle[lane]  # all at once: while one is being dropped, a run may take another
         for lane in outdated:
             await self._drop(lane)
 
+    def _is_stale(self, lane: Lane) -> bool:
+        return lane.zygote.is_lost or lane.bundle != _identity(self._bundle_path(lane.kind.digest))
+
     async def _drop(self, lane: Lane) -> None:
         self._idle.pop(lane, None)
         self._lanes.discard(lane)
         lane.zygote.close()
+        if lane.close_door is not None:
+            await lane.close_door()
         await Workdir(lane.folder).remove()
 
 
 def _environment_of(kind: Kind) -> list[Path]:
     return [] if kind.python == OWN_PYTHON else [kind.python.parents[1]]
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        info = os.stat(folder)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def _make_home(folder: Path, user: int | None) -> Path:

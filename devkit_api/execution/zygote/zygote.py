@@ -23,6 +23,9 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     os.setsid()
     if order["namespaces"]:
         sandbox.furnish(order)
+    if order["door"] is not None:
+        with sandbox.cut_network(*order["door"]) as door:
+            connection.send({"op": "door"}, [door.fileno()])  # before any code of the module could send another
     if order["user"] is not None:
         sandbox.drop_to(order["user"])
         confine.set_dumpable(True)  # the kernel withdrew it; without it a process cannot read its own /proc

@@ -134,7 +134,7 @@ def _differences(locked: list[Entry]) -> Iterator[str]:
         if found > _MOST_WARNINGS:
             yield "and more"
             return
-        yield f"{entry.name} {entry.pinned} is locked, and {here or 'none'} is installed here"
+        yield f"{entry.name} {entry.pinned} is locked, and {here or 'none'} is in the devkit's own Python"
 
 
 def _applies_here(entry: Entry) -> bool:

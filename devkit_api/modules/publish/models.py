@@ -10,7 +10,10 @@ import attrs
 
 from devkit_api.state import Document
 
-BUILD_NOTE = "no image is built: runs use this devkit's own Python, whose packages are compared with the lock"
+BUILD_NOTE = (
+    "no image is built: runs use the devkit's own Python where it has what requirements.txt asks for, "
+    "else an environment made from the lock"
+)
 
 
 class Status(enum.StrEnum):

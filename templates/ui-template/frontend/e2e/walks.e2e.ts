@@ -118,7 +118,7 @@ describe.concurrent('with an API key', () => {
     await stage.completed();
   });
 
-  it('takes peptides from a local file with the keyboard alone', async ({ stage }) => {
+  it('takes peptides from a local file with the keyboard alone', async ({ stage, expect }) => {
     const { page } = stage;
     await stage.tab('Local data').click();
     const items = page.getByRole('treeitem');
@@ -127,9 +127,9 @@ describe.concurrent('with an API key', () => {
     await page.keyboard.press('ArrowRight');
     await items.nth(1).waitFor();
     await page.keyboard.press('ArrowRight');
-    await expect.poll(() => stage.focusedText()).toBe(await items.nth(1).textContent());
+    await expect.poll(() => stage.focusedText(), { timeout: 15_000 }).toBe(await items.nth(1).textContent());
     await page.keyboard.press('End');
-    await expect.poll(() => stage.focusedText()).toBe(await items.last().textContent());
+    await expect.poll(() => stage.focusedText(), { timeout: 15_000 }).toBe(await items.last().textContent());
     await page.keyboard.press('Home');
     await page.keyboard.type('pep');
     await page.keyboard.press('Enter');
@@ -185,12 +185,12 @@ describe.runIf(canLogIn).concurrent('with a session', () => {
     await stage.page.getByText(/Your session ends in/).waitFor({ state: 'detached' });
   });
 
-  it('renews the session of someone at work without asking', async ({ stage }) => {
+  it('renews the session of someone at work without asking', async ({ stage, expect }) => {
     stage.front.shortenSessions(8);
     await stage.logIn();
     const before = stage.front.seen.length;
     await stage.tab('Run').click();
-    await expect.poll(() => stage.front.seen.slice(before).includes('POST /v1/auth/refresh'), { timeout: 9000 }).toBe(true);
+    await expect.poll(() => stage.front.seen.slice(before).includes('POST /v1/auth/refresh'), { timeout: 30_000 }).toBe(true);
     expect(await stage.page.getByText(/Your session ends in/).count()).toBe(0);
   });
 });

@@ -1,0 +1,1 @@
+"""Data views (wire-contract F.8): saved queries over catalogs."""

@@ -1,0 +1,100 @@
+"""Typed reads of a catalog: against bare aiopg running the same statement, and small against large."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import aiopg
+import psycopg2
+
+from bench_lib import servers
+from bench_lib.load import Load, measure
+from bench_lib.report import Row, ratio_row
+from devkit_api.catalogs.entities import PEPTIDES, page_statement
+from devkit_api.catalogs.reads import parse
+from devkit_api.database.embedded import EmbeddedPostgres
+
+SMALL = 10_000
+SAMPLES = 200
+CLIENTS = 8
+ASKED = {"length": "9", "limit": "100", "count": "false"}
+PATH = "/v1/api/data/devkit/synthetic/peptides?" + "&".join(f"{name}={value}" for name, value in ASKED.items())
+
+
+def typed_reads(rounds: int, seconds: float, peptides: int, data: Path | None) -> list[Row]:
+    """100 peptides by an indexed filter, of a large catalog and of a small one."""
+    with _folder(data) as folder, ExitStack() as stack:
+        roots = {count: _generated(folder, count) for count in (SMALL, peptides)}
+        running = {count: stack.enter_context(servers.devkit(root, CATALOGS="on")) for count, root in roots.items()}
+        loads: dict[int, list[Load]] = {count: [] for count in running}
+        bare: list[float] = []
+        for _ in range(rounds):
+            bare.append(asyncio.run(_bare_rate(roots[peptides], seconds)))
+            for count, server in running.items():
+                loads[count].append(measure(server.endpoint, "GET", PATH, seconds=seconds, clients=CLIENTS))
+    ratios = [load.rate / rate for load, rate in zip(loads[peptides], bare, strict=True)]
+    small, large = (sorted(load.p99 for load in loads[count])[rounds // 2] * 1000 for count in (SMALL, peptides))
+    growth = large / small
+    return [
+        ratio_row(f"Typed read of 100 of {peptides} peptides, of bare aiopg with the same SQL", ratios, 0.5),
+        Row(f"Typed read, p99 with {peptides} peptides to p99 with {SMALL}", f"{growth:.2f}", "≤ 1.50", growth <= 1.5,
+            f"p99 {large:.1f} ms and {small:.1f} ms at {CLIENTS} clients",
+            {"ratio": growth, "small_p99_ms": small, "large_p99_ms": large}),
+    ]  # fmt: skip
+
+
+@contextmanager
+def _folder(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        data.mkdir(parents=True, exist_ok=True)
+        yield data
+        return
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _generated(folder: Path, peptides: int) -> Path:
+    """A state directory with a synthetic catalog of this size; made unless it is there."""
+    root = folder / f"p{peptides}"
+    if (root / "state" / "postgres" / "data").exists():
+        return root
+    root.mkdir(parents=True, exist_ok=True)
+    environment = servers.environment(root, CATALOGS="on")
+    command = [sys.executable, "-m", "devkit_api", "catalog", "generate", "--peptides", str(peptides)]
+    subprocess.run([*command, "--samples", str(SAMPLES)], env=environment, check=True)
+    return root
+
+
+async def _bare_rate(root: Path, seconds: float) -> float:
+    """Answers per second of the very statement, by `CLIENTS` tasks on aiopg connections of their own."""
+    target = EmbeddedPostgres(root / "state" / "postgres").target
+    with psycopg2.connect(**target.owner()) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT segments FROM devkit.catalog_versions v JOIN devkit.catalogs USING (catalog_id)"
+            " WHERE catalog_key = 'synthetic' ORDER BY ready_at DESC LIMIT 1"
+        )
+        statement = page_statement(PEPTIDES, parse(PEPTIDES, ASKED), cursor.fetchone()[0])
+    connection.close()
+    async with aiopg.create_pool(minsize=CLIENTS, maxsize=CLIENTS, **target.owner()) as pool:
+        started = perf_counter()
+        answers = await asyncio.gather(*(_ask(pool, statement, started + seconds) for _ in range(CLIENTS)))
+        return sum(answers) / (perf_counter() - started)
+
+
+async def _ask(pool: Any, statement: Any, deadline: float) -> int:
+    answers = 0
+    async with pool.acquire() as connection, connection.cursor() as cursor:
+        while perf_counter() < deadline:
+            await cursor.execute(statement.text, statement.values)
+            if len(await cursor.fetchall()) != int(ASKED["limit"]):
+                raise RuntimeError("the statement answered another number of rows")
+            answers += 1
+    return answers
