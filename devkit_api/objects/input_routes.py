@@ -24,7 +24,7 @@ _PAGE = {
 INPUTS: web.AppKey[Inputs] = web.AppKey("inputs", Inputs)
 
 
-@describe(binary_body=True, answer=_UPLOAD, status=201, errors=(ObjectKeyInvalid, RunQuotaExceeded))
+@describe(binary_body=True, body_optional=True, answer=_UPLOAD, status=201, errors=(ObjectKeyInvalid, RunQuotaExceeded))
 async def upload_input(request: web.Request) -> web.Response:
     """`POST /v1/devkit/inputs/{filename}`: the body is the file."""
     content_type = request.headers.get("Content-Type", "application/octet-stream")[:200]
