@@ -76,7 +76,7 @@ class Caller:
         self.token = ""
 
     def call(self, method: str, path: str, operation: dict[str, Any]) -> requests.Response:
-        places = {p["name"]: p["example"] for p in operation["parameters"] if p["in"] == "path"}
+        places = {p["name"]: p.get("example", "nobody") for p in operation["parameters"] if p["in"] == "path"}
         query = {
             p["name"]: REQUIRED[p["name"]] for p in operation["parameters"] if p["in"] == "query" and p["required"]
         }
