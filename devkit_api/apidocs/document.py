@@ -124,6 +124,8 @@ def _operation(route: Route, path: str, shared: dict[str, dict[str, Any]]) -> di
         "responses": {**_answers(known), **failures.responses(route, known, policy, shared)},
         "x-policy": route.policy,
     }
+    if description_of(route.handler) is None:
+        operation["x-described"] = False
     if takes_body and (body := _body(known)) is not None:
         operation["requestBody"] = body
     return operation
