@@ -21,6 +21,8 @@ from devkit_api import jsonio
 
 MAX_PATTERN_LENGTH = 4096
 _UNICODE_ESCAPE = re.compile(r"(\\\\)|\\u([0-9A-Fa-f]{4})")
+# How ECMAScript, which has no `\z`, says "end of the text"; manifests of the SDK's own scaffolds do.
+_END_OF_TEXT = ("(?![\\s\\S])", "(?![\\S\\s])", "(?![^])")
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False
 _deadline: ContextVar[float] = ContextVar("schema_deadline", default=float("inf"))
@@ -55,7 +57,10 @@ def pattern_problem(pattern: str) -> str | None:
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> Any:
     # JSON Schema's patterns are ECMAScript's: `\\u0041`, which RE2 writes `\\x{0041}`.
-    return re2.compile(_UNICODE_ESCAPE.sub(lambda m: m[1] or rf"\x{{{m[2]}}}", pattern), _OPTIONS)
+    translated = _UNICODE_ESCAPE.sub(lambda m: m[1] or rf"\x{{{m[2]}}}", pattern)
+    for idiom in _END_OF_TEXT:
+        translated = translated.replace(idiom, r"\z")
+    return re2.compile(translated, _OPTIONS)
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -37,6 +37,7 @@ def test_patterns_mean_what_json_schema_says() -> None:
         (r"^[\u0041-\u005a]+$", "ABC", "abc"),
         (r"^\\u0041$", r"\u0041", "A"),
         ("b", "abc", "ac"),
+        (r"^a(?![\s\S])", "a", "a\n"),
     ):
         schema = strings(pattern=pattern)
         assert contract_problem(schema) is None
