@@ -209,6 +209,7 @@ class ZygotePool:
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
             "door": self._door(kind),
+            "limits": self.isolation.import_limits(),
             **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
         lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
