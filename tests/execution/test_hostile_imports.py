@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from devkit_api.execution import orphans
+from devkit_api.execution.protocol import Limits
 from devkit_api.execution.zygote import confine, wire
 from devkit_api.execution.zygote.handle import Lost, Zygote
 from tests.execution.conftest import Bench
@@ -68,6 +69,18 @@ async def test_an_import_cannot_fill_the_machine_with_processes(bench: Bench) ->
     """
     module = bench.module("breeder", "return self.success(results={'n': len(STARTED)})", prelude=prelude)
     assert 0 < (await bench.run(module)).results["n"] < 600
+
+
+async def test_an_import_takes_no_more_memory_than_a_run_may(bench: Bench) -> None:
+    prelude = """
+    import resource
+    HARD = [resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE)]
+    """
+    module = bench.module("eater", "return self.success(results={'hard': HARD})", prelude=prelude)
+    limits = Limits(runtime_seconds=30, output_bytes=10_000, memory_mb=256)
+    result = await bench.run(module, limits=limits)
+    assert result.results["hard"] == [256 * 1024**2, 1024]
+    assert result.outcome.metrics.import_seconds is not None, "it was imported ahead of the run"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it takes a process of another user")
