@@ -389,7 +389,7 @@ def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
         if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
             variables = tuple(sorted(module.environment_variables.items()))
             kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
-            executor.prewarm(attrs.evolve(kind, network=module.has_network))
+            executor.prewarm(attrs.evolve(kind, network=module.has_network, memory_mb=module.memory_mb))
 
     for module in registry.current():
         warm(module)

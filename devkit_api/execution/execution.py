@@ -166,7 +166,7 @@ class LocalExecution:
             pipe.close_write_end()
             launched = perf_counter()
             if not self._pool.isolation.has_namespaces:
-                orphans.record(lane.folder, started.pid, started.start_time)
+                orphans.record(lane.folder, started.pid, started.start_time, lane.user)
             log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
             ended = await self._until_exit(zygote)
             executed = perf_counter()

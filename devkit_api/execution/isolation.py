@@ -105,6 +105,11 @@ class Isolation:
             found["processes"] = limits.processes
         return found
 
+    def import_limits(self, memory_mb: int | None) -> dict[str, int]:
+        """For the process that imports a module: those of them that are the same for each of its runs."""
+        found = self.limits(Limits(runtime_seconds=0, output_bytes=0, memory_mb=memory_mb))
+        return {name: value for name, value in found.items() if name not in {"cpu", "file_size"}}
+
     def close_state(self) -> None:
         """Without namespaces, modes keep the state directory to ourselves; bundles and lanes stay reachable."""
         if self.level is Level.USER:

@@ -38,9 +38,9 @@ class _Process:
     start_time: int
 
 
-def record(lane: Path, pid: int, start_time: int | None) -> None:
-    """Note who leads the lane's run."""
-    if start_time is not None:
+def record(lane: Path, pid: int, start_time: int | None, user: int | None) -> None:
+    """Note who leads the lane's run, when it is a process of the run's user: a module could name any other."""
+    if start_time is not None and user in (None, _user_of(pid)):
         (lane / _RECORD).write_text(f"{pid} {start_time}")
 
 
@@ -106,6 +106,13 @@ def _is_led(process: _Process, leaders: dict[int, int]) -> bool:
 def _start_time(pid: int) -> int | None:
     with suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    return None
+
+
+def _user_of(pid: int) -> int | None:
+    with suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Uid:")).split()[1])
     return None
 
 

@@ -7,12 +7,13 @@ inodes per run instead would be the largest part of a short run's cost on file s
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -50,9 +51,18 @@ class Workdir:
             shutil.rmtree(root, ignore_errors=True)
             self._made = dict(self._make(root, str(source)))
         for name, content in zip(_FILES, (spec.payload, spec.context), strict=True):
-            fd = os.open(root + name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(fd, "wb") as file:
+            with os.fdopen(self._emptied(name), "wb") as file:
                 file.write(jsonio.dumps(content))
+
+    def _emptied(self, name: str) -> int:
+        """Our own file, open and empty. Raises `OSError` when a module has put something else in its place."""
+        fd = os.open(str(self.root) + name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        info, made = os.fstat(fd), self._made.get(str(self.root) + name)
+        if made is None or not stat.S_ISREG(info.st_mode) or info.st_ino != made[0]:
+            os.close(fd)
+            raise FileExistsError(errno.EEXIST, "not the file of the run", name)
+        os.ftruncate(fd, 0)
+        return fd
 
     def _make(self, root: str, source: str) -> Iterator[tuple[str, _Identity]]:
         paths = [root + folder for folder in _FOLDERS]
@@ -83,7 +93,7 @@ class Workdir:
                 self._remove()
 
     def _read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
-        """A link (even of its folder) or a device is no output."""
+        """A link (even of its folder), a device, or another user's file under a second name is no output."""
         try:
             folder = os.open(self.root / "out", os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
@@ -97,7 +107,7 @@ class Workdir:
             os.close(folder)
         with os.fdopen(fd, "rb") as file:
             info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
+            if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1 or self.owner not in (None, info.st_uid):
                 return None, False
             if info.st_size > max_bytes:
                 return None, True
@@ -107,19 +117,18 @@ class Workdir:
         """Parameters and token of a run that has ended stay nowhere."""
         for name in _FILES:
             with suppress(OSError):
-                fd = os.open(str(self.root) + name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-                os.close(fd)
+                os.close(self._emptied(name))
 
     def _tidy(self) -> bool:
         """Remove the files a run left; False when what `prepare` made is not as it was."""
         found = 0
         try:
             for folder in _FOLDERS:
-                with os.scandir(str(self.root) + folder) as entries:
+                with _opened(str(self.root), folder) as fd, os.scandir(fd) as entries:
                     for entry in entries:
-                        made = self._made.get(entry.path)
+                        made = self._made.get(f"{self.root}{folder}/{entry.name}")
                         if made is None:
-                            os.unlink(entry.path)
+                            os.unlink(entry.name, dir_fd=fd)
                         elif made != _identity(entry.stat(follow_symlinks=False)):
                             return False
                         else:
@@ -136,6 +145,20 @@ class Workdir:
     def _remove(self) -> None:
         self._made = {}
         remove_tree(self.root)
+
+
+@contextmanager
+def _opened(root: str, folder: str) -> Iterator[int]:
+    """A folder of a run, by a way without links: whoever still runs there could put one in at any moment."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(root, flags)
+    try:
+        for part in folder.split("/")[1:]:
+            outer, fd = fd, os.open(part, flags, dir_fd=fd)
+            os.close(outer)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def remove_tree(root: Path) -> None:

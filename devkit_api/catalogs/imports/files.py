@@ -16,6 +16,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 FORMATS = (*_DELIMITERS, ".parquet")
 _BATCH = 10_000
 _LONGEST_FIELD = 1_000_000
+_LONGEST_LINE = 16_000_000
 
 
 class RowFile(Protocol):
@@ -57,7 +58,7 @@ class _Text:
             delimiter = ";"  # as spreadsheets write it where the comma is for decimals
         elif delimiter == "\t" and "\t" not in first and "," in first:
             delimiter = ","
-        self._reader = csv.reader(_chain(first, lines), delimiter=delimiter, strict=True)
+        self._reader = csv.reader(_chain(first, self._bounded(lines)), delimiter=delimiter, strict=True)
         self.columns = _header(name, self._first_row())
 
     def rows(self) -> Iterator[Sequence[Any]]:
@@ -76,6 +77,13 @@ class _Text:
 
     def read_bytes(self) -> int:
         return self._raw.tell()
+
+    def _bounded(self, lines: io.TextIOWrapper) -> Iterator[str]:
+        """A packed file of a few megabytes can hold one line of many gigabytes."""
+        while line := lines.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                raise ImportUnreadable(file=self._name, reason=f"a line has {_LONGEST_LINE} characters or more")
+            yield line
 
     def _first_row(self) -> list[str]:
         try:

@@ -20,7 +20,7 @@ async def list_views(request: web.Request) -> web.Response:
     """`GET /v1/data-views?limit&page`."""
     limit = int_query(request, "limit", 50, low=1, high=1000)
     page = int_query(request, "page", 1, low=1, high=10_000_000)
-    items, total = await request.app[VIEWS].list(limit=limit, page=page)
+    items, total = await request.app[VIEWS].list(request[PRINCIPAL], limit=limit, page=page)
     return json_answer({"items": items, "pagination": page_answer(items, page=page, limit=limit, total=total)})
 
 
@@ -33,7 +33,7 @@ async def create_view(request: web.Request) -> web.Response:
 
 async def get_view(request: web.Request) -> web.Response:
     """`GET /v1/data-views/{view_id}`."""
-    return json_answer((await request.app[VIEWS].get(_view(request))).view())
+    return json_answer((await request.app[VIEWS].get(_view(request), request[PRINCIPAL])).view())
 
 
 async def update_view(request: web.Request) -> web.Response:
@@ -50,7 +50,7 @@ async def delete_view(request: web.Request) -> web.Response:
 
 async def view_status(request: web.Request) -> web.Response:
     """`GET /v1/data-views/{view_id}/status`."""
-    return json_answer(await request.app[VIEWS].status(_view(request)))
+    return json_answer(await request.app[VIEWS].status(_view(request), request[PRINCIPAL]))
 
 
 async def refresh_view(request: web.Request) -> web.Response:

@@ -23,7 +23,7 @@ from devkit_api.objects.addresses import Addresses
 from devkit_api.objects.namespaces import VIEW_EXPORTS
 from devkit_api.objects.protocol import Expected, ObjectStore
 from devkit_api.schemas import field_error, load
-from devkit_api.security.principals import Principal
+from devkit_api.security.principals import Principal, Role
 
 Document = dict[str, Any]
 
@@ -77,20 +77,23 @@ class ViewService:
     def _pool(self) -> Pool:
         return self._catalogs.database.owner
 
-    async def list(self, *, limit: int, page: int) -> tuple[list[Document], int]:
-        """A page of views, newest first, and how many there are."""
+    async def list(self, principal: Principal, *, limit: int, page: int) -> tuple[list[Document], int]:
+        """A page of the views `principal` may see, newest first, and how many there are."""
+        condition, values = _visible(principal)
         rows = await fetch(
             self._pool,
-            f"SELECT {_COLUMNS} FROM devkit.data_views ORDER BY created_at DESC, view_id LIMIT %s OFFSET %s",  # noqa: S608
-            [limit, (page - 1) * limit],
+            f"SELECT {_COLUMNS} FROM devkit.data_views WHERE {condition}"  # noqa: S608
+            " ORDER BY created_at DESC, view_id LIMIT %s OFFSET %s",
+            [*values, limit, (page - 1) * limit],
         )
-        total = await fetch(self._pool, "SELECT count(*) FROM devkit.data_views")
+        total = await fetch(self._pool, f"SELECT count(*) FROM devkit.data_views WHERE {condition}", values)  # noqa: S608
         return [View(*row).view() for row in rows], total[0][0]
 
-    async def get(self, view_id: str) -> View:
-        """One view. Raises `DataViewNotFound`."""
-        statement = f"SELECT {_COLUMNS} FROM devkit.data_views WHERE view_id = %s"  # noqa: S608
-        rows = await fetch(self._pool, statement, [uuid(view_id)])
+    async def get(self, view_id: str, principal: Principal) -> View:
+        """One view. Raises `DataViewNotFound`, also when it is another organisation's."""
+        condition, values = _visible(principal)
+        statement = f"SELECT {_COLUMNS} FROM devkit.data_views WHERE view_id = %s AND {condition}"  # noqa: S608
+        rows = await fetch(self._pool, statement, [uuid(view_id), *values])
         if not rows:
             raise DataViewNotFound(view_id=view_id[:50])
         return View(*rows[0])
@@ -134,9 +137,9 @@ class ViewService:
         await write(self._pool, "DELETE FROM devkit.data_views WHERE view_id = %s RETURNING 1", [view.view_id])
         return {"id": view.view_id, "status": "deleted"}
 
-    async def status(self, view_id: str) -> Document:
+    async def status(self, view_id: str, principal: Principal) -> Document:
         """Whether each query can be run now, and at which version."""
-        view = await self.get(view_id)
+        view = await self.get(view_id, principal)
         sources = [await self._source_status(source) for source in view.sources]
         ready = all(source["status"] == "ready" for source in sources)
         return {"id": view.view_id, "status": "ready" if ready else "unavailable", "sources": sources}
@@ -182,7 +185,7 @@ class ViewService:
         await self._objects.delete_namespace(NAMESPACE)
 
     async def _own(self, view_id: str, principal: Principal) -> View:
-        view = await self.get(view_id)
+        view = await self.get(view_id, principal)
         if not principal.may_see(view.user_id, view.organization_id):
             raise Forbidden(reason="only its author or an administrator changes a data view")
         return view
@@ -251,6 +254,13 @@ class ViewService:
         for info in found:
             if info.name.rsplit("/", 1)[0] in exports[:-_KEPT_EXPORTS]:
                 await self._objects.delete(NAMESPACE, info.name)
+
+
+def _visible(principal: Principal) -> tuple[str, list[str]]:
+    """The condition that a view is of the caller's organisation, and its values."""
+    if principal.role is Role.PLATFORM_ADMIN:
+        return "TRUE", []
+    return "organization_id = %s", [principal.organization_id]
 
 
 def _named(source: Document, scope: Scope) -> Document:

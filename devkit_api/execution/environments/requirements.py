@@ -15,11 +15,12 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 _STATED, _LOCKED = "backend/requirements.txt", "backend/requirements.lock.txt"
 _MAX_BYTES = 1024**2
-_HASH = re.compile(r"\s--hash=\S+")
+_HASH = re.compile(r"\s(--hash=\w+:[0-9a-fA-F]+)(?=\s|$)")
 _COMMENT = re.compile(r"(^|\s)#.*$")
 # Where packages are found may be said in the file. Other files may not be named: they would be read as the devkit.
-_OPTIONS = ("--index-url", "-i", "--extra-index-url", "--find-links", "-f", "--no-index", "--only-binary", "--pre",
-            "--prefer-binary", "--require-hashes", "--trusted-host")  # fmt: skip
+_WITH_VALUE = ("--index-url", "-i", "--extra-index-url", "--find-links", "-f", "--only-binary", "--trusted-host")
+_ALONE = ("--no-index", "--pre", "--prefer-binary", "--require-hashes")
+_ADDRESS = re.compile(r"https?://[^?#]+\.whl(#.*)?", re.IGNORECASE)
 
 
 class RequirementsRefused(Exception):
@@ -28,9 +29,12 @@ class RequirementsRefused(Exception):
 
 @attrs.frozen
 class Requirements:
-    """`file` is what an environment is built from, `stated` what is checked."""
+    """`text` is what an environment is built from, `stated` what is checked.
 
-    file: Path
+    The text is put together from what was understood: the installer never reads the module's own file, in which it
+    might see another line than we did.
+    """
+
     text: str
     stated: tuple[Requirement, ...]
 
@@ -45,12 +49,13 @@ def read(source: Path) -> Requirements | None:
     stated, locked = _text(source / _STATED), _text(source / _LOCKED)
     if stated is None and locked is None:
         return None
-    name, text = (_STATED, stated) if stated is not None else (_LOCKED, locked or "")
-    items = tuple(_requirements(text, name))
-    if locked is not None:
-        tuple(_requirements(locked, _LOCKED))
-        return Requirements(source / _LOCKED, locked, items)
-    return Requirements(source / name, text, items)
+    lines = {
+        name: list(_lines(text, name)) for name, text in ((_STATED, stated), (_LOCKED, locked)) if text is not None
+    }
+    checked = lines[_STATED if stated is not None else _LOCKED]
+    built = lines[_LOCKED if locked is not None else _STATED]
+    text = "".join(f"{line}\n" for _, line in built)
+    return Requirements(text, tuple(item for item, _ in checked if item is not None))
 
 
 def _check_python(source: Path) -> None:
@@ -78,18 +83,44 @@ def _text(path: Path) -> str | None:
         raise RequirementsRefused(f"{path.name} cannot be read as text") from None
 
 
-def _requirements(text: str, name: str) -> Iterator[Requirement]:
+def _lines(text: str, name: str) -> Iterator[tuple[Requirement | None, str]]:
+    """What each line says: a requirement or an option, and the line the installer gets for it."""
     for line in text.replace("\\\n", " ").splitlines():
+        hashes = _HASH.findall(line)
         wanted = _COMMENT.sub("", _HASH.sub("", line)).strip()
-        if not wanted or re.split(r"[\s=]", wanted)[0] in _OPTIONS:
+        if not wanted:
             continue
-        try:
-            yield Requirement(wanted)
-        except InvalidRequirement:
-            raise RequirementsRefused(
-                f"{name}: {wanted[:100]!r} is not a requirement such as 'numpy>=2.0'; other files and folders "
-                "cannot be named there"
-            ) from None
+        option = _option(wanted)
+        if option is not None:
+            # Wheels only is what we ask for anyway, and `:none:` would undo it.
+            if not option.startswith("--only-binary"):
+                yield None, option
+            continue
+        item = _requirement(wanted, name)
+        yield item, " ".join([str(item), *hashes])
+
+
+def _option(wanted: str) -> str | None:
+    """One option and nothing behind it; a `$` would be replaced by variables of the devkit."""
+    words = wanted.replace("=", " ", 1).split()
+    takes = len(words) == 2 and words[0] in _WITH_VALUE and not words[1].startswith("-")
+    return " ".join(words) if "$" not in wanted and (takes or words in [[name] for name in _ALONE]) else None
+
+
+def _requirement(wanted: str, name: str) -> Requirement:
+    try:
+        item = Requirement(wanted)
+    except InvalidRequirement:
+        raise RequirementsRefused(
+            f"{name}: {wanted[:100]!r} is not a requirement such as 'numpy>=2.0'; other files and folders "
+            "cannot be named there"
+        ) from None
+    if item.url is not None and ("$" in item.url or not _ADDRESS.fullmatch(item.url)):
+        raise RequirementsRefused(
+            f"{name}: {wanted[:100]!r} names no wheel at an http address, such as "
+            "'name @ https://example.org/name-1.0-py3-none-any.whl'; packages are not built from source"
+        )
+    return item
 
 
 def _is_satisfied(wanted: Requirement) -> bool:

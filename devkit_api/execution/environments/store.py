@@ -29,6 +29,7 @@ from devkit_api.execution.workdir import remove_tree
 log = logging.getLogger(__name__)
 
 _DONE = "complete"
+_STATED = "requested.txt"
 _LAST_LINES = 15
 _LONGEST = 1800
 Say = Callable[[bytes], None]
@@ -95,9 +96,8 @@ class Environments:
         started = time.monotonic()
         try:
             async with asyncio.timeout(_LONGEST):
-                for command in _commands(folder, requirements):
-                    await _run(command, requirements.file.parent, say)
-            (folder / _DONE).write_text(requirements.text)
+                await _install(folder, requirements, say)
+            (folder / _DONE).touch()
         except BaseException as exc:
             await asyncio.to_thread(remove_tree, folder)
             if isinstance(exc, TimeoutError):
@@ -126,19 +126,22 @@ def _sdk() -> str:
     return f"hla-compass=={importlib.metadata.version('hla-compass')}"
 
 
-def _commands(folder: Path, requirements: Requirements) -> list[list[str]]:
+async def _install(folder: Path, requirements: Requirements, say: Say) -> None:
     """uv when it is there, else venv and pip. The SDK comes along, unless the module names it itself."""
     named = any(item.name.lower().replace("_", "-") == "hla-compass" for item in requirements.stated)
-    wanted = ["--only-binary", ":all:", "-r", str(requirements.file), *([] if named else [_sdk()])]
+    stated = folder / _STATED
+    wanted = ["--only-binary", ":all:", "-r", str(stated), *([] if named else [_sdk()])]
     python = str(folder / "bin" / "python")
     uv = _uv()
     if uv is None:
-        pip = [python, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *wanted]
-        return [[sys.executable, "-m", "venv", str(folder)], pip]
-    return [
-        [uv, "venv", "--quiet", "--python", sys.executable, str(folder)],
-        [uv, "pip", "install", "--python", python, "--link-mode", "copy", *wanted],
-    ]
+        make = [sys.executable, "-I", "-m", "venv", str(folder)]
+        install = [python, "-I", "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *wanted]
+    else:
+        make = [uv, "venv", "--quiet", "--python", sys.executable, str(folder)]
+        install = [uv, "pip", "install", "--python", python, "--link-mode", "copy", *wanted]
+    await _run(make, say)
+    await asyncio.to_thread(stated.write_text, requirements.text)
+    await _run(install, say)
 
 
 def _uv() -> str | None:
@@ -150,10 +153,13 @@ def _uv() -> str | None:
         return shutil.which("uv")
 
 
-async def _run(command: list[str], folder: Path, say: Say) -> None:
-    """Run one step; its lines go to `say`, and the last of them into the error when it fails."""
+async def _run(command: list[str], say: Say) -> None:
+    """Run one step; its lines go to `say`, and the last of them into the error when it fails.
+
+    Never in a folder of the module: uv would take settings from there, and Python its modules.
+    """
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=folder, env=build_environment(), stdin=asyncio.subprocess.DEVNULL,
+        *command, cwd="/", env=build_environment(), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True, limit=1024**2,
     )  # fmt: skip
     assert process.stdout is not None  # noqa: S101  it is a pipe

@@ -14,6 +14,10 @@ import attrs
 
 from devkit_api.execution.zygote import wire
 
+_LARGEST = 2**53
+_LONGEST_REASON = 500
+_ENDS = ("code", "signal")
+
 
 class Lost(Exception):
     """The process at the other end is gone."""
@@ -180,20 +184,24 @@ class Zygote:
             self._pidfd = None
 
     def _on_message(self, message: wire.Message) -> None:
+        """What a zygote says is checked like anything of a module: the module's import runs in it."""
         body = message.body
-        match body.pop("op"):
+        match body.get("op"):
             case "door" if message.fds:
                 _settle(self.door, socket.socket(fileno=message.fds[0]))
             case "ready":
-                _settle(self.ready, Ready(**body))
+                _settle(self.ready, Ready(None, _number(body, "seconds"), _whole(body, "memory_bytes")))
             case "unfit":
-                _settle(self.ready, Ready(problem=body["reason"]))
+                _settle(self.ready, Ready(str(body.get("reason"))[:_LONGEST_REASON]))
             case "accepted" if self._started is not None:
                 self._is_accepted = True
             case "started" if self._started is not None:
-                _settle(self._started, Started(**body))
+                start_time = None if body.get("start_time") is None else _whole(body, "start_time")
+                _settle(self._started, Started(_whole(body, "pid"), start_time))
             case "exited" if self._exited is not None:
-                _settle(self._exited, Exit(**body))
+                code, number = (None if body.get(key) is None else _whole(body, key) for key in _ENDS)
+                cpu, peak = _number(body, "cpu_seconds"), _whole(body, "peak_memory_bytes")
+                _settle(self._exited, Exit(code, number, cpu, peak))
             case other:
                 raise wire.ProtocolError(f"unexpected message {other!r}")
 
@@ -203,6 +211,20 @@ class Zygote:
             if future is not None and not future.done():
                 future.set_exception(Lost())
                 future.exception()  # nobody may be waiting any more
+
+
+def _whole(body: dict[str, Any], name: str) -> int:
+    value: Any = body.get(name)
+    if type(value) is not int or not 0 <= value < _LARGEST:
+        raise wire.ProtocolError(f"{name} is no such number")
+    return value
+
+
+def _number(body: dict[str, Any], name: str) -> float:
+    value: Any = body.get(name)
+    if type(value) not in (int, float) or not 0 <= value < _LARGEST:  # not a number compares as false
+        raise wire.ProtocolError(f"{name} is no such number")
+    return float(value)
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

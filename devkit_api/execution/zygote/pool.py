@@ -47,14 +47,16 @@ class Kind:
     environment: tuple[tuple[str, str], ...]
     python: Path = OWN_PYTHON
     network: bool = True
+    memory_mb: int | None = None
 
     @classmethod
     def of(cls, spec: RunSpec, python: Path = OWN_PYTHON) -> Kind:
         """The kind of zygote a run needs, executed by the interpreter `python`."""
         environment = tuple(sorted(spec.environment.items()))
         return cls(
-            spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment, python, spec.network
-        )
+            spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment, python,
+            spec.network, spec.limits.memory_mb,
+        )  # fmt: skip
 
     @property
     def needs_fresh_interpreter(self) -> bool:
@@ -209,6 +211,7 @@ class ZygotePool:
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
             "door": self._door(kind),
+            "limits": self.isolation.import_limits(kind.memory_mb),
             **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
         lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)

@@ -32,6 +32,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     elif order["namespaces"]:
         sandbox.drop_capabilities()
     confine.no_new_privileges()
+    confine.limit(order["limits"])
     confine.adopt_orphans()
     confine.die_with(nursery)
     confine.replace_environment(order["environment"])
