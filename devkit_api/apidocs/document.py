@@ -68,6 +68,7 @@ _PLACES = {
     "version_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
     "job_id": "3d1f8c52-94a7-4c0b-b6de-1f2a7b90c4e8",
 }
+_UUIDS = {"catalog_id", "version_id", "job_id", "view_id"}
 CORRELATION = {"description": "The request's id, also in the log.", "schema": {"type": "string"}}
 
 
@@ -178,7 +179,8 @@ def _component_name(schema: Any) -> str:
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    schema = {"type": "string", "format": "uuid"} if name in _UUIDS else {"type": "string", "minLength": 1}
+    parameter = {"name": name, "in": "path", "required": True, "schema": schema}
     return {**parameter, "example": _PLACES[name]} if name in _PLACES else parameter
 
 

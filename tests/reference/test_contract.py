@@ -201,7 +201,8 @@ def test_schemathesis_finds_nothing(reference_devkit: DevkitProcess, bearer: str
     schemathesis = str(Path(sys.executable).with_name("schemathesis"))
     done = subprocess.run(
         [
-            schemathesis, "run", f"{reference_devkit.endpoint}/docs/openapi.json", "--header", f"Authorization: {bearer}",
+            schemathesis, "run", f"{reference_devkit.endpoint}/docs/openapi.json",
+            "--header", f"Authorization: {bearer}",
             "--phases", os.environ.get("SCHEMATHESIS_PHASES", "examples,fuzzing,stateful"),
             "--checks", "all", "--exclude-checks",
             "positive_data_acceptance,missing_required_header,allow_header_conformance",

@@ -112,9 +112,7 @@ class IngestionSchema(AnswerSchema):
     mode = fields.String(required=True)
     versionLabel = fields.String(required=True, allow_none=True)
     sourceManifest = fields.List(fields.Dict(), required=True)
-    status = fields.String(
-        required=True, metadata={"enum": ["queued", "running", "completed", "failed", "cancelled"]}
-    )
+    status = fields.String(required=True, metadata={"enum": ["queued", "running", "completed", "failed", "cancelled"]})
     stateVersion = fields.Integer(required=True)
     retryable = fields.Boolean(required=True)
     catalogVersionId = fields.String(required=True, allow_none=True)

@@ -186,11 +186,20 @@ async def abort_upload(request: web.Request) -> web.Response:
 
 @describe(
     headers=(
-        Parameter("x-amz-checksum-sha256", {"type": "string", "maxLength": 64}, "As announced, in base64.", where="header"),
+        Parameter(
+            "x-amz-checksum-sha256", {"type": "string", "maxLength": 64}, "As announced, in base64.", where="header"
+        ),
     ),
     binary_body=True,
-    errors=(SignatureInvalid, ChecksumMismatch, CatalogUploadNotFound, CatalogsOff, QueryParameterInvalid, StateConflict,
-            ObjectKeyInvalid),
+    errors=(
+        SignatureInvalid,
+        ChecksumMismatch,
+        CatalogUploadNotFound,
+        CatalogsOff,
+        QueryParameterInvalid,
+        StateConflict,
+        ObjectKeyInvalid,
+    ),
 )
 async def put_part(request: web.Request) -> web.Response:
     """`PUT /v1/objects/~catalog-imports/{name}`: one part, to its signed address."""

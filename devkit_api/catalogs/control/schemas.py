@@ -109,7 +109,9 @@ class _UploadPartSchema(StrictSchema):
 class UploadPartsSchema(StrictSchema):
     """Body of `POST …/uploads/{u}/parts`."""
 
-    parts = fields.List(fields.Nested(_UploadPartSchema), required=True, validate=validate.Length(1, MAX_PARTS_PER_REQUEST))
+    parts = fields.List(
+        fields.Nested(_UploadPartSchema), required=True, validate=validate.Length(1, MAX_PARTS_PER_REQUEST)
+    )
 
 
 class _StoredPartSchema(_UploadPartSchema):
