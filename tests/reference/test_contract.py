@@ -59,6 +59,7 @@ REFUSED = {
     "get_v1_run_links_run_id_part": 403,
     "put_v1_run_links_run_id_part": 403,
     "post_api_execute": 409,
+    "get_docs_reference_digest_css": 404,
     "delete_v1_catalogs_catalog_id_uploads_upload_id": 409,
     "post_v1_data_catalogs_catalog_id_ingestions_job_id_cancel": 409,
     "post_v1_data_catalogs_catalog_id_ingestions_job_id_retry": 409,

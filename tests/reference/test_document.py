@@ -97,9 +97,23 @@ async def test_served_with_its_own_policy_and_cached(make_client: Any, built: di
     html = await page.text()
     for _, path in operations(built):
         assert f"<code>{path}</code>" in html
-    style = await client.anonymous.get(client.make_url("/docs/reference.css"))
-    assert (style.status, style.content_type) == (200, "text/css")
+    named = re.findall(r'<link rel="stylesheet" href="([^"]+)">', html)
+    style = await client.anonymous.get(client.make_url(named[0]))
+    assert (len(named), style.status, style.content_type) == (1, 200, "text/css")
+    assert "immutable" in style.headers["Cache-Control"]
+    other = await client.anonymous.get(client.make_url("/docs/reference-0123456789abcdef.css"))
+    assert (other.status, other.headers["Cache-Control"]) == (404, "no-store")
     document = await client.get("/docs/openapi.json")
     assert await document.json() == built
-    again = await client.get("/docs/openapi.json", headers={"If-None-Match": document.headers["ETag"]})
-    assert again.status == 304
+    for path in (
+        "/docs/openapi.json",
+        "/docs",
+        "/docs/errors",
+        "/docs/errors/RUN_NOT_FOUND",
+        "/docs/errors/RUN_NO_OUTPUT",
+    ):
+        first = await client.get(path)
+        again = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+        other = await client.get(path, headers={"If-None-Match": '"another"'})
+        assert (first.status, again.status, other.status) == (200, 304, 200), path
+        assert await again.read() == b""

@@ -130,6 +130,7 @@ ROUTES = [
     Route("PATCH", _ONE, update_view, "data:write"),
     Route("DELETE", _ONE, delete_view, "data:write"),
     Route("GET", _ONE + "/status", view_status, "data:read"),
-    Route("POST", _ONE + "/refresh", refresh_view, "data:write"),
-    Route("POST", _ONE + "/export", export_view, "data:write"),
+    # Each of up to 20 queries has a limit of its own, and files are written.
+    Route("POST", _ONE + "/refresh", refresh_view, "data:write", stream=True),
+    Route("POST", _ONE + "/export", export_view, "data:write", stream=True),
 ]
