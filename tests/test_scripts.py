@@ -16,7 +16,7 @@ import pytest
 REPO = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 COMMANDS = ("scripts/run.sh", "scripts/test.sh", "scripts/setup-dev.sh", "scripts/bench", ".ci/run")
-SHELL = (*COMMANDS, "scripts/lib.sh")
+SHELL = (*COMMANDS, "scripts/lib.sh", "scripts/init-dev.sh", "scripts/lock.sh", "scripts/make-cert.sh")
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".devkit", "node_modules", "__pycache__", ".*_cache", "dist")
 
 
