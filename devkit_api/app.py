@@ -41,6 +41,7 @@ from devkit_api.local_data.service import LocalData
 from devkit_api.logs import audit_file, hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
+from devkit_api.middleware.compression import COMPRESS_ABOVE
 from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
@@ -138,6 +139,7 @@ def create_app(settings: Settings) -> web.Application:
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
+    app[COMPRESS_ABOVE] = settings.compress_above
     app[INCOMING] = settings.state_dir / "incoming"
     app[HEALTH] = Health()
     app[READS] = Reads()
@@ -354,7 +356,8 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 async def _http_client(app: web.Application) -> AsyncIterator[None]:
     """One client for every outgoing call: connections are kept and shared."""
-    connector = TCPConnector(limit=32, limit_per_host=8, ttl_dns_cache=300, keepalive_timeout=30)
+    limit = app[SETTINGS].http_connections
+    connector = TCPConnector(limit=limit, limit_per_host=max(1, limit // 4), ttl_dns_cache=300, keepalive_timeout=30)
     async with ClientSession(
         connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
     ) as app[HTTP]:

@@ -16,7 +16,6 @@ from aiohttp import web
 from devkit_api.errors import RequestTooSlow
 
 BYTES_PER_SECOND = 1024
-_MOST_CONNECTIONS = 2000
 _LOOK_EVERY = 1.0
 
 
@@ -30,15 +29,17 @@ class _Upload:
 
 
 class ConnectionWatch:
-    """Looks after the connections of one server. `seconds` is the patience with a client."""
+    """Looks after the connections of one server. `seconds` is the patience with a client, `most` how many there may
+    be, as far as this process may open so many.
+    """
 
-    def __init__(self, server: web.Server, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: web.Server, seconds: float, most: int, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._seconds = seconds
         self._loop = loop
         self._opened: dict[web.RequestHandler, float] = {}
         self._uploads: dict[web.RequestHandler, _Upload] = {}
-        self._most = min(_MOST_CONNECTIONS, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+        self._most = min(most, max(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         self._timer: asyncio.TimerHandle | None = None
         self._every = min(_LOOK_EVERY, seconds / 2)
 

@@ -1,7 +1,7 @@
 """What the API reference says of a handler, written beside the handler.
 
 `@describe(...)` changes nothing about how a handler works: `apidocs/` reads it, together with the route, its policy and
-the handler's docstring. A handler without it still appears, with what the route alone tells.
+the handler's docstring. Every handler has it; a test holds that.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Description:
     """What is not in the route itself. `answers` maps further success codes to what they mean."""
 
     query: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
     body: Shape | None = None
     form: Mapping[str, Any] | None = None
     binary_body: bool = False

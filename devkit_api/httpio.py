@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -51,6 +52,16 @@ BODY_LIMITS: web.AppKey[BodyLimits] = web.AppKey("body_limits", BodyLimits)
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """`value` as JSON."""
     return web.Response(body=jsonio.dumps(value), status=status, content_type="application/json", headers=headers)
+
+
+def kept_answer(request: web.Request, body: bytes, content_type: str = "application/json") -> web.Response:
+    """An answer that is good until the devkit is another one: 304 to who has it."""
+    tag = hashlib.sha256(body).hexdigest()[:32]
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+    if any(sent.value in {tag, "*"} for sent in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    charset = None if content_type == "application/json" else "utf-8"
+    return web.Response(body=body, content_type=content_type, charset=charset, headers=headers)
 
 
 async def read_json(request: web.Request, *, optional: bool = False) -> Any:

@@ -81,9 +81,12 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """`web.AppRunner` with the devkit's protocol. `client_timeout`: seconds of patience with a slow client."""
 
-    def __init__(self, app: web.Application, *, client_timeout: float = 20.0, **options: Any) -> None:
+    def __init__(
+        self, app: web.Application, *, client_timeout: float = 20.0, max_connections: int = 2000, **options: Any
+    ) -> None:
         super().__init__(app, **options)
         self._client_timeout = client_timeout
+        self._max_connections = max_connections
 
     async def cleanup(self) -> None:
         """Stop serving."""
@@ -96,6 +99,6 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         server = _Server(made.request_handler, request_factory=made.request_factory, loop=made._loop, **made._kwargs)
-        self._watch = server.watch = ConnectionWatch(server, self._client_timeout, made._loop)
+        self._watch = server.watch = ConnectionWatch(server, self._client_timeout, self._max_connections, made._loop)
         self._watch.start()
         return server

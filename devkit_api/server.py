@@ -50,7 +50,8 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
         client_timeout=settings.client_timeout,
         access_log=None,
         shutdown_timeout=settings.shutdown_grace,
-        keepalive_timeout=75,
+        max_connections=settings.max_connections,
+        keepalive_timeout=settings.keepalive_timeout,
         handle_signals=False,
     )
     with _listen(settings) as sock:

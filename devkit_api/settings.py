@@ -198,6 +198,34 @@ class Settings:
         "Patience with a client: to send its first request, and to send less than 1 KiB/s of a body.",
         example="20",
     )
+    keepalive_timeout: float = _setting(
+        "KEEPALIVE_TIMEOUT",
+        75.0,
+        positive_seconds(3600),
+        "How long an idle connection is kept for a next request; longer than a proxy in front keeps it.",
+        example="75",
+    )
+    max_connections: int = _setting(
+        "MAX_CONNECTIONS",
+        2000,
+        whole_number(64, 100_000),
+        "Connections at once, at most half as many as files may be open; then the oldest that asked nothing is cut.",
+        example="2000",
+    )
+    http_connections: int = _setting(
+        "HTTP_CONNECTIONS",
+        32,
+        whole_number(1, 1000),
+        "Connections to other servers at once; a quarter of them to any one.",
+        example="32",
+    )
+    compress_above: int = _setting(
+        "COMPRESS_ABOVE",
+        8192,
+        whole_number(0, 1024**3),
+        "Answers of more bytes are sent as gzip to clients that take it; 0: none. Streams and secrets never are.",
+        example="8192",
+    )
     answer_timeout: float = _setting(
         "ANSWER_TIMEOUT",
         60.0,

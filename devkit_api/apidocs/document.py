@@ -68,20 +68,27 @@ _PLACES = {
     "part": "payload",
     "view_id": "0b54c1f2-6e0a-4d55-9c1f-3a2b1c0d9e8f",
     "name": "results/table.csv",
+    "catalog_id": "5f0f4f0a-2b9c-5d0e-8a34-6f1f6f0a9b21",
+    "version_id": "7c9e6679-7425-40de-944b-e07fc1f90ae7",
+    "job_id": "3d1f8c52-94a7-4c0b-b6de-1f2a7b90c4e8",
 }
+_UUIDS = {"catalog_id", "version_id", "job_id", "view_id"}
 CORRELATION = {"description": "The request's id, also in the log.", "schema": {"type": "string"}}
 
 
 def build(routes: Iterable[Route]) -> dict[str, Any]:
     """The document for these routes, the same for the same code."""
+    marshmallow = MarshmallowPlugin(schema_name_resolver=_component_name)
     spec = APISpec(
         title="HLA-Compass devkit",
         version=__version__,
         openapi_version="3.1.0",
-        plugins=[MarshmallowPlugin(schema_name_resolver=_component_name)],
+        plugins=[marshmallow],
         info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
         servers=[{"url": "/", "description": "The devkit that serves this document."}],
     )
+    assert marshmallow.converter is not None  # noqa: S101  the line above made it
+    marshmallow.converter.add_attribute_function(_pattern)  # type: ignore[no-untyped-call]
     for name, scheme in _SCHEMES.items():
         spec.components.security_scheme(name, scheme)
     spec.components.schema("Error", failures.SCHEMA)
@@ -103,20 +110,20 @@ def build(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def undescribed(routes: Iterable[Route]) -> list[str]:
-    """Routes of which the reference knows no more than the address, the policy and the docstring."""
+    """Routes whose handler nobody described."""
     return [f"{route.method} {route.path}" for route in routes if description_of(route.handler) is None]
 
 
 def _operation(route: Route, path: str, shared: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    known = description_of(route.handler) or Description(answer={"type": "object"}, body_optional=True)
+    known = description_of(route.handler) or Description()
     policy = POLICIES[route.policy]
     about = inspect.cleandoc(route.handler.__doc__ or route.path)
     parameters = [_path_parameter(name) for name in _PLACE.findall(route.path)]
-    takes_body = route.method in {"POST", "PUT", "PATCH"}
-    query = () if takes_body and known.body is not None else known.query
+    # A handler that answers GET with a query and POST with a body has both in its description.
+    query = () if route.method == "POST" and known.body is not None else known.query
     parameters += [
         {"name": p.name, "in": p.where, "schema": dict(p.schema), "description": p.about, "required": p.required}
-        for p in query
+        for p in (*query, *known.headers)
     ]
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
@@ -128,9 +135,7 @@ def _operation(route: Route, path: str, shared: dict[str, dict[str, Any]]) -> di
         "responses": {**_answers(known), **failures.responses(route, known, policy, shared)},
         "x-policy": route.policy,
     }
-    if description_of(route.handler) is None:
-        operation["x-described"] = False
-    if takes_body and (body := _body(known)) is not None:
+    if route.method != "GET" and (body := _body(known)) is not None:
         operation["requestBody"] = body
     return operation
 
@@ -167,13 +172,19 @@ def _shape(shape: Shape) -> Any:
     return shape if isinstance(shape, type) and issubclass(shape, Schema) else dict(shape)
 
 
+def _pattern(_converter: Any, _field: Any, *, ret: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """JSON Schema takes patterns of ECMA-262, which has no `\\Z`."""
+    return {"pattern": re.sub(r"\\Z\Z", "$", ret["pattern"])} if "pattern" in ret else {}
+
+
 def _component_name(schema: Any) -> str:
     given = schema if isinstance(schema, type) else type(schema)
     return str(given.__name__).removesuffix("Schema").lstrip("_")
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
-    parameter = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    schema = {"type": "string", "format": "uuid"} if name in _UUIDS else {"type": "string", "minLength": 1}
+    parameter = {"name": name, "in": "path", "required": True, "schema": schema}
     return {**parameter, "example": _PLACES[name]} if name in _PLACES else parameter
 
 

@@ -70,12 +70,10 @@ def _possible(route: Route, known: Description, policy: Policy) -> Iterator[type
         yield errors.RouteNotFound
     if known.query:
         yield errors.ParameterInvalid
-    if route.method in {"POST", "PUT", "PATCH"}:
+    if route.method != "GET":
         yield errors.StateWriteFailed
         if known.body is not None or known.form is not None:
             yield from (errors.BodyInvalid, errors.MediaTypeUnsupported, errors.RequestInvalid)
-    if route.method == "DELETE":
-        yield errors.StateWriteFailed
     yield from known.errors
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import attrs
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from devkit_api.apidocs import style
+
 _ASSETS = Path(__file__).parent / "assets"
 
 
@@ -38,7 +40,9 @@ def render(document: dict[str, Any]) -> str:
         for method, operation in item.items():
             groups[operation["tags"][0]].append(_operation(method, path, operation, document["components"]))
     shapes = {name: _pretty(shape) for name, shape in document["components"]["schemas"].items()}
-    return environment.get_template("reference.html.j2").render(info=document["info"], groups=groups, shapes=shapes)
+    return environment.get_template("reference.html.j2").render(
+        info=document["info"], groups=groups, shapes=shapes, style=style.address()
+    )
 
 
 def _operation(method: str, path: str, operation: dict[str, Any], components: dict[str, Any]) -> Operation:

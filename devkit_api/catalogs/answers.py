@@ -15,7 +15,7 @@ from devkit_api.errors import (
     QueryParameterInvalid,
     VersionNotFound,
 )
-from devkit_api.schemas import AnswerSchema, PaginationSchema
+from devkit_api.schemas import AnswerSchema
 
 # What can go wrong at every address of a catalog.
 CATALOG_ERRORS = (CatalogNotFound, CatalogsOff, QueryParameterInvalid, VersionNotFound)
@@ -90,13 +90,6 @@ class RankingSchema(AnswerSchema):
     top_peptides = fields.List(fields.String(), required=True)
     score_stats = fields.Dict(required=True)
     score_curve = fields.Dict(required=True)
-
-
-class DataViewPageSchema(AnswerSchema):
-    """Data views: none is kept here."""
-
-    items = fields.List(fields.Dict(), required=True)
-    pagination = fields.Nested(PaginationSchema, required=True)
 
 
 def page_shape(entity: Entity) -> dict[str, Any]:

@@ -4,11 +4,12 @@
 2. access log   one line per answer, and its count in the metrics; audit: one per write and refusal
 3. headers      security headers on every answer, streams and errors included (`headers.py`, at prepare time)
 4. errors       every exception becomes the one error body
-5. body size    413 from Content-Length, before anything is read
-6. authentication  header -> principal; wrong credentials are counted against their address
-7. rate limit   token bucket per principal and class of request
-8. policy       principal x route -> pass or 401/403
-9. deadline     an answer after a bounded time; streams excluded
+5. compression  of what handlers answer, by Accept-Encoding; streams, small answers and secrets excluded
+6. body size    413 from Content-Length, before anything is read
+7. authentication  header -> principal; wrong credentials are counted against their address
+8. rate limit   token bucket per principal and class of request
+9. policy       principal x route -> pass or 401/403
+10. deadline    an answer after a bounded time; streams excluded
 
 CORS (`cors.py`) is not a layer: aiohttp-cors adds preflight routes, which have no policy, and headers at prepare time.
 The rate limit follows authentication because it counts per principal; only refusals are counted per address.
@@ -31,6 +32,7 @@ from devkit_api.middleware import (
     audit,
     authentication,
     body_size,
+    compression,
     correlation,
     deadline,
     errors,
@@ -61,6 +63,7 @@ async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
         rate_limit.check(request)
         policy.authorise(request)
         response = await deadline.answer(request, handler)
+        await compression.shrink(request, response)
     except Exception as exc:
         response = errors.render(request, exc)
     seconds = perf_counter() - started

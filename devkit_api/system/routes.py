@@ -8,10 +8,10 @@ from time import monotonic
 
 from aiohttp import web
 
-from devkit_api import __version__
+from devkit_api import __version__, jsonio
 from devkit_api.describe import describe
 from devkit_api.errors import CATALOGUE, ErrorCodeUnknown
-from devkit_api.httpio import json_answer
+from devkit_api.httpio import json_answer, kept_answer
 from devkit_api.ids import utc_now
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.modules.routes import REGISTRY
@@ -125,7 +125,7 @@ async def whoami(request: web.Request) -> web.Response:
     return json_answer({"success": True, "data": data})
 
 
-@describe(answer=ErrorPageSchema, errors=(ErrorCodeUnknown,))
+@describe(answer=ErrorPageSchema, answers={304: "It has not changed."}, errors=(ErrorCodeUnknown,))
 async def explain_error(request: web.Request) -> web.Response:
     """`GET /docs/errors/{code}`: what an error code means and what to do; `error.docs` points here."""
     code = request.match_info["code"]
@@ -139,18 +139,17 @@ async def explain_error(request: web.Request) -> web.Response:
             "remedy": known.hint,
             "example": known.example,
         }
-        return json_answer(body)
+        return kept_answer(request, jsonio.dumps(body))
     if code in FAILURES:
-        return json_answer(
-            {"code": code, "status": None, "meaning": FAILURES[code], "remedy": RUN_REMEDY, "example": ""}
-        )
+        body = {"code": code, "status": None, "meaning": FAILURES[code], "remedy": RUN_REMEDY, "example": ""}
+        return kept_answer(request, jsonio.dumps(body))
     raise ErrorCodeUnknown(code=code[:100])
 
 
-@describe(answer=ErrorListSchema)
-async def list_errors(_request: web.Request) -> web.Response:
+@describe(answer=ErrorListSchema, answers={304: "It has not changed."})
+async def list_errors(request: web.Request) -> web.Response:
     """`GET /docs/errors`: every code, of answers and of runs."""
-    return json_answer({"errors": sorted(CATALOGUE), "runErrors": sorted(FAILURES)})
+    return kept_answer(request, jsonio.dumps({"errors": sorted(CATALOGUE), "runErrors": sorted(FAILURES)}))
 
 
 @describe(answer=ResetSchema)

@@ -38,3 +38,14 @@ def document(reference_devkit: DevkitProcess) -> dict[str, Any]:
     answer = reference_devkit.request("GET", "/docs/openapi.json", key=None)
     assert answer.status_code == 200
     return answer.json()
+
+
+@pytest.fixture(scope="package")
+def bearer(reference_devkit: DevkitProcess) -> str:
+    """The `Authorization` header of the local user."""
+    done = subprocess.run(
+        [sys.executable, "-m", "devkit_api", "token"],
+        env=reference_devkit.environment(), cwd=reference_devkit.root, check=True, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    return f"Bearer {done.stdout.strip().splitlines()[-1]}"

@@ -73,7 +73,7 @@ class CatalogPatchSchema(StrictSchema):
             raise ValidationError("needs label or description")
 
 
-class UploadSchema(StrictSchema):
+class CatalogUploadSchema(StrictSchema):
     """Body of `POST /v1/catalogs/{id}/uploads`."""
 
     filename = fields.String(
@@ -101,51 +101,53 @@ class _Checksum(fields.String):
         return raw.hex()
 
 
-class _PartSchema(StrictSchema):
+class _UploadPartSchema(StrictSchema):
     partNumber = fields.Integer(required=True, strict=True, validate=validate.Range(1, 100_000))
     checksumSHA256 = _Checksum(required=True)
 
 
-class PartsSchema(StrictSchema):
+class UploadPartsSchema(StrictSchema):
     """Body of `POST …/uploads/{u}/parts`."""
 
-    parts = fields.List(fields.Nested(_PartSchema), required=True, validate=validate.Length(1, MAX_PARTS_PER_REQUEST))
+    parts = fields.List(
+        fields.Nested(_UploadPartSchema), required=True, validate=validate.Length(1, MAX_PARTS_PER_REQUEST)
+    )
 
 
-class _DonePartSchema(_PartSchema):
+class _StoredPartSchema(_UploadPartSchema):
     etag = fields.String(required=True, validate=validate.Length(1, 200))
 
 
-class CompleteSchema(StrictSchema):
+class UploadCompleteSchema(StrictSchema):
     """Body of `POST …/uploads/{u}/complete`."""
 
     stateVersion = fields.Integer(required=True, strict=True)
-    parts = fields.List(fields.Nested(_DonePartSchema), required=True, validate=validate.Length(1, 100_000))
+    parts = fields.List(fields.Nested(_StoredPartSchema), required=True, validate=validate.Length(1, 100_000))
 
 
-class StateSchema(StrictSchema):
+class StateVersionSchema(StrictSchema):
     """Body of `DELETE …/uploads/{u}` and of `POST …/cancel`."""
 
     stateVersion = fields.Integer(required=True, strict=True)
     reason = fields.String(load_default=None, validate=_printable(1, 500))
 
 
-class RetrySchema(StrictSchema):
+class IngestRetrySchema(StrictSchema):
     """Body of `POST …/retry`."""
 
     stateVersion = fields.Integer(required=True, strict=True)
     idempotencyKey = fields.String(required=True, validate=_printable(1, 256), metadata=_IDEMPOTENCY)
 
 
-class _SourceSchema(StrictSchema):
-    sourceUri = fields.String(required=True, validate=validate.Length(1, 2_000))
-    targetTable = fields.String(required=True, validate=validate.Length(1, 63))
+class _IngestSourceSchema(StrictSchema):
+    sourceUri = fields.String(required=True, validate=_printable(1, 2_000))
+    targetTable = fields.String(required=True, validate=_printable(1, 63))
 
 
 class IngestSchema(StrictSchema):
     """Body of `POST /v1/data-catalogs/{id}/ingest`."""
 
-    sourceManifest = fields.List(fields.Nested(_SourceSchema), required=True, validate=validate.Length(1, 32))
+    sourceManifest = fields.List(fields.Nested(_IngestSourceSchema), required=True, validate=validate.Length(1, 32))
     mode = fields.String(load_default="replace", validate=validate.OneOf(["replace", "append"]))
     idempotencyKey = fields.String(required=True, validate=_printable(1, 256), metadata=_IDEMPOTENCY)
     versionLabel = fields.String(
