@@ -67,7 +67,7 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
+from devkit_api.routing import Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
@@ -309,7 +309,6 @@ def all_routes() -> list[Route]:
 
 
 def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = all_routes()
     app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)

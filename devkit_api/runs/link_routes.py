@@ -19,7 +19,7 @@ from devkit_api.errors import (
 )
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.middleware.authentication import PRINCIPAL
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 from devkit_api.runs.links import PARTS, SECONDS
 from devkit_api.runs.models import Run
 from devkit_api.runs.routes import LINKS, RUNS
@@ -109,5 +109,5 @@ ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/urls", refresh_urls, "runs:callback"),
     Route("POST", "/v1/module-runs/{run_id}/revoke", revoke, "runs:cancel"),
     Route("GET", "/v1/run-links/{run_id}/{part}", read_part, "objects:signed"),
-    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed", stream=True),
+    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed", stream=True, body=Body.OUTPUT),
 ]

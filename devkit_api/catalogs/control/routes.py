@@ -22,7 +22,7 @@ from devkit_api.catalogs.control.uploads import NAMESPACE, UploadService
 from devkit_api.errors import ChecksumMismatch, IdempotencyKeyReused
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.objects.routes import OBJECTS, URL_SIGNER
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 
 ADMIN: web.AppKey[CatalogAdmin] = web.AppKey("catalog_admin", CatalogAdmin)
 CATALOG_UPLOADS: web.AppKey[UploadService] = web.AppKey("catalog_uploads", UploadService)
@@ -167,7 +167,7 @@ ROUTES = [
     Route("DELETE", _UPLOADS + "/{upload_id}", abort_upload, "catalogs:admin"),
     Route("POST", _UPLOADS + "/{upload_id}/parts", sign_parts, "catalogs:admin"),
     Route("POST", _UPLOADS + "/{upload_id}/complete", complete_upload, "catalogs:admin"),
-    Route("PUT", f"/v1/objects/{NAMESPACE}/{{name:.+}}", put_part, "objects:signed", stream=True),
+    Route("PUT", f"/v1/objects/{NAMESPACE}/{{name:.+}}", put_part, "objects:signed", stream=True, body=Body.OBJECT),
     Route("POST", _CATALOG + "/ingest", submit_ingestion, "catalogs:admin"),
     Route("GET", _JOB, get_ingestion, "catalogs:admin"),
     Route("POST", _JOB + "/cancel", cancel_ingestion, "catalogs:admin"),
