@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from devkit_api.app import PUBLISH, STORE
 from devkit_api.errors import SourceInvalid
+from devkit_api.lifetimes import STORE
 from devkit_api.modules import archives
 from devkit_api.modules.publish import uploads
 from devkit_api.modules.publish.models import Publication, Status
+from devkit_api.modules.publish.routes import PUBLISH
 from devkit_api.modules.publish.service import COLLECTION, MOST_OPEN, PublishService
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.security.principals import Role
