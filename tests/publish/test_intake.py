@@ -293,8 +293,13 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_a_hostile_archive_fails_and_leaves_nothing(shop: Shop, kind: str) -> None:
     before = snapshot(shop.client.app_state)
+    uploads = shop.client.app_state / "publish-uploads"
+    waiting = {path.name for path in uploads.iterdir()}
     done = await shop.publish(HOSTILE[kind](shop.folder))
     assert (done["status"], done["failureCode"], done["failurePhase"]) == ("failed", "SOURCE_INVALID", "archive")
+    async with asyncio.timeout(30):  # the upload goes after the failure is told
+        while {path.name for path in uploads.iterdir()} - waiting:
+            await asyncio.sleep(0.02)
     left = snapshot(shop.client.app_state).keys() - before.keys()
     assert not [name for name in left if not name.startswith(("publications", "lock"))]
     assert await shop.versions() == 404
