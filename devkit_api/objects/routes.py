@@ -42,7 +42,7 @@ _BYTES = {"type": "string", "format": "binary"}
 )
 async def run_storage(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/storage` (wire-contract D)."""
-    run = await request.app[RUNS].attach(request.match_info["run_id"])
+    run = await request.app[RUNS].callbacks.attach(request.match_info["run_id"])
     body = await read_body(request, _STORAGE)
     return json_answer(await request.app[RUN_STORAGE].answer(run, body))
 
