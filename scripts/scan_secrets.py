@@ -19,7 +19,12 @@ ROOT = Path(__file__).resolve().parents[1]
 GUESSES = {"Base64HighEntropyString", "HexHighEntropyString", "KeywordDetector", "IPPublicDetector"}
 # Digests of packages look random, and are meant to be public.
 DIGESTS = ("package-lock.json", "requirements.lock.txt", "uv.lock")
-MADE_UP = ("tests/", "templates/ui-template/frontend/e2e/", "templates/ui-template/frontend/tests/")
+MADE_UP = (
+    "tests/",
+    "docs/openapi.json",
+    "templates/ui-template/frontend/e2e/",
+    "templates/ui-template/frontend/tests/",
+)
 ALLOWED = "pragma: allowlist secret"
 NAMES_ONLY = {"api_key", "run_token", "developer_api_key"}
 

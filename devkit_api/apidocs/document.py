@@ -23,7 +23,11 @@ from devkit_api.security.policy import POLICIES, Policy
 from devkit_api.security.principals import Kind
 
 _PLACE = re.compile(r"\{(\w+)(?::[^{}]*)?\}")
-_SECURITY = {Kind.API_KEY: "apiKey", Kind.SESSION: "session", Kind.RUN_TOKEN: "runToken"}
+_SECURITY = {
+    Kind.API_KEY: "apiKey",  # pragma: allowlist secret
+    Kind.SESSION: "session",
+    Kind.RUN_TOKEN: "runToken",
+}
 _ABOUT = f"""The HLA-Compass platform on your own machine.
 
 Every address below `{API}` is also served below `{MACHINE_PLANE}`, with the same handler and the same rules.

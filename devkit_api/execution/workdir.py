@@ -21,7 +21,8 @@ from aiofiles.os import wrap
 from devkit_api import jsonio
 from devkit_api.execution.protocol import RunSpec
 
-_FOLDERS = ("", "/cwd", "/home", "/home/.hla-compass", "/tmp", "/out", "/scratch")  # noqa: S108  inside the run's own
+# They lie inside the run's own folder.
+_FOLDERS = ("", "/cwd", "/home", "/home/.hla-compass", "/tmp", "/out", "/scratch")  # noqa: S108  # nosec B108
 _FILES = ("/input.json", "/context.json")
 
 # What must not change between two runs: inode, type and mode, owner, and for links when they were last touched.
