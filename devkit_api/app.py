@@ -1,18 +1,16 @@
-"""The application, put together: the only file that knows every domain.
+"""The application, put together: with `lifetimes.py` the only file that knows every domain.
 
-`create_app` reads top to bottom in the order in which things live. Each resource with a lifetime is one generator;
-aiohttp runs them in this order and tears them down in reverse.
+`create_app` constructs; nothing is opened, and nothing is read but credentials. What opens and closes, and in which
+order, is in `lifetimes.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
-from aiofiles.os import wrap
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+from aiohttp import web
 
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
@@ -21,7 +19,6 @@ from devkit_api.catalogs.control.ingestions import IngestionService
 from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
 from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
 from devkit_api.catalogs.control.uploads import UploadService
-from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
@@ -29,38 +26,34 @@ from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.catalogs.views.service import ViewService
-from devkit_api.database.embedded import EmbeddedPostgres
-from devkit_api.database.lifetime import build_database, running
+from devkit_api.database.lifetime import build_database
 from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
-from devkit_api.execution.zygote.pool import Kind
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
+from devkit_api.lifetimes import ADDRESS, BUNDLES, EMBEDDED, HTTP, LIFETIMES, SETTINGS, STORE, release_waiting
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
-from devkit_api.logs import audit_file, hide_values
+from devkit_api.logs import hide_values
 from devkit_api.middleware import chain, cors, headers
 from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.compression import COMPRESS_ABOVE
 from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
 from devkit_api.modules.bundles import BundleStore
-from devkit_api.modules.models import Module
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
 from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
 from devkit_api.modules.publish.service import PublishService
 from devkit_api.modules.publish.uploads import Uploads
-from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY, prepare_incoming
+from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
-from devkit_api.modules.watcher import ModulesWatcher
 from devkit_api.objects.addresses import Addresses
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.input_routes import INPUTS
 from devkit_api.objects.input_routes import ROUTES as INPUT_ROUTES
 from devkit_api.objects.inputs import Inputs
-from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
@@ -68,7 +61,7 @@ from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import ROUTE_POLICIES, STREAMS, Route, add_routes
+from devkit_api.routing import Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
@@ -101,26 +94,15 @@ from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
 from devkit_api.settings_checks import RateLimit
-from devkit_api.state import DocumentStore
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
-from devkit_api.system.routes import HEALTH, RESET
+from devkit_api.system.routes import HEALTH
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
-from devkit_api.transfer.commit import settle
-
-HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
-SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
-ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
-STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
-BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
-EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
-WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
 WRONG_CREDENTIALS = RateLimit(20, 1, 60)
 LOGINS = RateLimit(30, 60, 10)
-Context = Callable[[web.Application], AsyncIterator[None]]
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -150,12 +132,8 @@ def create_app(settings: Settings) -> web.Application:
     _add_routes(app)
     cors.setup(app, settings.cors_origins)
     headers.setup(app, https=app[ADDRESS].base_url.startswith("https:"))
-    app.on_shutdown.append(_on_shutdown)
-    lives: tuple[Context, ...] = (
-        _state_lock, _audit, _object_store, _local_data, _database, _http_client,
-        _module_registry, _executor, _run_supervisor, _publish, _watcher,
-    )  # fmt: skip
-    app.cleanup_ctx.extend(lives)
+    app.on_shutdown.append(release_waiting)
+    app.cleanup_ctx.extend(LIFETIMES)
     return app
 
 
@@ -311,169 +289,10 @@ def all_routes() -> list[Route]:
 
 
 def _add_routes(app: web.Application) -> None:
-    app[ROUTE_POLICIES], app[STREAMS] = {}, set()
     routes = all_routes()
     app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
-
-
-async def _state_lock(app: web.Application) -> AsyncIterator[None]:
-    store = app[STORE]
-    await store.open()
-    await wrap(settle)(app[SETTINGS].state_dir.resolve())
-    app[HEALTH].checks["state"] = _state_check(app)
-    yield
-    await store.close()
-
-
-async def _object_store(app: web.Application) -> AsyncIterator[None]:
-    await app[OBJECTS].open()
-    app[HEALTH].checks["objects"] = app[OBJECTS].check
-    yield
-    await app[OBJECTS].close()
-
-
-async def _local_data(app: web.Application) -> AsyncIterator[None]:
-    yield
-    app[LOCAL_DATA].close()
-
-
-async def _database(app: web.Application) -> AsyncIterator[None]:
-    if not app[SETTINGS].catalogs:
-        yield
-        return
-    database = app[CATALOGS].database
-    async with running(database, app[EMBEDDED]):
-        app[HEALTH].checks["database"] = database.check
-        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
-        await app[CATALOG_UPLOADS].open()
-        await app[INGESTIONS].open()
-        yield
-        await app[INGESTIONS].close()
-        await app[CATALOG_UPLOADS].close()
-
-
-async def _http_client(app: web.Application) -> AsyncIterator[None]:
-    """One client for every outgoing call: connections are kept and shared."""
-    limit = app[SETTINGS].http_connections
-    connector = TCPConnector(limit=limit, limit_per_host=max(1, limit // 4), ttl_dns_cache=300, keepalive_timeout=30)
-    async with ClientSession(
-        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
-    ) as app[HTTP]:
-        yield
-
-
-async def _audit(app: web.Application) -> AsyncIterator[None]:
-    with audit_file(app[SETTINGS].audit_file):
-        yield
-
-
-async def _module_registry(app: web.Application) -> AsyncIterator[None]:
-    await prepare_incoming(app[INCOMING])
-    await app[BUNDLES].open()
-    await app[REGISTRY].load()
-    yield
-
-
-async def _executor(app: web.Application) -> AsyncIterator[None]:
-    executor = app[RUNS].supervisor.executor
-    await executor.open()
-    if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
-        _keep_warm(app[REGISTRY], executor)
-    yield
-    await executor.close()
-
-
-def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
-    """Import what is registered now, and whatever will be."""
-
-    def warm(module: Module) -> None:
-        if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
-            variables = tuple(sorted(module.environment_variables.items()))
-            kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
-            executor.prewarm(attrs.evolve(kind, network=module.has_network, memory_mb=module.memory_mb))
-
-    for module in registry.current():
-        warm(module)
-    registry.on_registered = warm
-
-
-async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
-    runs = app[RUNS]
-    await runs.repository.load()
-    await runs.plans.sweep()
-    await app[LOGIN].sweep()
-    await runs.files.sweep(runs.repository.ids)
-    await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
-    known = runs.repository.ids | await runs.plans.run_ids()
-    await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
-    await runs.supervisor.recover()
-    await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
-    app[RESET] = _reset(app)
-    yield
-    await runs.supervisor.close()
-
-
-async def _publish(app: web.Application) -> AsyncIterator[None]:
-    """After the bundles nobody uses are gone: the intake makes new ones."""
-    await app[PUBLISH].open()
-    await app[DEPLOYMENTS].open()
-    yield
-    await app[DEPLOYMENTS].close()
-    await app[PUBLISH].close()
-
-
-async def _watcher(app: web.Application) -> AsyncIterator[None]:
-    """Last to start: what the directory holds is registered over what was stored."""
-    directory, state = app[SETTINGS].modules_dir, app[SETTINGS].state_dir
-    watcher = ModulesWatcher(app[REGISTRY], directory, ignored=state) if directory is not None else None
-    app[WATCHER] = [watcher] if watcher is not None else []
-    if watcher is not None:
-        await watcher.start()
-    app[HEALTH].started = True
-    yield
-    if watcher is not None:
-        await watcher.stop()
-
-
-async def _on_shutdown(app: web.Application) -> None:
-    """New connections are refused by now: let go of whoever only waits."""
-    app[HEALTH].stopping = True
-    app[RUNS].watch.release()
-
-
-def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        await app[STORE].put("health", "probe", {"ok": True})
-
-    return check
-
-
-def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
-    async def reset() -> None:
-        await app[RUNS].clear()
-        await app[PUBLISH].clear()
-        await app[DEPLOYMENTS].clear()
-        await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(set())
-        if app[SETTINGS].catalogs:
-            await _reset_catalogs(app)
-        await app[OBJECTS].delete_namespace(UPLOADS)
-        await app[OBJECTS].sweep(lambda _namespace: False)
-        for watcher in app[WATCHER]:
-            await watcher.scan()
-
-    return reset
-
-
-async def _reset_catalogs(app: web.Application) -> None:
-    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
-    await app[INGESTIONS].clear()
-    await reset_catalogs(app[CATALOGS].database)
-    app[CATALOGS].forget()
-    await app[CATALOG_UPLOADS].clear()
-    await app[VIEWS].clear()
 
 
 def _reachable(host: str) -> str:

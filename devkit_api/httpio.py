@@ -14,17 +14,20 @@ from marshmallow import Schema
 
 from devkit_api import deprecation, jsonio
 from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
+from devkit_api.routing import Body, route_of
 from devkit_api.schemas import load
 
 T = TypeVar("T")
 
 _THREAD_ABOVE = 256 * 1024
 _LOOK_EVERY = 0.1
+# What a form adds to the source it carries: its manifest and the lines between its parts.
+_FORM_BYTES = 1024 * 1024
 
 
 @attrs.frozen
 class BodyLimits:
-    """Bytes a request body may have, by what the address takes."""
+    """Bytes a request body may have, by what its route takes."""
 
     json_bytes: int
     source_bytes: int
@@ -32,18 +35,13 @@ class BodyLimits:
     output_bytes: int
 
     def for_request(self, request: web.Request) -> int:
-        """Module sources come as multipart, objects and inputs as their bytes, everything else is JSON."""
-        if request.method == "PUT" and request.path.startswith("/v1/objects/"):
-            return self.object_bytes
-        if request.method == "PUT" and "/modules/publish/uploads/" in request.path:
-            return self.source_bytes
-        if request.method == "POST" and request.path.startswith("/v1/devkit/inputs/"):
-            return self.object_bytes
-        if request.method == "PUT" and request.path.startswith("/v1/run-links/"):
-            return self.output_bytes
-        if request.content_type == "multipart/form-data":
-            return self.source_bytes + 1024 * 1024
-        return self.json_bytes
+        """The limit of the matched route's body; what matched nothing may send as much as JSON."""
+        route = route_of(request)
+        body = Body.JSON if route is None else route.body
+        if body is Body.FORM and request.content_type == "multipart/form-data":
+            return self.source_bytes + _FORM_BYTES
+        limits = {Body.SOURCE: self.source_bytes, Body.OBJECT: self.object_bytes, Body.OUTPUT: self.output_bytes}
+        return limits.get(body, self.json_bytes)
 
 
 BODY_LIMITS: web.AppKey[BodyLimits] = web.AppKey("body_limits", BodyLimits)

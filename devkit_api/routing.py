@@ -7,6 +7,7 @@ The SDK calls `/v1/api/X` with an API key and `/v1/X` with a bearer token, and s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
 
 import attrs
 from aiohttp import web
@@ -15,6 +16,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 API = "/v1"
 MACHINE_PLANE = "/v1/api"
+
+
+class Body(Enum):
+    """What the body of a request is; `httpio.BodyLimits` says how large each may be."""
+
+    JSON = "json"
+    FORM = "form"  # a module's source as a multipart form, or JSON
+    SOURCE = "source"
+    OBJECT = "object"
+    OUTPUT = "output"
 
 
 @attrs.frozen
@@ -26,6 +37,7 @@ class Route:
     handler: Handler
     policy: str
     stream: bool = False
+    body: Body = Body.JSON
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -41,8 +53,8 @@ class Route:
 
 
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    """Register each route on its planes and remember which policy guards the handler's resource."""
-    policies, streams = app[ROUTE_POLICIES], app[STREAMS]
+    """Register each route on its planes, and remember it for the middleware: `route_of` finds it."""
+    known = app[ROUTES] = {}
     # One resource per path, whatever the order of the routes: a preflight must see all methods of its path.
     resources: dict[str, web.Resource] = {}
     for route in routes:
@@ -51,9 +63,7 @@ def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
             resources[path] = resource
             for method in route.methods:
                 added = resource.add_route(method, route.handler, expect_handler=_expect)
-                policies[id(added)] = route.policy
-                if route.stream:
-                    streams.add(id(added))
+                known[id(added)] = route
 
 
 async def _expect(request: web.Request) -> None:
@@ -66,15 +76,22 @@ async def _expect(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-ROUTE_POLICIES: web.AppKey[dict[int, str]] = web.AppKey("route_policies", dict[int, str])
-STREAMS: web.AppKey[set[int]] = web.AppKey("streams", set[int])
+# By `id` of aiohttp's own route: a look-up per request and concern must cost next to nothing.
+ROUTES: web.AppKey[dict[int, Route]] = web.AppKey("routes", dict[int, Route])
+
+
+def route_of(request: web.Request) -> Route | None:
+    """The matched route; None when nothing matched (404, 405) and for preflights."""
+    return request.app[ROUTES].get(id(request.match_info.route))
 
 
 def policy_of(request: web.Request) -> str | None:
-    """The policy of the matched route; None when nothing matched (404, 405)."""
-    return request.app[ROUTE_POLICIES].get(id(request.match_info.route))
+    """The policy of the matched route; None when nothing matched."""
+    route = route_of(request)
+    return None if route is None else route.policy
 
 
 def is_stream(request: web.Request) -> bool:
     """Whether the matched route streams or transfers."""
-    return id(request.match_info.route) in request.app[STREAMS]
+    route = route_of(request)
+    return route is not None and route.stream

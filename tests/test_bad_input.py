@@ -21,6 +21,7 @@ from yarl import URL
 from devkit_api.errors import CATALOGUE, SignatureInvalid
 from devkit_api.middleware.headers import SECURITY_HEADERS
 from devkit_api.modules import bundles
+from devkit_api.modules.contracts import check_parameters
 from devkit_api.modules.routes import REGISTRY
 from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import URL_SIGNER
@@ -206,6 +207,11 @@ async def test_parameters_that_break_the_contract_are_named(devkit: Devkit) -> N
             error = await devkit.refused(await devkit.post(address, json=body), 422, "INPUT_INVALID")
             assert error["details"]["errors"][0]["path"] == path
             assert error["details"]["errors"][0]["expected"]
+
+
+async def test_a_missing_field_is_told_in_words() -> None:
+    findings = await check_parameters({"type": "object", "required": ["b", "a"]}, {"a": 1})
+    assert [(finding["path"], finding["expected"]) for finding in findings] == [("/b", "all of a, b")]
 
 
 async def test_unknown_module_is_refused_everywhere(devkit: Devkit) -> None:

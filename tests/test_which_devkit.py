@@ -21,10 +21,17 @@ time.sleep(600)
 """
 
 
+GREET = """
+print("Grüße — läuft")
+self.storage.save_file("seen.txt", b"seen")
+return self.success(results={})
+"""
+
+
 @pytest.fixture(scope="module")
 def devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
     root = tmp_path_factory.mktemp("which")
-    write_module(root / "mods" / "greeter", 'print("Grüße — läuft")\nreturn self.success(results={})')
+    write_module(root / "mods" / "greeter", GREET)
     with DevkitProcess(root / "here", root / "mods") as devkit:
         yield devkit
 
@@ -65,6 +72,16 @@ def test_a_devkit_named_in_the_shell_while_another_runs_here_is_warned_of(
 def test_followed_lines_keep_their_letters(devkit: DevkitProcess) -> None:
     done = command(devkit, "run", "greeter", "--follow", PYTHONIOENCODING="utf-8")
     assert "Grüße — läuft" in done.stderr.splitlines()
+
+
+def test_a_followed_run_tells_the_module_s_lines_and_what_to_do_next(devkit: DevkitProcess) -> None:
+    done = command(devkit, "run", "greeter", "--follow", PYTHONIOENCODING="utf-8")
+    assert "File saved successfully: seen.txt" in done.stderr
+    assert "telemetry" not in done.stderr
+    run_id = done.stdout.split()[1]
+    assert f"python -m devkit_api files {run_id} --save results" in done.stdout
+    log = devkit.request("GET", f"/v1/module-runs/{run_id}/logs").text
+    assert "API request telemetry" in log  # the log itself is whole
 
 
 def test_a_devkit_that_stops_under_a_followed_run_is_told_from_one_that_never_was(tmp_path: Path) -> None:

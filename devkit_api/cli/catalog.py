@@ -66,7 +66,7 @@ async def _generate(settings: Settings, spec: CatalogSpec, size: Size) -> None:
 
 def _write(target: Target, spec: CatalogSpec, size: Size) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with connect(target) as connection, Progress(*columns, console=err) as bar:
+    with connect(target) as connection, Progress(*columns, console=err, disable=not err.is_terminal) as bar:
         task = bar.add_task("peptides", total=size.peptides)
         try:
             writer = generate(connection, spec, size, lambda done: bar.update(task, completed=done))
@@ -76,7 +76,7 @@ def _write(target: Target, spec: CatalogSpec, size: Size) -> None:
             raise click.ClickException(
                 "--provider and --catalog take lower-case letters, digits, '.', '_', '-'"
             ) from None
-    out.print(f"{spec.provider}/{spec.key} is at version {size.label} ({writer.version_id})")
+    out.print(f"{spec.provider}/{spec.key} is at version {size.label} ({writer.version_id})", soft_wrap=True)
 
 
 @catalog.command("import")
@@ -123,7 +123,8 @@ async def _import(settings: Settings, plan: ImportPlan, quiet: bool) -> Loaded:
 
 def _load(target: Target, plan: ImportPlan, quiet: bool) -> Loaded:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), DownloadColumn())
-    with connect(target) as connection, Progress(*columns, console=err, disable=quiet) as bar:
+    hidden = quiet or not err.is_terminal
+    with connect(target) as connection, Progress(*columns, console=err, disable=hidden, transient=True) as bar:
         task = bar.add_task("reading", total=sum(source.path.stat().st_size for source in plan.sources))
         try:
             return load(connection, plan, _Bar(bar, task))

@@ -136,8 +136,12 @@ def _watch(devkit: Connection, run_id: str, *, show_progress: bool, show_logs: b
 
 
 def _print_log(event: dict[str, Any]) -> None:
+    # The SDK counts its own requests in the log: half of it, and nothing of the module's.
+    if event["message"] == "API request telemetry":
+        return
     style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(event.get("level", ""), "dim")
-    err.print(escape(event["message"]), style=style, soft_wrap=True)
+    # In the text: `style=` would be that of the progress bar below it too.
+    err.print(f"[{style}]{escape(event['message'])}[/{style}]", soft_wrap=True)
 
 
 def _print_result(run: dict[str, Any], result: dict[str, Any]) -> None:
@@ -151,6 +155,5 @@ def _print_result(run: dict[str, Any], result: dict[str, Any]) -> None:
         table.add_row(escape(name), escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
     if table.row_count:
         out.print(table)
-    out.print(
-        f"Result: python -m devkit_api run … --json, or GET /v1/module-runs/{run['runId']}/result", soft_wrap=True
-    )
+    out.print(f"Whole result: GET /v1/module-runs/{run['runId']}/result, or run it with --json", soft_wrap=True)
+    out.print(f"Saved files: python -m devkit_api files {run['runId']} --save results", soft_wrap=True)

@@ -81,10 +81,10 @@ def _run(verb: str, work: Callable[[Update], Coroutine[Any, Any, Summary]], *, q
 
 @contextmanager
 def _bar(verb: str, quiet: bool) -> Iterator[Update]:
-    if quiet:
+    if quiet or not err.is_terminal:
         yield lambda _done, _total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err) as bar:
+    with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(verb, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

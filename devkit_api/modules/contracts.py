@@ -198,6 +198,8 @@ def _unknown_fields(error: ValidationError) -> str:
 def _expected(error: ValidationError) -> str:
     if error.validator == "additionalProperties" and isinstance(error.schema, dict):
         return "one of " + ", ".join(sorted(error.schema.get("properties", {}))[:30])
+    if error.validator == "required" and isinstance(error.validator_value, list):
+        return "all of " + ", ".join(sorted(map(str, error.validator_value))[:30])
     return _short(f"{error.validator}: {error.validator_value}")
 
 

@@ -30,7 +30,7 @@ from devkit_api.middleware import audit
 from devkit_api.modules.answers import DeletedModuleSchema, ModuleDetailsSchema, ModulePageSchema, RegisteredSchema
 from devkit_api.modules.schemas import RegisterSchema
 from devkit_api.modules.service import ModuleRegistry, ModuleRuns, Registration
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 
 REGISTRY: web.AppKey[ModuleRegistry] = web.AppKey("module_registry", ModuleRegistry)
 MODULE_RUNS: web.AppKey[ModuleRuns] = web.AppKey("module_runs", ModuleRuns)
@@ -222,7 +222,7 @@ def prepare_incoming(folder: Path) -> None:
 ROUTES = [
     Route("GET", "/v1/modules", list_modules, "modules:read"),
     Route("GET", "/v1/modules/{module_id}", get_module, "modules:read"),
-    Route("POST", "/v1/devkit/modules", register_module, "modules:write", stream=True),
+    Route("POST", "/v1/devkit/modules", register_module, "modules:write", stream=True, body=Body.FORM),
     Route("DELETE", "/v1/devkit/modules/{module_id}", delete_module, "modules:delete"),
     Route("DELETE", "/v1/modules/{module_id}", delete_module, "modules:delete"),
 ]

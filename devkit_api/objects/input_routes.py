@@ -13,7 +13,7 @@ from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.objects.inputs import Inputs
 from devkit_api.objects.protocol import CHUNK
 from devkit_api.objects.run_storage import from_token, to_token
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 
 _UPLOAD = {"type": "object", "description": "What was stored: its id, name, size and digest."}
 _PAGE = {
@@ -71,6 +71,6 @@ async def _body(request: web.Request) -> AsyncIterator[bytes]:
 
 ROUTES = [
     Route("GET", "/v1/devkit/inputs", list_inputs, "inputs:read"),
-    Route("POST", "/v1/devkit/inputs/{filename}", upload_input, "inputs:write", stream=True),
+    Route("POST", "/v1/devkit/inputs/{filename}", upload_input, "inputs:write", stream=True, body=Body.OBJECT),
     Route("DELETE", "/v1/devkit/inputs/{upload_id}", delete_input, "inputs:write"),
 ]

@@ -23,7 +23,7 @@ from devkit_api.objects.namespaces import NAMESPACE
 from devkit_api.objects.protocol import CHUNK, ObjectInfo, ObjectStore
 from devkit_api.objects.run_storage import PAGE, RunStorage, StorageSchema
 from devkit_api.objects.signed_urls import UrlSigner
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 from devkit_api.runs.routes import RUNS
 
 OBJECTS: web.AppKey[ObjectStore] = web.AppKey("objects", ObjectStore)
@@ -42,7 +42,7 @@ _BYTES = {"type": "string", "format": "binary"}
 )
 async def run_storage(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/storage` (wire-contract D)."""
-    run = await request.app[RUNS].attach(request.match_info["run_id"])
+    run = await request.app[RUNS].callbacks.attach(request.match_info["run_id"])
     body = await read_body(request, _STORAGE)
     return json_answer(await request.app[RUN_STORAGE].answer(run, body))
 
@@ -142,6 +142,6 @@ def _describe(answer: web.StreamResponse, info: ObjectInfo) -> None:
 ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/storage", run_storage, "runs:callback"),
     Route("GET", "/v1/module-runs/{run_id}/files", list_files, "runs:read"),
-    Route("PUT", "/v1/objects/{namespace}/{name:.+}", put_object, "objects:signed", stream=True),
+    Route("PUT", "/v1/objects/{namespace}/{name:.+}", put_object, "objects:signed", stream=True, body=Body.OBJECT),
     Route("GET", "/v1/objects/{namespace}/{name:.+}", get_object, "objects:signed", stream=True),
 ]

@@ -19,7 +19,7 @@ from devkit_api.errors import (
 )
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.middleware.authentication import PRINCIPAL
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 from devkit_api.runs.links import PARTS, SECONDS
 from devkit_api.runs.models import Run
 from devkit_api.runs.routes import LINKS, RUNS
@@ -32,7 +32,7 @@ _OBJECT = {"type": "object"}
 @describe(answer=_OBJECT, errors=(RunNotFound, RunConflict))
 async def refresh_urls(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/urls`: fresh addresses for the runner (wire-contract C.7)."""
-    run = await request.app[RUNS].attach(request.match_info["run_id"])
+    run = await request.app[RUNS].callbacks.attach(request.match_info["run_id"])
     links = request.app[LINKS].for_runner(run)
     return json_answer({"runId": run.run_id, "status": run.status.value, "links": links, "expiresIn": SECONDS})
 
@@ -51,7 +51,7 @@ async def read_part(request: web.Request) -> web.Response:
     run, part = await _checked(request)
     if part == "context":
         # It holds the run's token, so only who works on the run may have it.
-        run = await request.app[RUNS].attach(run.run_id)
+        run = await request.app[RUNS].callbacks.attach(run.run_id)
     return json_answer(await _document(request, run, part))
 
 
@@ -60,11 +60,7 @@ async def write_part(request: web.Request) -> web.Response:
     """`PUT /v1/run-links/{run_id}/{part}` with a signed address; the last one counts."""
     run, part = await _checked(request)
     value = await _read(request)
-    if not run.is_external:
-        raise RunConflict(
-            run_id=run.run_id, status=run.status.value, reason="the devkit executes it and ends it itself"
-        )
-    await request.app[RUNS].take_part(run.run_id, part, value)
+    await request.app[RUNS].callbacks.take_part(run.run_id, part, value)
     return json_answer({"runId": run.run_id, "stored": part})
 
 
@@ -109,5 +105,5 @@ ROUTES = [
     Route("POST", "/v1/module-runs/{run_id}/urls", refresh_urls, "runs:callback"),
     Route("POST", "/v1/module-runs/{run_id}/revoke", revoke, "runs:cancel"),
     Route("GET", "/v1/run-links/{run_id}/{part}", read_part, "objects:signed"),
-    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed", stream=True),
+    Route("PUT", "/v1/run-links/{run_id}/{part}", write_part, "objects:signed", stream=True, body=Body.OUTPUT),
 ]

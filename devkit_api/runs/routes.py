@@ -235,7 +235,7 @@ async def heartbeat(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/heartbeat` (wire-contract C.7)."""
     body = await read_body(request, _HEARTBEAT, optional=True)
     _check_run_id(request, body)
-    run = await request.app[RUNS].heartbeat(request.match_info["run_id"], body)
+    run = await request.app[RUNS].callbacks.heartbeat(request.match_info["run_id"], body)
     return json_answer({"runId": run.run_id, "status": run.status.value, "heartbeat": run.heartbeat_at})
 
 
@@ -249,7 +249,7 @@ async def complete(request: web.Request) -> web.Response:
     """`POST /v1/module-runs/{run_id}/complete` (wire-contract C.7), for external modules."""
     body = await read_body(request, _COMPLETE)
     _check_run_id(request, body)
-    return json_answer((await request.app[RUNS].complete(request.match_info["run_id"], body)).view())
+    return json_answer((await request.app[RUNS].callbacks.complete(request.match_info["run_id"], body)).view())
 
 
 def _check_run_id(request: web.Request, body: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The rules of runs: who may be started with what, and what each call does to a run."""
+"""The rules of runs: who may start what, see it, end it. What a run's own process says is in `callbacks.py`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator
 from typing import Any
-from weakref import WeakValueDictionary
 
 import attrs
 
@@ -18,7 +17,6 @@ from devkit_api.errors import (
     ObjectStoreUnavailable,
     PlanInvalid,
     RequestInvalid,
-    RunConflict,
     RunNotFinished,
     RunNotFound,
     Unavailable,
@@ -31,12 +29,13 @@ from devkit_api.modules.models import Module
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.inputs import Inputs
 from devkit_api.public_address import PublicAddress
+from devkit_api.runs.callbacks import RunCallbacks
 from devkit_api.runs.context import public_context, run_spec
 from devkit_api.runs.events import StreamEvent, stream
 from devkit_api.runs.failures import failure
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import LogPage, RunLogs
-from devkit_api.runs.models import IllegalMove, Progress, Run, RunError, RunStatus
+from devkit_api.runs.models import IllegalMove, Run, RunStatus
 from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.repository import RunRepository
 from devkit_api.runs.supervisor import Supervisor
@@ -76,10 +75,13 @@ class RunService:
     file_bytes: int
     inputs: Inputs
     supervisor: Supervisor = attrs.field(init=False)
+    callbacks: RunCallbacks = attrs.field(init=False)
     _resetting: bool = attrs.field(default=False, init=False)
-    _completing: WeakValueDictionary[str, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
     _starting: int = attrs.field(default=0, init=False)
     _no_starts: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.callbacks = RunCallbacks(self.repository, self.files, self.get, self.retain)
 
     async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
@@ -307,87 +309,10 @@ class RunService:
         run = await self.get(run_id, viewer)
         return stream(run.run_id, position, repository=self.repository, logs=self.logs, watch=self.watch)
 
-    async def heartbeat(self, run_id: str, request: dict[str, Any]) -> Run:
-        """Note a sign of life and progress; the first one of an external run means it is running."""
-        run = await self._attach(run_id)
-        changes: dict[str, Any] = {"heartbeat_at": utc_now()}
-        progress = _progress(request)
-        if progress is not None:
-            changes["progress"] = progress
-        return self.repository.touch(run_id, **changes) or run
-
-    async def complete(self, run_id: str, request: dict[str, Any]) -> Run:
-        """End an external run as its backend says. A repeated call with the same end is answered like the first."""
-        # One at a time: the first one's output is the run's, whoever else calls meanwhile.
-        lock = self._completing.setdefault(run_id, asyncio.Lock())
-        async with lock:
-            return await self._complete(run_id, request)
-
-    async def _complete(self, run_id: str, request: dict[str, Any]) -> Run:
-        status = RunStatus(request["status"])
-        run = await self.get(run_id)
-        if not run.is_external:
-            raise RunConflict(
-                run_id=run_id, status=run.status.value, reason="the devkit executes it and ends it itself"
-            )
-        if run.is_terminal:
-            return self._completed_again(run, status)
-        run = await self._attach(run_id)
-        output = request.get("result")
-        if output is not None:
-            await self._store_output(run_id, output)
-        error = _external_error(request.get("error")) if status is RunStatus.FAILED else None
-        try:
-            run = await self.repository.transition(
-                run_id, status, finished_at=utc_now(), summary=request.get("summary") or run.summary, error=error,
-                has_output=output is not None or await self.files.has_output(run_id),
-            )  # fmt: skip
-        except IllegalMove:
-            return self._completed_again(await self.get(run_id), status)
-        await self.retain()
-        return run
-
-    async def take_part(self, run_id: str, part: str, value: dict[str, Any]) -> None:
-        """Keep the output or the summary that a backend elsewhere put; `complete` makes it the run's."""
-        lock = self._completing.setdefault(run_id, asyncio.Lock())
-        async with lock:
-            await self._attach(run_id)
-            if part == "output":
-                await self._store_output(run_id, value)
-            else:
-                await self.repository.change(run_id, summary=value)
-
     async def revoke(self, run_id: str, viewer: Principal) -> Run:
         """Have the run's token refused from now on; an ended run's token is refused already."""
         run = await self.get(run_id, viewer)
         return await self.repository.change(run_id, token_serial=secrets.token_hex(8)) or run
-
-    async def _store_output(self, run_id: str, output: dict[str, Any]) -> None:
-        try:
-            await self.files.write_output(run_id, output)
-        except OSError as exc:
-            raise StateError("the output could not be stored") from exc
-
-    def _completed_again(self, run: Run, status: RunStatus) -> Run:
-        if run.status is not status:
-            raise RunConflict(run_id=run.run_id, status=run.status.value, reason="it has ended already")
-        return run
-
-    async def _attach(self, run_id: str) -> Run:
-        """The unfinished run a callback is for; an external one starts running with its first callback."""
-        run = await self.get(run_id)
-        if run.is_terminal or run.status is RunStatus.CANCEL_REQUESTED:
-            raise RunConflict(run_id=run_id, status=run.status.value, reason="callbacks are no longer taken")
-        if run.is_external and run.status is RunStatus.QUEUED:
-            try:
-                return await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
-            except IllegalMove:
-                return await self.get(run_id)
-        return run
-
-    async def attach(self, run_id: str) -> Run:
-        """A callback that needs the run to be working (storage). Raises `RunConflict` when it is not."""
-        return await self._attach(run_id)
 
     def make_spec(self, run: Run) -> tuple[RunSpec, str]:
         """The executor's order for a run, and its token."""
@@ -453,20 +378,3 @@ class RunService:
 def _is_plain(mode: str, supported: list[str]) -> bool:
     """`async` is how an interactive module is run without waiting; the SDK's own CLI does so."""
     return mode == "async" and "interactive" in supported
-
-
-def _progress(request: dict[str, Any]) -> Progress | None:
-    sent = request.get("progress")
-    if sent is None:
-        return None
-    if isinstance(sent, dict):
-        message = sent.get("milestone") or request.get("progressMessage") or ""
-        return Progress(round(sent["percent"]), message, sent.get("estimated_completion"), utc_now())
-    return Progress(round(sent), request.get("progressMessage") or "", None, utc_now())
-
-
-def _external_error(sent: Any) -> RunError:
-    if isinstance(sent, dict):
-        message = str(sent.get("message") or "") or None
-        return failure("EXTERNAL_FAILED", message, **({"code": str(sent["code"])[:100]} if sent.get("code") else {}))
-    return failure("EXTERNAL_FAILED", str(sent) if sent else None)

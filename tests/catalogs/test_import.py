@@ -108,6 +108,7 @@ def test_the_command_imports_what_the_sdk_then_reads(
     again = command(working_devkit, "catalog", "import", str(file), "--catalog", fresh_key, "--label", "v1")
     assert again.returncode == 1
     assert "has a version 'v1' already" in again.stderr
+    assert "reading" not in again.stderr  # no progress bar where there is no terminal
     mapped = command(
         working_devkit, "catalog", "import", str(file), "--catalog", fresh_key, "--table", "samples", "--map",
         "annotation=Gene", "--set", "sample_class=tumour", "--map", "nope=Gene",

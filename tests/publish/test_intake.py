@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from devkit_api.app import PUBLISH, STORE
 from devkit_api.errors import SourceInvalid
+from devkit_api.lifetimes import STORE
 from devkit_api.modules import archives
 from devkit_api.modules.publish import uploads
 from devkit_api.modules.publish.models import Publication, Status
+from devkit_api.modules.publish.routes import PUBLISH
 from devkit_api.modules.publish.service import COLLECTION, MOST_OPEN, PublishService
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.security.principals import Role
@@ -292,8 +293,13 @@ HOSTILE: dict[str, Callable[[Path], bytes]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_a_hostile_archive_fails_and_leaves_nothing(shop: Shop, kind: str) -> None:
     before = snapshot(shop.client.app_state)
+    uploads = shop.client.app_state / "publish-uploads"
+    waiting = {path.name for path in uploads.iterdir()}
     done = await shop.publish(HOSTILE[kind](shop.folder))
     assert (done["status"], done["failureCode"], done["failurePhase"]) == ("failed", "SOURCE_INVALID", "archive")
+    async with asyncio.timeout(30):  # the upload goes after the failure is told
+        while {path.name for path in uploads.iterdir()} - waiting:
+            await asyncio.sleep(0.02)
     left = snapshot(shop.client.app_state).keys() - before.keys()
     assert not [name for name in left if not name.startswith(("publications", "lock"))]
     assert await shop.versions() == 404

@@ -12,7 +12,7 @@ import pytest
 
 from devkit_api.app import create_app
 from devkit_api.middleware.headers import SECURITY_HEADERS
-from devkit_api.routing import MACHINE_PLANE, ROUTE_POLICIES
+from devkit_api.routing import MACHINE_PLANE, ROUTES
 from devkit_api.security.policy import POLICIES
 from devkit_api.security.principals import Kind, Role
 from devkit_api.settings import load_settings
@@ -39,7 +39,7 @@ def sign(**changes: Any) -> str:
 
 async def test_every_route_has_a_policy_and_lives_on_both_planes(tmp_path: Path) -> None:
     app = create_app(load_settings({"DEVKIT_STATE_DIR": str(tmp_path / "s"), "DEVKIT_API_KEY": TEST_KEY}))
-    policies = app[ROUTE_POLICIES]
+    policies = {route: known.policy for route, known in app[ROUTES].items()}
     routes = [route for route in app.router.routes() if route.method != "HEAD"]
     assert len(routes) > 25
     assert {policies.get(id(route)) for route in routes} <= POLICIES.keys()
@@ -47,6 +47,20 @@ async def test_every_route_has_a_policy_and_lives_on_both_planes(tmp_path: Path)
     for path in paths:
         if path.startswith("/v1/") and not path.startswith(MACHINE_PLANE):
             assert MACHINE_PLANE + path.removeprefix("/v1") in paths
+
+
+async def test_a_body_may_be_as_large_as_its_route_says_on_both_planes(make_client: Any) -> None:
+    client = await make_client(max_body_bytes=1024)
+    for plane in ("/v1", MACHINE_PLANE):
+        answer = await client.post(f"{plane}/devkit/inputs/a.csv", data=b"a" * 4096)
+        assert answer.status == 201, await answer.text()
+        for path in ("/module-runs", "/devkit/inputs", "/nowhere"):
+            answer = await client.post(plane + path, data=b"a" * 4096)
+            assert (answer.status, (await answer.json())["error"]["code"]) == (413, "BODY_TOO_LARGE"), path
+        # A form is larger than JSON only where a module's source is taken.
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
+        assert (await client.post(plane + "/module-runs", data=b"a" * 4096, headers=form)).status == 413
+        assert (await client.post(plane + "/devkit/modules", data=b"a" * 4096, headers=form)).status == 400
 
 
 OPEN = {"system:read", "objects:signed", "session:begin"}
@@ -57,7 +71,7 @@ async def test_no_credential_opens_nothing_but_the_public_routes(make_client: An
     app = client.app
     checked = 0
     for route in app.router.routes():
-        policy = app[ROUTE_POLICIES][id(route)]
+        policy = app[ROUTES][id(route)].policy
         path = re.sub(r"\{[^}]+\}", "x", route.resource.canonical)
         async with client.anonymous.request(route.method, client.make_url(path)) as answer:
             if policy not in OPEN:

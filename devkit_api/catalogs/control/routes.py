@@ -41,7 +41,7 @@ from devkit_api.errors import (
 )
 from devkit_api.httpio import json_answer, read_body
 from devkit_api.objects.routes import OBJECTS, URL_SIGNER
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 
 ADMIN: web.AppKey[CatalogAdmin] = web.AppKey("catalog_admin", CatalogAdmin)
 CATALOG_UPLOADS: web.AppKey[UploadService] = web.AppKey("catalog_uploads", UploadService)
@@ -302,7 +302,7 @@ ROUTES = [
     Route("DELETE", _UPLOADS + "/{upload_id}", abort_upload, "catalogs:admin"),
     Route("POST", _UPLOADS + "/{upload_id}/parts", sign_parts, "catalogs:admin"),
     Route("POST", _UPLOADS + "/{upload_id}/complete", complete_upload, "catalogs:admin"),
-    Route("PUT", f"/v1/objects/{NAMESPACE}/{{name:.+}}", put_part, "objects:signed", stream=True),
+    Route("PUT", f"/v1/objects/{NAMESPACE}/{{name:.+}}", put_part, "objects:signed", stream=True, body=Body.OBJECT),
     Route("POST", _CATALOG + "/ingest", submit_ingestion, "catalogs:admin"),
     Route("GET", _JOB, get_ingestion, "catalogs:admin"),
     Route("POST", _JOB + "/cancel", cancel_ingestion, "catalogs:admin"),

@@ -36,7 +36,7 @@ from devkit_api.modules.publish.service import PublishService
 from devkit_api.modules.publish.uploads import PATH
 from devkit_api.modules.routes import REGISTRY
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import Route
+from devkit_api.routing import Body, Route
 
 PUBLISH: web.AppKey[PublishService] = web.AppKey("publish", PublishService)
 DEPLOYMENTS: web.AppKey[DeploymentService] = web.AppKey("deployments", DeploymentService)
@@ -168,7 +168,7 @@ def _uuid(request: web.Request) -> str:
 ROUTES = [
     Route("GET", "/v1/modules/publish/config", config, "modules:read"),
     Route("POST", "/v1/modules/publish/source-upload", grant, "modules:publish"),
-    Route("PUT", PATH + "/{publish_id}", upload, "objects:signed", stream=True),
+    Route("PUT", PATH + "/{publish_id}", upload, "objects:signed", stream=True, body=Body.SOURCE),
     Route("POST", "/v1/modules/publish", submit, "modules:publish"),
     Route("GET", "/v1/modules/publish/{publish_id}", status, "modules:read"),
     Route("PUT", "/v1/modules/{module_id}/publish", activate, "modules:publish"),

@@ -1,0 +1,213 @@
+"""What opens when the devkit starts and closes when it stops: one generator per resource, in the order of `LIFETIMES`.
+
+aiohttp runs them in this order and tears them down in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import attrs
+from aiofiles.os import wrap
+from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
+
+from devkit_api.catalogs.control.routes import CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.purge import reset_catalogs
+from devkit_api.catalogs.routes import CATALOGS
+from devkit_api.catalogs.views.routes import VIEWS
+from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.lifetime import running
+from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.zygote.pool import Kind
+from devkit_api.local_data.routes import LOCAL_DATA
+from devkit_api.logs import audit_file
+from devkit_api.modules.bundles import BundleStore
+from devkit_api.modules.models import Module
+from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
+from devkit_api.modules.routes import INCOMING, REGISTRY, prepare_incoming
+from devkit_api.modules.service import ModuleRegistry
+from devkit_api.modules.watcher import ModulesWatcher
+from devkit_api.objects.namespaces import UPLOADS, run_of
+from devkit_api.objects.routes import OBJECTS
+from devkit_api.public_address import PublicAddress
+from devkit_api.runs.routes import RUNS
+from devkit_api.security.routes import LOGIN
+from devkit_api.settings import Settings
+from devkit_api.state import DocumentStore
+from devkit_api.system.routes import HEALTH, RESET
+from devkit_api.transfer.commit import settle
+
+HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
+SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
+ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
+STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
+BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
+EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
+WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
+
+Context = Callable[[web.Application], AsyncIterator[None]]
+
+
+async def _state_lock(app: web.Application) -> AsyncIterator[None]:
+    store = app[STORE]
+    await store.open()
+    await wrap(settle)(app[SETTINGS].state_dir.resolve())
+    app[HEALTH].checks["state"] = _state_check(app)
+    yield
+    await store.close()
+
+
+async def _object_store(app: web.Application) -> AsyncIterator[None]:
+    await app[OBJECTS].open()
+    app[HEALTH].checks["objects"] = app[OBJECTS].check
+    yield
+    await app[OBJECTS].close()
+
+
+async def _local_data(app: web.Application) -> AsyncIterator[None]:
+    yield
+    app[LOCAL_DATA].close()
+
+
+async def _database(app: web.Application) -> AsyncIterator[None]:
+    if not app[SETTINGS].catalogs:
+        yield
+        return
+    database = app[CATALOGS].database
+    async with running(database, app[EMBEDDED]):
+        app[HEALTH].checks["database"] = database.check
+        app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
+        await app[CATALOG_UPLOADS].open()
+        await app[INGESTIONS].open()
+        yield
+        await app[INGESTIONS].close()
+        await app[CATALOG_UPLOADS].close()
+
+
+async def _http_client(app: web.Application) -> AsyncIterator[None]:
+    """One client for every outgoing call: connections are kept and shared."""
+    limit = app[SETTINGS].http_connections
+    connector = TCPConnector(limit=limit, limit_per_host=max(1, limit // 4), ttl_dns_cache=300, keepalive_timeout=30)
+    async with ClientSession(
+        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
+    ) as app[HTTP]:
+        yield
+
+
+async def _audit(app: web.Application) -> AsyncIterator[None]:
+    with audit_file(app[SETTINGS].audit_file):
+        yield
+
+
+async def _module_registry(app: web.Application) -> AsyncIterator[None]:
+    await prepare_incoming(app[INCOMING])
+    await app[BUNDLES].open()
+    await app[REGISTRY].load()
+    yield
+
+
+async def _executor(app: web.Application) -> AsyncIterator[None]:
+    executor = app[RUNS].supervisor.executor
+    await executor.open()
+    if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
+        _keep_warm(app[REGISTRY], executor)
+    yield
+    await executor.close()
+
+
+def _keep_warm(registry: ModuleRegistry, executor: LocalExecutor) -> None:
+    """Import what is registered now, and whatever will be."""
+
+    def warm(module: Module) -> None:
+        if module.bundle is not None and module.manifest.get("computeType") != "pipeline":
+            variables = tuple(sorted(module.environment_variables.items()))
+            kind = Kind(module.module_id, module.version, module.bundle.digest, module.entrypoint, variables)
+            executor.prewarm(attrs.evolve(kind, network=module.has_network, memory_mb=module.memory_mb))
+
+    for module in registry.current():
+        warm(module)
+    registry.on_registered = warm
+
+
+async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
+    runs = app[RUNS]
+    await runs.repository.load()
+    await runs.plans.sweep()
+    await app[LOGIN].sweep()
+    await runs.files.sweep(runs.repository.ids)
+    await app[BUNDLES].sweep(app[REGISTRY].bundle_digests | runs.repository.bundle_digests)
+    known = runs.repository.ids | await runs.plans.run_ids()
+    await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
+    await runs.supervisor.recover()
+    await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
+    app[RESET] = _reset(app)
+    yield
+    await runs.supervisor.close()
+
+
+async def _publish(app: web.Application) -> AsyncIterator[None]:
+    """After the bundles nobody uses are gone: the intake makes new ones."""
+    await app[PUBLISH].open()
+    await app[DEPLOYMENTS].open()
+    yield
+    await app[DEPLOYMENTS].close()
+    await app[PUBLISH].close()
+
+
+async def _watcher(app: web.Application) -> AsyncIterator[None]:
+    """Last to start: what the directory holds is registered over what was stored."""
+    directory, state = app[SETTINGS].modules_dir, app[SETTINGS].state_dir
+    watcher = ModulesWatcher(app[REGISTRY], directory, ignored=state) if directory is not None else None
+    app[WATCHER] = [watcher] if watcher is not None else []
+    if watcher is not None:
+        await watcher.start()
+    app[HEALTH].started = True
+    yield
+    if watcher is not None:
+        await watcher.stop()
+
+
+async def release_waiting(app: web.Application) -> None:
+    """New connections are refused by now: let go of whoever only waits."""
+    app[HEALTH].stopping = True
+    app[RUNS].watch.release()
+
+
+def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        await app[STORE].put("health", "probe", {"ok": True})
+
+    return check
+
+
+def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
+    async def reset() -> None:
+        await app[RUNS].clear()
+        await app[PUBLISH].clear()
+        await app[DEPLOYMENTS].clear()
+        await app[REGISTRY].clear()
+        await app[BUNDLES].sweep(set())
+        if app[SETTINGS].catalogs:
+            await _reset_catalogs(app)
+        await app[OBJECTS].delete_namespace(UPLOADS)
+        await app[OBJECTS].sweep(lambda _namespace: False)
+        for watcher in app[WATCHER]:
+            await watcher.scan()
+
+    return reset
+
+
+async def _reset_catalogs(app: web.Application) -> None:
+    """Files last: what is interrupted in between leaves files nobody names, not names without files."""
+    await app[INGESTIONS].clear()
+    await reset_catalogs(app[CATALOGS].database)
+    app[CATALOGS].forget()
+    await app[CATALOG_UPLOADS].clear()
+    await app[VIEWS].clear()
+
+
+# The supervisor after the pools it uses: aiohttp cancels loose tasks only when every context has closed.
+LIFETIMES: tuple[Context, ...] = (
+    _state_lock, _audit, _object_store, _local_data, _database, _http_client,
+    _module_registry, _executor, _run_supervisor, _publish, _watcher,
+)  # fmt: skip
