@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -155,3 +155,20 @@ def attachment(name: str) -> str:
 def page_answer(items: list[Any], *, page: int, limit: int, total: int) -> dict[str, Any]:
     """The pagination block of wire-contract B.1."""
     return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
+
+
+async def send_stream(
+    request: web.Request, answer: web.StreamResponse, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """Send `chunks` as the body; HEAD gets the head alone, which aiohttp does not see to for streams.
+
+    The first chunk is read before the status is sent, so that what is wrong with it still becomes an error.
+    """
+    first = await anext(chunks, b"")
+    await answer.prepare(request)
+    if request.method != "HEAD":
+        await answer.write(first)
+        async for chunk in chunks:
+            await answer.write(chunk)
+    await answer.write_eof()
+    return answer

@@ -16,7 +16,7 @@ from devkit_api.errors import (
     RunNotFound,
     SignatureInvalid,
 )
-from devkit_api.httpio import attachment, int_query, json_answer, read_body, text_query
+from devkit_api.httpio import attachment, int_query, json_answer, read_body, send_stream, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.objects.answers import RunFilePageSchema, StorageAnswerSchema
 from devkit_api.objects.namespaces import NAMESPACE
@@ -112,17 +112,10 @@ async def stream_object(
     request: web.Request, store: ObjectStore, namespace: str, info: ObjectInfo
 ) -> web.StreamResponse:
     """The whole object through the devkit, whatever store it lies in."""
-    chunks = store.read(namespace, info.name, version=info.version)
-    first = await anext(aiter(chunks), b"")  # what is wrong shows before the status is sent
     answer = web.StreamResponse(headers={"ETag": f'"{info.version}"'})
     _describe(answer, info)
     answer.content_length = info.size
-    await answer.prepare(request)
-    await answer.write(first)
-    async for chunk in chunks:
-        await answer.write(chunk)
-    await answer.write_eof()
-    return answer
+    return await send_stream(request, answer, store.read(namespace, info.name, version=info.version))
 
 
 def _wants_another(request: web.Request, info: ObjectInfo) -> bool:

@@ -15,7 +15,7 @@ from devkit_api.errors import (
     RunConflict,
     RunNotFound,
 )
-from devkit_api.httpio import attachment, choice_query, int_query, json_answer, read_body, text_query
+from devkit_api.httpio import attachment, choice_query, int_query, json_answer, read_body, send_stream, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
 from devkit_api.runs.artifacts import Artifacts
@@ -79,15 +79,8 @@ async def artifacts_zip(request: web.Request) -> web.StreamResponse:
     run = await _run(request)
     answer = web.StreamResponse(headers={"Content-Disposition": attachment(f"{run.run_id}.zip")})
     answer.content_type = "application/zip"
-    chunks = request.app[ARTIFACTS].archive(run.run_id)
-    first = await anext(chunks, b"")  # what is wrong shows before the status is sent
-    await answer.prepare(request)
-    await answer.write(first)
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            await answer.write(chunk)
-    await answer.write_eof()
-    return answer
+    async with aclosing(request.app[ARTIFACTS].archive(run.run_id)) as chunks:
+        return await send_stream(request, answer, chunks)
 
 
 @describe(

@@ -75,6 +75,14 @@ async def test_conditions_are_met_by_version(reader: Reader) -> None:
     assert (whole.status, whole.headers["ETag"], await whole.read()) == (200, tag, DATA)
 
 
+async def test_a_head_gets_the_head_alone(reader: Reader) -> None:
+    url = reader.url(await reader.put())
+    for headers in ({}, {"If-Range": '"another"', "Range": "bytes=0-3"}):  # from the file, and streamed
+        for _ in range(2):  # a body would be taken for the next answer on the connection
+            answer = await reader.client.anonymous.head(url, headers=headers)
+            assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(DATA)))
+
+
 async def test_a_copied_state_directory_keeps_its_etags(reader: Reader) -> None:
     info = await reader.put()
     path = await reader.app[OBJECTS].local_path(RUN, info)

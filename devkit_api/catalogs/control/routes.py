@@ -60,8 +60,8 @@ _KEY = Parameter(
     where="header",
 )  # fmt: skip
 # The file of the examples is "sequence\nSLLMWITQC\n", in one part.
-_FILE_SHA256 = "297d86b76a7abf76a62b8417b8468d38f52fc5db53de7c07aca7be29c5f9bbef"
-_PART_SHA256 = "KX2Gt2p6v3amK4QXuEaNOPUvxdtT3nwHrKe+KcX5u+8="
+_FILE_SHA256 = "297d86b76a7abf76a62b8417b8468d38f52fc5db53de7c07aca7be29c5f9bbef"  # pragma: allowlist secret
+_PART_SHA256 = "KX2Gt2p6v3amK4QXuEaNOPUvxdtT3nwHrKe+KcX5u+8="  # pragma: allowlist secret
 
 
 @describe(
