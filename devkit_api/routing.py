@@ -54,7 +54,9 @@ class Route:
 
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
     """Register each route on its planes, and remember it for the middleware: `route_of` finds it."""
-    known = app[ROUTES] = {}
+    if ROUTES not in app:
+        app[ROUTES] = {}
+    known = app[ROUTES]
     # One resource per path, whatever the order of the routes: a preflight must see all methods of its path.
     resources: dict[str, web.Resource] = {}
     for route in routes:
