@@ -89,8 +89,8 @@ step 'bandit' 'Each finding has a page; correct it, or say beside it why it is n
 step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
 check_dependencies
 check_pages
-# The whole suite waits more than it computes: files run side by side. What is named runs alone, so that it can be debugged.
-(($#)) || set -- -n logical --maxprocesses 3 --dist loadfile
+# The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
+(($#)) || set -- -n 3 --dist loadfile --durations 15
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
 for manifest in templates/*/manifest.json; do
   folder=$(dirname -- "$manifest")
