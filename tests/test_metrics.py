@@ -82,7 +82,7 @@ def test_phases_of_an_executed_run(make_devkit: Any, tmp_path: Path) -> None:
     run = devkit.wait(devkit.run("saver")["runId"])
     assert run["status"] == "completed", run
     found = samples(devkit.request("GET", "/metrics").text)
-    for phase in ("queue", "launch", "execute"):
+    for phase in ("queue", "launch", "import", "execute", "store"):
         assert found["devkit_run_phase_seconds_count", (("phase", phase),)] == 1
     assert found["devkit_object_store_bytes_total", (("direction", "in"),)] == 5
     assert found["process_resident_memory_bytes", ()] > 0

@@ -21,7 +21,14 @@ from devkit_api.database.pool import Pool
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _PHASE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 1800, 14400)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-PHASES = {"queue": "queueSeconds", "launch": "launchSeconds", "execute": "executeSeconds"}
+PHASES = {
+    "queue": "queueSeconds",
+    "environment": "environmentSeconds",
+    "launch": "launchSeconds",
+    "import": "importSeconds",
+    "execute": "executeSeconds",
+    "store": "storeSeconds",
+}
 
 
 @attrs.frozen
@@ -53,7 +60,7 @@ class Metrics:
         )
         self._ended = Counter("devkit_runs_ended", "Runs that ended, by state.", ["status"], registry=self.registry)
         self._phases = Histogram(
-            "devkit_run_phase_seconds", "Time of a run in a phase: queue, launch, execute.", ["phase"],
+            "devkit_run_phase_seconds", "Time of a run in a phase.", ["phase"],
             buckets=_PHASE_SECONDS, registry=self.registry,
         )  # fmt: skip
         self._objects = Counter(
