@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import jwt
 import pytest
 
 from devkit_api.app import create_app
+from devkit_api.errors import CATALOGUE, DevkitError
 from devkit_api.middleware.headers import SECURITY_HEADERS
+from devkit_api.modules.service import ModuleRegistry
 from devkit_api.routing import MACHINE_PLANE, ROUTES
 from devkit_api.security.policy import POLICIES
 from devkit_api.security.principals import Kind, Role
@@ -228,3 +231,36 @@ async def test_every_error_code_is_explained_where_the_error_says(make_client: A
     for code in [*codes["errors"], *codes["runErrors"]]:
         assert (await (await client.get(f"/docs/errors/{code}")).json())["meaning"]
     assert (await client.get("/docs/errors/NOPE")).status == 404
+
+
+def made(error: type[DevkitError]) -> DevkitError:
+    """The error with something in every field of its texts."""
+    texts = f"{error.template} {error.hint}"
+    return error(**{name: 1 for _, name, _, _ in Formatter().parse(texts) if name})
+
+
+async def test_every_error_there_is_carries_headers_envelope_correlation_and_cors(
+    make_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await make_client(cors_origins=ORIGIN, rate_limit_read="off")
+    errors: list[tuple[int, str, Exception]] = [(e.status, e.code, made(e)) for e in CATALOGUE.values()]
+    errors.append((500, "INTERNAL_ERROR", RuntimeError("a fake secret of the server")))
+    assert {400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 500, 503} <= {status for status, _, _ in errors}
+    for status, code, error in errors:
+
+        def fail(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(ModuleRegistry, "page", fail)
+        for origin in (ORIGIN, "http://evil.example"):
+            answer = await client.get("/v1/modules", headers={"Origin": origin, "X-Correlation-ID": "mine-2"})
+            assert answer.status == status, code
+            for name, value in SECURITY_HEADERS.items():
+                assert answer.headers[name] == value, code
+            assert "Server" not in answer.headers
+            assert answer.headers["X-Correlation-ID"] == "mine-2"
+            assert answer.headers.get("Access-Control-Allow-Origin") == (origin if origin == ORIGIN else None)
+            body = await answer.json()
+            assert (body["success"], body["correlation_id"], body["error"]["code"]) == (False, "mine-2", code)
+            assert body["error"].keys() == {"code", "message", "details", "hint", "docs"}
+            assert "fake secret" not in str(body)
