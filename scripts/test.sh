@@ -90,7 +90,7 @@ step 'no secrets in tree and history' 'Remove it, and change it where it is used
 check_dependencies
 check_pages
 # The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
-(($#)) || set -- -n 3 --dist loadfile --durations 15
+(($#)) || set -- -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
 for manifest in templates/*/manifest.json; do
   folder=$(dirname -- "$manifest")
