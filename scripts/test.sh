@@ -91,6 +91,8 @@ check_dependencies
 check_pages
 # The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
 (($#)) || set -- -n 3 --dist loadfile --no-loadscope-reorder --durations 15
+# In a folder of its own: a pytest that starts elsewhere closes the shared one to the users that PostgreSQL and modules run as.
+set -- --basetemp "$scratch/pytest" "$@"
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
 for manifest in templates/*/manifest.json; do
   folder=$(dirname -- "$manifest")
