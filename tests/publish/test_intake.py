@@ -89,9 +89,18 @@ def code(answer: dict[str, Any]) -> str:
     return str(answer["error"]["code"])
 
 
-async def test_a_publication_completes_and_leaves_no_archive(shop: Shop) -> None:
+async def test_a_publication_completes_and_leaves_no_archive(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    discard = Uploads.discard
+
+    async def watched_discard(uploads: Uploads, publish_id: str) -> None:
+        told.append((await (await shop.client.get(f"/v1/modules/publish/{publish_id}")).json())["status"])
+        await discard(uploads, publish_id)
+
+    monkeypatch.setattr(Uploads, "discard", watched_discard)
     done = await shop.publish()
     assert (done["status"], done["moduleId"], done["version"]) == ("completed", "wares", "1.0.0")
+    assert told == ["in_progress"], "the outcome was announced before the archive was gone"
     assert list((shop.client.app_state / "publish-uploads").iterdir()) == []
     module = await (await shop.client.get("/v1/modules/wares")).json()
     assert module["source"]["origin"] == "published"

@@ -286,7 +286,7 @@ class PublishService:
             log.exception("the examination of a publication broke", extra={"publication": publish_id})
             await self._fail(publication, InternalError())
         else:
-            await self._save(
+            await self._end(
                 attrs.evolve(
                     publication,
                     status=Status.COMPLETED,
@@ -296,12 +296,17 @@ class PublishService:
                 )
             )
             log.info("published", extra={"publication": publish_id, "module_id": intake.module_id})
-        await self._uploads.discard(publish_id)
 
     async def _fail(self, publication: Publication, error: DevkitError) -> None:
         log.warning("publication failed: %s", error.message, extra={"publication": publication.publish_id})
         failure = Failure(error.code, error.message, publication.phase.value)
-        await self._save(attrs.evolve(publication, status=Status.FAILED, ended_at=utc_now(), failure=failure))
+        await self._end(attrs.evolve(publication, status=Status.FAILED, ended_at=utc_now(), failure=failure))
+
+    async def _end(self, publication: Publication) -> None:
+        """Store the outcome, remove the archive, announce: whoever reads the outcome finds nothing left over."""
+        await self._store.put(COLLECTION, publication.publish_id, publication.to_document())
+        await self._uploads.discard(publication.publish_id)
+        self._known[publication.publish_id] = publication
 
     async def _save(self, publication: Publication) -> Publication:
         await self._store.put(COLLECTION, publication.publish_id, publication.to_document())
