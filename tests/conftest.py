@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient
+from hypothesis import HealthCheck, settings
 
 from devkit_api.app import create_app
 from devkit_api.settings import load_settings
 from tests.support.client import DevkitServer
 from tests.support.process import TEST_KEY, DevkitProcess
+
+# How fast a machine is proves nothing: no example is too slow, and none takes too long to make up.
+settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 # One file is one worker's: the longest begin first, so that no worker waits alone at the end.
 LONGEST = ("test_hostile_zoo.py", "test_ui_template.py", "test_kill_nine.py", "test_contract.py", "test_recovery.py")

@@ -12,6 +12,7 @@ import requests
 
 from tests.support.modules import manifest, write_module
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -46,7 +47,7 @@ class Posting:
                 number += 1
                 body = {"moduleId": kind, "parameters": {"n": number}, "mode": "async"}
                 try:
-                    answer = session.post(self._endpoint + "/v1/module-runs", json=body, timeout=20)
+                    answer = session.post(self._endpoint + "/v1/module-runs", json=body, timeout=PATIENCE)
                     status, run = answer.status_code, answer.json()
                 except (requests.RequestException, ValueError):
                     return  # killed before it answered: not acknowledged
@@ -63,7 +64,7 @@ class Posting:
     def finish(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(timeout=60)
+            thread.join(timeout=PATIENCE)
             assert not thread.is_alive()
 
 
@@ -105,7 +106,7 @@ def test_acknowledged_runs_survive_kill_nine(make_devkit: Callable[..., DevkitPr
     for _ in range(ROUNDS):
         posting = Posting(devkit.endpoint)
         try:
-            assert posting.enough.wait(60), posting.refused
+            assert posting.enough.wait(PATIENCE), posting.refused
             before = _runs(devkit)
         finally:
             devkit.kill()

@@ -17,6 +17,7 @@ from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -55,7 +56,7 @@ def test_data_survives_a_stop_and_a_kill_and_no_server_is_left(make_devkit: Make
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
     server = _server(devkit)
     devkit.kill()
-    assert server.wait(timeout=20) is None or not server.is_running()
+    assert server.wait(timeout=PATIENCE) is None or not server.is_running()
 
 
 def test_unclean_stop_of_the_server_itself_is_recovered(make_devkit: Make) -> None:
