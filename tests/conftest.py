@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, settings
 
 from devkit_api.app import create_app
+from devkit_api.execution.zygote.pool import ZygotePool
 from devkit_api.settings import load_settings
 from tests.support.client import DevkitServer
 from tests.support.process import TEST_KEY, DevkitProcess
@@ -45,7 +46,15 @@ def make_devkit(tmp_path: Path) -> Iterator[Callable[..., DevkitProcess]]:
 
 
 @pytest.fixture
-async def make_client(tmp_path: Path) -> Any:
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applications in this process begin the processes of modules with the first run. Most tests of them run none, and
+    would wait half a second each for the interpreter that is made ready at the start.
+    """
+    monkeypatch.setattr(ZygotePool, "open", lambda _: None)
+
+
+@pytest.fixture
+async def make_client(tmp_path: Path, nothing_ahead: None) -> Any:
     """In-process clients of the application, with the API key on every request."""
     clients = []
 

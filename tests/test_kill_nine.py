@@ -18,7 +18,8 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 ROUNDS = 20
 CLIENTS = 8
-ENOUGH = 6  # acknowledged runs in a round before the kill; from then on external ones, which cost no worker
+ENOUGH = 6  # acknowledged runs in a round before the runs are listed; after that external ones, which cost no worker
+MORE = 20  # acknowledged meanwhile, before the kill comes between two answers
 STATES = {"queued", "running", "cancel_requested", "completed", "failed", "cancelled", "timed_out"}
 TERMINAL = {"completed", "failed", "cancelled", "timed_out"}
 KINDS = ("quick", "sleeper", "outside")
@@ -34,7 +35,8 @@ class Posting:
         self.acknowledged: dict[str, str] = {}
         self.doubled: list[str] = []
         self.refused: list[str] = []
-        self.enough = threading.Event()
+        self._later = 0
+        self.enough, self.listed, self.more = threading.Event(), threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=self._post, args=(n,)) for n in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
@@ -43,6 +45,8 @@ class Posting:
         with requests.Session() as session:
             session.headers["X-API-Key"] = TEST_KEY
             while not self._stop.is_set():
+                if self.enough.is_set():
+                    self.listed.wait(PATIENCE)
                 kind = "outside" if self.enough.is_set() else KINDS[number % len(KINDS)]
                 number += 1
                 body = {"moduleId": kind, "parameters": {"n": number}, "mode": "async"}
@@ -60,9 +64,14 @@ class Posting:
                     self.acknowledged[run["runId"]] = kind
                     if len(self.acknowledged) >= ENOUGH:
                         self.enough.set()
+                    if self.listed.is_set():
+                        self._later += 1
+                    if self._later >= MORE:
+                        self.more.set()
 
     def finish(self) -> None:
         self._stop.set()
+        self.listed.set()
         for thread in self._threads:
             thread.join(timeout=PATIENCE)
             assert not thread.is_alive()
@@ -108,6 +117,8 @@ def test_acknowledged_runs_survive_kill_nine(make_devkit: Callable[..., DevkitPr
         try:
             assert posting.enough.wait(PATIENCE), posting.refused
             before = _runs(devkit)
+            posting.listed.set()
+            assert posting.more.wait(PATIENCE), posting.refused
         finally:
             devkit.kill()
             posting.finish()
