@@ -14,7 +14,7 @@ from marshmallow import Schema
 
 from devkit_api import deprecation, jsonio
 from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
-from devkit_api.routing import Body, route_of
+from devkit_api.routing import Body
 from devkit_api.schemas import load
 
 T = TypeVar("T")
@@ -34,10 +34,8 @@ class BodyLimits:
     object_bytes: int
     output_bytes: int
 
-    def for_request(self, request: web.Request) -> int:
-        """The limit of the matched route's body; what matched nothing may send as much as JSON."""
-        route = route_of(request)
-        body = Body.JSON if route is None else route.body
+    def of(self, body: Body, request: web.Request) -> int:
+        """The limit of a body; what matched nothing may send as much as JSON."""
         if body is Body.FORM and request.content_type == "multipart/form-data":
             return self.source_bytes + _FORM_BYTES
         limits = {Body.SOURCE: self.source_bytes, Body.OBJECT: self.object_bytes, Body.OUTPUT: self.output_bytes}

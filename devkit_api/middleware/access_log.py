@@ -6,25 +6,26 @@ import logging
 
 from aiohttp import web
 
-from devkit_api.middleware.authentication import PRINCIPAL
+from devkit_api.routing import Endpoint
+from devkit_api.security.principals import Principal
 
 log = logging.getLogger("devkit_api.access")
 
 _QUIET = frozenset({"/v1/system/ready", "/v1/system/health"})
 
 
-def record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+def record(
+    request: web.Request, endpoint: Endpoint, principal: Principal | None, response: web.StreamResponse, seconds: float
+) -> None:
     """Log the answer; health probes only at DEBUG."""
-    level = logging.DEBUG if request.path in _QUIET else logging.INFO
+    level = logging.DEBUG if endpoint.template in _QUIET else logging.INFO
     if not log.isEnabledFor(level):
         return
-    resource = request.match_info.route.resource
-    principal = request.get(PRINCIPAL)
     log.log(
         level,
         "%s %s %d",
         request.method,
-        resource.canonical if resource is not None else "(no route)",
+        endpoint.template,
         response.status,
         extra={"duration_ms": round(seconds * 1000, 2), "caller": principal.kind.value if principal else "unknown"},
     )

@@ -20,6 +20,7 @@ from devkit_api.errors import (
     StateWriteFailed,
 )
 from devkit_api.logs import correlation_id
+from devkit_api.routing import endpoint_of
 from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
@@ -103,5 +104,4 @@ def _shown(path: str) -> str:
 
 
 def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "(no route)"
+    return endpoint_of(request).template
