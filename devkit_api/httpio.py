@@ -16,6 +16,7 @@ from devkit_api import deprecation, jsonio
 from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
 from devkit_api.routing import Body
 from devkit_api.schemas import load
+from devkit_api.security import headers as security_headers
 
 T = TypeVar("T")
 
@@ -47,7 +48,15 @@ BODY_LIMITS: web.AppKey[BodyLimits] = web.AppKey("body_limits", BodyLimits)
 
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """`value` as JSON."""
-    return web.Response(body=jsonio.dumps(value), status=status, content_type="application/json", headers=headers)
+    return json_bytes(jsonio.dumps(value), status=status, headers=headers)
+
+
+def json_bytes(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer whose body is JSON already."""
+    all_headers = security_headers.of_json()
+    if headers:
+        all_headers.update(headers)
+    return web.Response(body=body, status=status, headers=all_headers)
 
 
 def kept_answer(request: web.Request, body: bytes, content_type: str = "application/json") -> web.Response:

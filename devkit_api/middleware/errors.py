@@ -7,7 +7,7 @@ import logging
 
 from aiohttp import web
 
-from devkit_api import jsonio, sdk_text
+from devkit_api import sdk_text
 from devkit_api.errors import (
     BadRequest,
     BodyTooLarge,
@@ -19,6 +19,7 @@ from devkit_api.errors import (
     RouteNotFound,
     StateWriteFailed,
 )
+from devkit_api.httpio import json_answer
 from devkit_api.logs import correlation_id
 from devkit_api.routing import endpoint_of
 from devkit_api.state import StateError
@@ -61,9 +62,7 @@ def answer(error: DevkitError) -> web.Response:
         "type": _TYPES.get(error.status, "server" if error.status >= 500 else "request"),
         "correlation_id": correlation_id.get(),
     }
-    response = web.Response(
-        body=jsonio.dumps(body), status=error.status, content_type="application/json", headers=error.headers
-    )
+    response = json_answer(body, status=error.status, headers=error.headers)
     if error.headers.get("Connection") == "close":
         response.force_close()
     return response

@@ -13,9 +13,9 @@ import pytest
 
 from devkit_api.app import create_app
 from devkit_api.errors import CATALOGUE, DevkitError
-from devkit_api.middleware.headers import SECURITY_HEADERS
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.routing import ENDPOINTS, MACHINE_PLANE
+from devkit_api.security.headers import SECURITY_HEADERS
 from devkit_api.security.policy import POLICIES
 from devkit_api.security.principals import Kind, Role
 from devkit_api.settings import load_settings
