@@ -92,8 +92,7 @@ from devkit_api.security.routes import ROUTES as SESSION_ROUTES
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
-from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
-from devkit_api.settings_checks import RateLimit
+from devkit_api.settings import PREFIX, Problem, RateLimit, Settings, SettingsError
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources

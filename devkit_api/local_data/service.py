@@ -35,7 +35,7 @@ from typing import Any, BinaryIO, TypeVar
 import attrs
 
 from devkit_api.errors import DataBusy, DataFolderTooLarge, DataNotFound, DataUnreadable, ParameterInvalid
-from devkit_api.settings_checks import DataRoot
+from devkit_api.settings import DataRoot
 
 MAX_PATH = 4096
 MAX_NAMES = 100_000
