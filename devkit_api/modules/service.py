@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from devkit_api.errors import (
     SourcePathRefused,
 )
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.modules.bundles import Accept, BundleStore
 from devkit_api.modules.models import SUSPENDED, Bundle, Module, Origin
 from devkit_api.modules.schemas import check_manifest
@@ -61,7 +61,7 @@ class ModuleRegistry:
         self._bundles = bundles
         self._source_roots = source_roots
         self._versions: dict[str, dict[str, Module]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLocks()
         self._views: dict[tuple[Any, ...], bytes] = {}
         self.on_registered: Callable[[Module], None] = lambda module: None
 
@@ -195,14 +195,14 @@ class ModuleRegistry:
 
     async def suspend(self, module_id: str, version: str) -> Module:
         """Let a version start no more runs; those it has go on."""
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             suspended = attrs.evolve(self.get(module_id, version), state=SUSPENDED)
             await self._save(suspended)
         return suspended
 
     async def activate(self, module_id: str, version: str, notes: str | None) -> Module:
         """Make a version the current one, and lift its suspension."""
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             known = self.get(module_id, version)
             active = attrs.evolve(known, state="active", notes=notes, registered_at=utc_now())
             await self._save(active)
@@ -217,7 +217,7 @@ class ModuleRegistry:
 
     async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
         """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             self.get(module_id, version)
             unfinished = runs.unfinished(module_id, version)
             if unfinished and not force:
@@ -250,7 +250,7 @@ class ModuleRegistry:
         image_ref: str | None = None,
     ) -> Registration:
         module_id = str(manifest.get("id") or manifest["name"])
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             known = self.find(module_id, str(manifest["version"]))
             module = Module(
                 module_id=module_id,
@@ -294,9 +294,6 @@ class ModuleRegistry:
         if not versions:
             self._versions.pop(module.module_id, None)
         self._views.clear()
-
-    def _lock(self, module_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(module_id, asyncio.Lock())
 
     def _allowed_folder(self, path: str) -> Path:
         if "\0" in path or not Path(path).is_absolute():

@@ -5,15 +5,14 @@ For a run the devkit executes that is its module; an external run is worked on, 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 import attrs
 
 from devkit_api.errors import RunConflict
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.runs.failures import failure
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.models import IllegalMove, Progress, Run, RunError, RunStatus
@@ -29,7 +28,7 @@ class RunCallbacks:
     files: RunFiles
     get: Callable[[str], Awaitable[Run]]
     retain: Callable[[], Awaitable[None]]
-    _completing: WeakValueDictionary[str, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+    _completing: KeyedLocks = attrs.field(factory=KeyedLocks, init=False)
 
     async def attach(self, run_id: str) -> Run:
         """The unfinished run a callback is for; an external one starts running with its first callback.
@@ -58,8 +57,7 @@ class RunCallbacks:
     async def complete(self, run_id: str, request: dict[str, Any]) -> Run:
         """End an external run as its backend says. A repeated call with the same end is answered like the first."""
         # One at a time: the first one's output is the run's, whoever else calls meanwhile.
-        lock = self._completing.setdefault(run_id, asyncio.Lock())
-        async with lock:
+        async with self._completing.of(run_id):
             return await self._complete(run_id, request)
 
     async def _complete(self, run_id: str, request: dict[str, Any]) -> Run:
@@ -85,8 +83,7 @@ class RunCallbacks:
 
     async def take_part(self, run_id: str, part: str, value: dict[str, Any]) -> None:
         """Keep the output or the summary that a backend elsewhere put; `complete` makes it the run's."""
-        lock = self._completing.setdefault(run_id, asyncio.Lock())
-        async with lock:
+        async with self._completing.of(run_id):
             _check_external(await self.get(run_id))
             await self.attach(run_id)
             if part == "output":

@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from devkit_api.locks import KeyedLocks
 from devkit_api.runs.models import IllegalMove, Run, RunStatus, move
 from devkit_api.state import DocumentStore
 
@@ -53,7 +54,7 @@ class RunRepository:
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._cache: OrderedDict[str, Run] = OrderedDict()
         self._creating: dict[str, asyncio.Future[Run]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLocks()
         self._listeners: list[Callable[[Run], None]] = []
 
     async def load(self) -> None:
@@ -155,7 +156,7 @@ class RunRepository:
         """
         if run_id not in self._live:
             raise IllegalMove(f"{run_id} has ended")
-        async with self._locks.setdefault(run_id, asyncio.Lock()):
+        async with self._locks.of(run_id):
             run = self._live.get(run_id)
             if run is None:
                 raise IllegalMove(f"{run_id} has ended")
@@ -166,8 +167,6 @@ class RunRepository:
             # Progress may have come in while the disk was busy.
             latest = self._live.get(run_id, moved)
             self._publish(attrs.evolve(moved, progress=latest.progress, heartbeat_at=latest.heartbeat_at))
-        if moved.is_terminal:
-            self._locks.pop(run_id, None)
         return moved
 
     def touch(self, run_id: str, **changes: Any) -> Run | None:
@@ -182,7 +181,7 @@ class RunRepository:
 
     async def change(self, run_id: str, **changes: Any) -> Run | None:
         """Change an unfinished run durably, its state aside; None when it has ended. Raises `StateError`."""
-        async with self._locks.setdefault(run_id, asyncio.Lock()):
+        async with self._locks.of(run_id):
             run = self._live.get(run_id)
             if run is None:
                 return None
@@ -208,7 +207,7 @@ class RunRepository:
     async def clear(self) -> None:
         """Remove every run. The caller has ended them."""
         await self._store.clear(COLLECTION)
-        for index in (self._heads, self._live, self._finished, self._cache, self._locks):
+        for index in (self._heads, self._live, self._finished, self._cache):
             index.clear()
 
     def _publish(self, run: Run) -> None:
