@@ -27,7 +27,7 @@ from devkit_api.locks import KeyedLocks
 from devkit_api.modules.bundles import Accept, BundleStore
 from devkit_api.modules.models import SUSPENDED, Bundle, Module, Origin
 from devkit_api.modules.schemas import check_manifest
-from devkit_api.schemas import field_error
+from devkit_api.schemas import field_error, pagination
 from devkit_api.state import DocumentStore, StateError
 
 log = logging.getLogger(__name__)
@@ -158,8 +158,7 @@ class ModuleRegistry:
             needle = search.casefold()
             items = [i for i in items if needle in f"{i['id']} {i['display_name']} {i['description']}".casefold()]
         shown = items[(page - 1) * limit : page * limit]
-        pagination = {"page": page, "limit": limit, "total": len(items), "pages": -(-len(items) // limit)}
-        return jsonio.dumps({"items": shown, "pagination": pagination})
+        return jsonio.dumps({"items": shown, "pagination": pagination(page=page, limit=limit, total=len(items))})
 
     async def register_external(self, manifest: Any) -> Registration:
         """A module without source: its runs wait for a backend to attach."""

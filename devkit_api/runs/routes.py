@@ -25,7 +25,7 @@ from devkit_api.errors import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.httpio import choice_query, int_query, json_answer, page_answer, read_body, text_query
+from devkit_api.httpio import choice_query, int_query, json_answer, read_body, text_query
 from devkit_api.middleware import audit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
@@ -42,7 +42,7 @@ from devkit_api.runs.links import RunLinks
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
 from devkit_api.runs.service import RunService
-from devkit_api.schemas import field_error
+from devkit_api.schemas import field_error, pagination
 
 RUNS: web.AppKey[RunService] = web.AppKey("runs", RunService)
 LINKS: web.AppKey[RunLinks] = web.AppKey("run_links", RunLinks)
@@ -125,7 +125,7 @@ async def list_runs(request: web.Request) -> web.Response:
         status=choice_query(request, "status", None, {status.value: status for status in RunStatus}),
     )
     items = [run.view() for run in runs]
-    return json_answer({"runs": items, "pagination": page_answer(items, page=page, limit=limit, total=total)})
+    return json_answer({"runs": items, "pagination": pagination(page=page, limit=limit, total=total)})
 
 
 def _module_filter(request: web.Request) -> str | None:
