@@ -14,8 +14,11 @@ from typing import Any
 
 import attrs
 
+from devkit_api.errors import RunNotFound
+from devkit_api.ids import RUN_ID
 from devkit_api.locks import KeyedLocks
 from devkit_api.runs.models import IllegalMove, Run, RunStatus, move
+from devkit_api.security.principals import Principal
 from devkit_api.state import DocumentStore
 
 log = logging.getLogger(__name__)
@@ -126,6 +129,13 @@ class RunRepository:
             return None
         run = Run.from_document(document)
         self._remember_finished(run)
+        return run
+
+    async def find(self, run_id: str, viewer: Principal | None = None) -> Run:
+        """A run. Raises `RunNotFound`, also when `viewer` may not see it: that it exists is not theirs to know."""
+        run = await self.get(run_id) if RUN_ID.fullmatch(run_id) else None
+        if run is None or (viewer is not None and not viewer.may_see(run.user_id, run.organization_id)):
+            raise RunNotFound(run_id=run_id[:130])
         return run
 
     async def create(self, run: Run) -> tuple[Run, bool]:

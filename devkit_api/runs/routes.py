@@ -78,11 +78,11 @@ async def start_run(request: web.Request) -> web.Response:
     """`POST /v1/module-runs` (wire-contract C.2). Without `mode` the answer is the run document."""
     runs = request.app[RUNS]
     body = await read_body(request, _START)
-    started = await runs.start(body, request[PRINCIPAL])
+    started = await runs.admission.start(body, request[PRINCIPAL])
     run, mode = started.run, body.get("mode")
     audit.about(request, run_id=run.run_id, module_id=run.module_id)
     if run.is_external:
-        token = {"token": started.token, "endpoint": runs.address.base_url} if started.token else {}
+        token = {"token": started.token, "endpoint": runs.orders.address.base_url} if started.token else {}
         return json_answer({**run.view(), **token}, status=202)
     if mode in {"async", "workflow"}:
         return json_answer(run.view(), status=202)
@@ -99,7 +99,8 @@ async def start_run(request: web.Request) -> web.Response:
 async def prepare_run(request: web.Request) -> web.Response:
     """`POST /v1/modules/{module_id}/quote` (wire-contract B.2)."""
     body = await read_body(request, _PREPARE)
-    return json_answer(await request.app[RUNS].prepare(request.match_info["module_id"], body, request[PRINCIPAL]))
+    admission, module_id = request.app[RUNS].admission, request.match_info["module_id"]
+    return json_answer(await admission.prepare(module_id, body, request[PRINCIPAL]))
 
 
 @describe(
