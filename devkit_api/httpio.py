@@ -159,11 +159,6 @@ def attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
 
 
-def page_answer(items: list[Any], *, page: int, limit: int, total: int) -> dict[str, Any]:
-    """The pagination block of wire-contract B.1."""
-    return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
-
-
 async def send_stream(
     request: web.Request, answer: web.StreamResponse, chunks: AsyncIterator[bytes]
 ) -> web.StreamResponse:
