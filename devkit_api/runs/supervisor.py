@@ -160,13 +160,19 @@ class Supervisor:
             executed = await self._work(run_id)
             if executed is not None:
                 await self._account(*executed)
+        except StateError:
+            error = failure("RUN_NOT_STARTED", reason="that it starts could not be stored")
+            await self._finish(run_id, Verdict(RunStatus.FAILED, error), Account())
         except Exception:
             log.exception("a run could not be conducted", extra={"run": run_id})
+            await self.logs.close(run_id)
             await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), Account())
 
     async def _work(self, run_id: str) -> tuple[Run, RunLogWriter, Outcome] | None:
-        """The part of a run that needs a worker; None when it was cancelled before it began."""
+        """The part of a run that needs a worker; None when it was cancelled, or the devkit stops, before it began."""
         try:
+            if self._closing:
+                return None
             run = await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
             correlation_id.set(run.correlation_id)
             spec, token = self.make_spec(run)
@@ -252,5 +258,12 @@ class Supervisor:
         cancelled = run.status is RunStatus.CANCEL_REQUESTED
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
         error = failure("RUN_CANCELLED" if cancelled else "RUN_INTERRUPTED")
-        await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
+        try:
+            await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
+        except StateError:
+            # A full disk must not keep the devkit from starting, or nobody could make room with it.
+            finishing = self._finish(run.run_id, Verdict(status, error), Account())
+            task = self._conducting[run.run_id] = asyncio.create_task(finishing, name=f"settle-{run.run_id}")
+            task.add_done_callback(partial(self._done, run.run_id))
+            return
         log.warning("run settled after an unclean stop", extra={"run": run.run_id, "status": status.value})
