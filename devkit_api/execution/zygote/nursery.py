@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any
 
-from . import confine, sandbox, user_namespace, wire, zygote
+from . import confine, rehearsal, sandbox, user_namespace, wire, zygote
 
 # What a run with a token imports sooner or later; the rest of the SDK comes with these.
 _WARM = (
@@ -46,6 +46,7 @@ def main(socket_fd: int, server: int, *, contained: bool) -> None:
     connection = wire.Connection(socket.socket(fileno=socket_fd))
     gc.disable()
     _import_sdk()
+    rehearsal.rehearse()
     gc.collect()
     gc.freeze()
     connection.send({"op": "hello", "namespaces": sandbox.is_available()})

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from . import confine, forked, preimport, sandbox, wire
+from . import confine, forked, preimport, rehearsal, sandbox, wire
 
 _FORK_ATTEMPTS = 100
 _FORK_WAIT = 0.05
@@ -47,6 +47,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
             connection.send({"op": "unfit", "reason": imported.problem})
             return
     gc.collect()
+    holes = rehearsal.fill_holes()
     gc.freeze()
     seconds = time.perf_counter() - started
     if not order["namespaces"]:
@@ -56,6 +57,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
     connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
     _serve(connection, imported)
+    del holes
 
 
 class _Spare:
