@@ -179,10 +179,7 @@ class RunService:
             token = self.signer.run_token(run.run_id, serial) if created else None
         else:
             token = None
-            with self.supervisor.room():
-                run, created = await self.repository.create(run)
-                if created:
-                    self.supervisor.submit(run)
+            run, created = await self.supervisor.admit(run, is_awaited=request.get("mode") not in {"async", "workflow"})
         if created:
             log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
         return Started(run, token)
@@ -289,6 +286,8 @@ class RunService:
 
     async def output(self, run: Run) -> dict[str, Any] | None:
         """What the module wrote; for a run that ended without output, an error in the same envelope."""
+        if run.output is not None:
+            return run.output
         output = await self.files.read_output(run.run_id) if run.has_output else None
         if output is not None:
             return output
