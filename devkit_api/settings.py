@@ -240,6 +240,13 @@ class Settings:
         "Proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed; none by default.",
         example="127.0.0.1,10.0.0.0/8",
     )
+    otlp_endpoint: str | None = _setting(
+        "OTLP_ENDPOINT",
+        None,
+        url,
+        "Collector that gets traces of requests and runs, as OTLP over HTTP; needs the extra otel. Unset: no traces.",
+        example="http://127.0.0.1:4318",
+    )
     audit_file: Path | None = _setting(
         "AUDIT_FILE",
         None,

@@ -32,6 +32,8 @@ NOT_RUN = (
     ("docs/first-module.md", "npm ", "scripts/test.sh runs it in the template itself; it takes minutes"),
     ("templates/ui-template/README.md", "cd frontend && npm ci", "the same"),
     ("templates/ui-template/README.md", "npm ", "the same"),
+    ("templates/ui-template/README.md", "hla-compass validate", "docs/first-module.md runs the same on this template"),
+    ("templates/README.md", "(cd my-module && hla-compass validate", "the same"),
     ("docs/objects.md", "pip install 'hla-compass-devkit[s3]'", "asks a package index"),
     ("docs/performance.md", "scripts/bench ", "measures for minutes, on a machine that does nothing else"),
 )
@@ -40,7 +42,7 @@ REPLACED = (
     ("README.md", "RUN_ID", "$(last 'devkit-run-[0-9a-f]+')"),
     ("docs/objects.md", "=…", "=of-the-tests-0123456789"),
     ("docs/catalogs.md", "CATALOG_ID", "$(last '\"id\": \"[0-9a-f-]{36}' | cut -d'\"' -f4)"),
-    ("docs/catalogs.md", "UPLOAD_ID", "$(last '\"uploadId\": \"[^\"]+' | cut -d'\"' -f4)"),
+    ("docs/catalogs.md", "UPLOAD_ID", '$(last \'"uploadId": "[^"]+\' | cut -d\'"\' -f4)'),
     ("docs/catalogs.md", "--peptides 1000000 --samples 200", "--peptides 2000 --samples 4"),
 )
 # What is typed at a prompt.
@@ -54,6 +56,7 @@ IN_THEIR_FOLDER = ("templates/ui-template/README.md",)
 MODULE = "python -m devkit_api new my-module"
 SERVE = served("python -m devkit_api serve")
 ENVIRONMENT = 'eval "$(python -m devkit_api env)"'
+PLUGINS = "-p devkit_api.testing.plugin -p no:asyncio -p no:aiohttp -p no:cacheprovider"
 # What a page assumes before the command that begins so; "" is the page's first.
 ASSUMED = {
     ("docs/first-module.md", "DEVKIT_DATA_ROOTS="): "cd ~/modules && mkdir -p ~/study",
@@ -160,7 +163,7 @@ def environment(home: Path, index: str, certificates: Path, repository: Path) ->
         "UV_NO_CACHE": "1",
         "UV_NO_CONFIG": "1",
         # Suites of the templates run whole in scripts/test.sh; here what they do with a devkit.
-        "PYTEST_ADDOPTS": "-p devkit_api.testing.plugin -p no:asyncio -p no:aiohttp -p no:cacheprovider -k on_the_devkit",
+        "PYTEST_ADDOPTS": f"{PLUGINS} -k on_the_devkit",
         "COLUMNS": "200",
     }
 
@@ -170,7 +173,8 @@ def test_the_commands_of(page: str, folder: Path, repository: Path, certificates
     session = folder / re.sub(r"\W+", "-", page.removesuffix(".md")).strip("-")
     home = session / "home"
     (home / "work").mkdir(parents=True)
-    inside = {page: repository for page in IN_THE_REPOSITORY} | {page: (repository / page).parent for page in IN_THEIR_FOLDER}
+    inside = dict.fromkeys(IN_THE_REPOSITORY, repository)
+    inside |= {name: (repository / name).parent for name in IN_THEIR_FOLDER}
     (session / "script").write_text(session_of(page))
     with (session / "output").open("w") as output:
         done = subprocess.run(
@@ -196,10 +200,11 @@ def test_every_row_of_the_tables_is_still_needed() -> None:
 
 def test_what_is_a_command_is_fenced_as_one() -> None:
     """Indented or fenced as text, a command would be run by nobody."""
-    looks_like = re.compile(r"^\s*(?:\$ )?(?:python -m |hla-compass \w|\./?scripts/|pip install|docker |npm )", re.MULTILINE)
+    begins = r"(?:python -m |hla-compass \w|\./?scripts/|pip install|docker |npm )"
+    looks_like = re.compile(rf"^\s*(?:\$ )?{begins}", re.MULTILINE)
     for name in NAMES:
         for block in blocks(REPO / name):
             if block.language not in {"sh", "bash", "python"}:
                 assert not looks_like.search(block.code), f"{name}:{block.line}"
         outside = re.sub(r"^ *```.*?^ *```", "", (REPO / name).read_text(), flags=re.MULTILINE | re.DOTALL)
-        assert not re.search(r"^ {4,}(?:python -m |hla-compass \w|\./|pip |docker |npm )", outside, re.MULTILINE), name
+        assert not re.search(rf"^ {{4,}}{begins}", outside, re.MULTILINE), name

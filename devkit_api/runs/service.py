@@ -44,6 +44,7 @@ from devkit_api.schemas import field_error
 from devkit_api.security.principals import Kind, Principal, Role
 from devkit_api.security.tokens import Signer
 from devkit_api.state import StateError
+from devkit_api.tracing import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,7 @@ class RunService:
             compute_profile=request.get("computeProfile"),
             data_context=request.get("dataContext"),
             navigation_data=request.get("navigationData"),
+            traceparent=current_traceparent.get(),
         )
         if run.is_external:
             run, created = await self.repository.create(run)

@@ -124,4 +124,3 @@ def _run(command: Command, typed: str) -> str:
     if SERVES.search(command.text):
         return served(command.text)
     return command.text if not typed else "{\n" + command.text + "\n} <<'TYPED'\n" + typed + "\nTYPED"
-

@@ -1,4 +1,4 @@
-"""The module as a run of a real devkit: registered, executed, its files read back (see docs/testing.md of the devkit)."""
+"""The module as a run of a real devkit: registered, executed, its files read back."""
 
 from __future__ import annotations
 
