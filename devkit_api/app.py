@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 from aiohttp import web
@@ -30,7 +31,17 @@ from devkit_api.database.lifetime import build_database
 from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
-from devkit_api.lifetimes import ADDRESS, BUNDLES, EMBEDDED, HTTP, LIFETIMES, SETTINGS, STORE, release_waiting
+from devkit_api.lifetimes import (
+    ADDRESS,
+    BUNDLES,
+    EMBEDDED,
+    HTTP,
+    LIFETIMES,
+    SETTINGS,
+    STORE,
+    TRACING,
+    release_waiting,
+)
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
@@ -40,6 +51,7 @@ from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.compression import COMPRESS_ABOVE
 from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
+from devkit_api.middleware.tracing import around
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
@@ -93,6 +105,9 @@ from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 
+if TYPE_CHECKING:
+    from devkit_api.tracing.export import Tracing
+
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
 WRONG_CREDENTIALS = RateLimit(20, 1, 60)
 LOGINS = RateLimit(30, 60, 10)
@@ -103,7 +118,10 @@ def create_app(settings: Settings) -> web.Application:
     _refuse_unsupported(settings)
     credentials = load_credentials(settings)
     assert credentials is not None  # noqa: S101  `create` is on
-    app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
+    tracing = _tracing_of(settings)
+    middlewares = [chain] if tracing is None else [around(tracing), chain]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_bytes)
+    app[TRACING] = tracing
     app[SETTINGS] = settings
     hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
     app[BODY_LIMITS] = BodyLimits(
@@ -246,6 +264,16 @@ def _build_metrics(app: web.Application) -> None:
         )
     )
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+    if (tracing := app[TRACING]) is not None:
+        runs.repository.listen(lambda run: tracing.ended(run) if run.is_terminal else None)
+
+
+def _tracing_of(settings: Settings) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from devkit_api.tracing.export import to_collector  # an extra, and slow to import
+
+    return to_collector(settings.otlp_endpoint)
 
 
 def all_routes() -> list[Route]:
@@ -273,10 +301,15 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _missing_s3(settings: Settings) -> list[Problem]:
-    if settings.s3_endpoint is None or find_spec("aiobotocore") is not None:
-        return []
-    return [Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", "pip install 'hla-compass-devkit[s3]'")]
+def _missing_extras(settings: Settings) -> list[Problem]:
+    problems = []
+    if settings.s3_endpoint is not None and find_spec("aiobotocore") is None:
+        fix = "pip install 'hla-compass-devkit[s3]'"
+        problems.append(Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", fix))
+    if settings.otlp_endpoint is not None and find_spec("opentelemetry") is None:
+        fix = "pip install 'hla-compass-devkit[otel]'"
+        problems.append(Problem(f"{PREFIX}OTLP_ENDPOINT", "the OpenTelemetry SDK is not installed", fix))
+    return problems
 
 
 def _refuse_unsupported(settings: Settings) -> None:
@@ -285,7 +318,7 @@ def _refuse_unsupported(settings: Settings) -> None:
         "STATE_BACKEND": settings.state_backend != "json",
         "EXECUTOR": settings.executor != "local",
     }
-    problems = [*_missing_s3(settings)] + [
+    problems = _missing_extras(settings) + [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
         for name, is_asked in asked.items()
         if is_asked

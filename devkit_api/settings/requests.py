@@ -7,7 +7,16 @@ from pathlib import Path
 import attrs
 
 from devkit_api.settings.declare import setting
-from devkit_api.settings.values import RateLimit, choice, networks, path, positive_seconds, rate_limit, whole_number
+from devkit_api.settings.values import (
+    RateLimit,
+    choice,
+    networks,
+    path,
+    positive_seconds,
+    rate_limit,
+    url,
+    whole_number,
+)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -83,6 +92,13 @@ class RequestSettings:
         networks,
         "Proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed; none by default.",
         example="127.0.0.1,10.0.0.0/8",
+    )
+    otlp_endpoint: str | None = setting(
+        "OTLP_ENDPOINT",
+        None,
+        url,
+        "Collector that gets traces of requests and runs, as OTLP over HTTP; needs the extra otel. Unset: no traces.",
+        example="http://127.0.0.1:4318",
     )
     audit_file: Path | None = setting(
         "AUDIT_FILE",
