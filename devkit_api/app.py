@@ -15,9 +15,11 @@ from aiohttp import web
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.ingestions import IngestionService
-from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ADMIN
 from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.control.uploads import UploadService
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
