@@ -147,7 +147,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
     objects = app[OBJECTS] = _object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
-    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA])
+    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
     repository = RunRepository(store, settings.max_stored_runs)
     files = RunFiles(state / "run-files")
