@@ -27,9 +27,16 @@ _MOVE = (
     "UPDATE devkit.catalog_uploads SET status = %s, reason = %s, state_version = state_version + 1,"  # noqa: S608
     f" updated_at = now() WHERE upload_id = %s AND state_version = %s RETURNING {_COLUMNS}"
 )
+# A claimed file waits a week for its ingestion, and longer for one that is queued, at work or may be tried again.
 _EXPIRE = """
-UPDATE devkit.catalog_uploads SET status = 'expired', state_version = state_version + 1, updated_at = now()
- WHERE status = 'uploading' AND expires_at < now() RETURNING upload_id::text"""
+UPDATE devkit.catalog_uploads u SET status = 'expired', state_version = state_version + 1, updated_at = now()
+ WHERE (status = 'uploading' AND expires_at < now())
+    OR (status = 'claimed' AND updated_at < now() - interval '7 days' AND NOT EXISTS (
+        SELECT FROM devkit.ingestions i
+         WHERE i.catalog_id = u.catalog_id AND (i.status IN ('queued', 'running') OR i.retryable)
+           AND strpos(i.sources::text, u.upload_id::text) > 0))
+RETURNING 1"""
+_IN_USE = "SELECT upload_id::text FROM devkit.catalog_uploads WHERE status IN ('uploading', 'verifying', 'claimed')"
 
 
 @attrs.frozen
@@ -149,6 +156,10 @@ class UploadRecords:
             raise StateConflict(status="changed", state_version=upload.state_version + 1, reason="someone was faster")
         return Upload(*rows[0])
 
-    async def expire(self) -> list[str]:
-        """Give up uploads that were never completed; their ids."""
-        return [row[0] for row in await write(self._pool, _EXPIRE)]
+    async def expire(self) -> None:
+        """Give up uploads that were never completed, and claimed files that nobody ingests."""
+        await write(self._pool, _EXPIRE)
+
+    async def in_use(self) -> set[str]:
+        """Ids of uploads that have not ended."""
+        return {row[0] for row in await fetch(self._pool, _IN_USE)}

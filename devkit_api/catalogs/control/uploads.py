@@ -1,7 +1,7 @@
 """Uploads of files to import (wire-contract F.2): planned parts, signed addresses, verified content.
 
-uploading → verifying → claimed | quarantined; uploading → aborted | expired. Parts are objects of the object store;
-the whole file becomes one when its SHA-256 is the declared one, and only then it may be ingested.
+uploading → verifying → claimed | quarantined; uploading → aborted; uploading or claimed → expired. Parts are objects of
+the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may be ingested.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import aiofiles.tempfile
 
 from devkit_api.catalogs.control.admin import CatalogAdmin
 from devkit_api.catalogs.control.upload_records import Upload, UploadRecords
+from devkit_api.catalogs.control.upload_sweep import UploadSweeper
 from devkit_api.catalogs.imports.files import FORMATS
 from devkit_api.catalogs.models import DEMO_ID
 from devkit_api.catalogs.service import CatalogService
@@ -54,19 +55,24 @@ class UploadService:
     ) -> None:  # fmt: skip
         self._admin, self._objects, self._signer = admin, objects, signer
         self._records = UploadRecords(catalogs)
+        self._sweeper = UploadSweeper(self._records, objects)
         self._address = address
         self._bucket, self._max_bytes = bucket, max_bytes
         self._part_bytes = min(PART_BYTES, max_bytes)
         self._verifying: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
-        """Go on with what an earlier devkit was verifying, and forget what expired."""
-        await self._expire()
+        """Go on with what an earlier devkit was verifying, and remove what is too old."""
         for upload in await self._records.verifying():
             self._verify_soon(upload)
+        self._sweeper.open()
 
     async def close(self) -> None:
-        """Stop verifying; the next start goes on."""
+        """Stop; the next start goes on."""
+        await self._sweeper.close()
+        await self._stop_verifying()
+
+    async def _stop_verifying(self) -> None:
         for task in self._verifying:
             task.cancel()
         if self._verifying:
@@ -85,7 +91,7 @@ class UploadService:
 
     async def get(self, catalog_id: str, upload_id: str) -> Upload:
         """One upload of a catalog. Raises `CatalogUploadNotFound`."""
-        await self._expire()
+        await self._records.expire()
         return await self._records.get(upload_id, catalog_id)
 
     async def sign(self, catalog_id: str, upload_id: str, parts: list[Document]) -> Document:
@@ -153,12 +159,15 @@ class UploadService:
         identity = uri.removeprefix(prefix).partition("/")[0] if uri.startswith(prefix) else ""
         found = await self._records.find(identity, catalog_id)
         if found is None or found.status != "claimed" or self._uri(found) != uri:
-            raise IngestionInvalid(reason=f"{uri[:200]} is no claimed upload of this catalog")
+            reason = (
+                "has expired: upload it again" if found and found.status == "expired" else "is no claimed upload here"
+            )
+            raise IngestionInvalid(reason=f"{uri[:200]} {reason}")
         return found
 
     async def clear(self) -> None:
         """Remove every stored byte; the rows go with the catalogs."""
-        await self.close()
+        await self._stop_verifying()
         await self._objects.delete_namespace(NAMESPACE)
 
     def view(self, upload: Upload) -> Document:
@@ -213,10 +222,6 @@ class UploadService:
         for number in range(1, upload.part_count + 1):
             async for chunk in self._objects.read(NAMESPACE, upload.part_name(number)):
                 yield chunk
-
-    async def _expire(self) -> None:
-        for upload_id in await self._records.expire():
-            await self._drop(upload_id)
 
     async def _drop(self, upload_id: str) -> None:
         """Remove the stored bytes of an upload that ends here."""
