@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import psycopg2
 import pytest
 import requests
 
+from devkit_api.catalogs.control.uploads import PART_BYTES
 from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
@@ -29,8 +29,8 @@ __all__ = ["s3_endpoint"]  # a fixture
 pytestmark = pytest.mark.process
 
 Stored = Callable[[], set[str]]
-# Over one part of 8 MiB, so that the file is joined from several.
-ROWS = 170_000
+# A kilobyte each: more than one part of 8 MiB.
+ROWS = 9_000
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def devkit(folder: Path, s3_endpoint: str, bucket: str) -> Iterator[DevkitProces
         yield running
 
 
-@pytest.fixture
-def plane(devkit: DevkitProcess) -> Plane:
-    return Plane(devkit, command(devkit, "token").stdout.strip().splitlines()[-1])
+@pytest.fixture(scope="module")
+def token(devkit: DevkitProcess) -> str:
+    return command(devkit, "token").stdout.strip().splitlines()[-1]
 
 
 @pytest.fixture
@@ -76,26 +76,79 @@ def _ask(devkit: DevkitProcess, statement: str, *values: Any) -> list[tuple[Any,
         connection.close()
 
 
-def test_a_file_in_parts_goes_through_s3_into_a_version(
-    devkit: DevkitProcess, plane: Plane, fresh_key: str, stored: Stored, tmp_path: Path
+def _until(stored: Stored, expected: set[str]) -> None:
+    """The sweep is done: it goes on while the devkit answers."""
+    deadline = time.monotonic() + 60
+    while (found := stored()) != expected:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def _upload(devkit: DevkitProcess, token: str, catalog: str, file: Path) -> dict[str, Any]:
+    arguments = ("data", "ingestion", "upload", catalog, str(file), "--idempotency-key", file.name, "--yes")
+    return dict(shown(compass(devkit, *arguments, token=token)))
+
+
+def test_a_file_in_parts_goes_through_s3_into_a_version_and_old_files_go(
+    devkit: DevkitProcess, token: str, fresh_key: str, stored: Stored, tmp_path: Path
 ) -> None:
+    plane = Plane(devkit, token)
     catalog = plane.create(fresh_key, ingestionTables=["sample_peptide_mappings"])
+    file, small, waiting = (tmp_path / name for name in ("rows.csv", "small.csv", "waiting.csv"))
     letters = "ACDEFGHIKLMNPQRSTVWY"
-    file = tmp_path / "rows.csv"
     with file.open("w") as text:
-        text.write("sample,peptide,intensity,accession\n")
+        text.write("sample,peptide,intensity,note\n")
         for number in range(ROWS):
-            tail = "".join(letters[number // 20**place % 20] for place in range(5))
-            text.write(f"S{number % 7},GILGFVFTL{tail},{number}.25,P{number % 997:05d}-{'A' * 20}\n")
-    token = plane.token
-    done = compass(
-        devkit, "data", "catalog", "import", str(file), "--catalog-id", catalog, "--table", "sample_peptide_mappings",
-        token=token,
+            tail = "".join(letters[number // 20**place % 20] for place in range(4))
+            text.write(f"S{number % 7},GILGF{tail},{number}.25,{'x' * 1000}\n")
+    for other in (small, waiting):
+        other.write_text(MORE)
+    sent = _upload(devkit, token, catalog, file)
+    assert file.stat().st_size > PART_BYTES
+    assert stored() == {f"{sent['uploadId']}/rows.csv"}, "the parts went when the whole was there"
+    submit = ("data", "ingestion", "submit", catalog, "--idempotency-key", "job", "--yes")
+    job = shown(compass(devkit, *submit, "--source", f"{sent['uploadId']}:sample_peptide_mappings", token=token))
+    ended = plane.ended(catalog, job["jobId"])
+    assert ended["status"] == "completed", ended
+    counted = _ask(
+        devkit,
+        "SELECT count(*), sum(normalized_intensity) FROM observation.sample_peptide_mappings WHERE segment = ANY("
+        "(SELECT segments FROM devkit.catalog_versions WHERE version_id = %s)::int[])",
+        ended["catalogVersionId"],
+    )
+    assert counted == [(ROWS, sum(number + 0.25 for number in range(ROWS)))]
+
+    # A week later: the file of a job that may be tried again stays, the others go.
+    unused, retried = (_upload(devkit, token, catalog, other) for other in (small, waiting))
+    failed = plane.ok(
+        "POST", f"/v1/data-catalogs/{catalog}/ingest",
+        {"sourceManifest": [{"sourceUri": retried["s3Uri"], "targetTable": "sample_peptide_mappings"}],
+         "mode": "append", "idempotencyKey": "again"},
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    plane.ended(catalog, failed["jobId"])
+    _ask(
+        devkit,
+        "UPDATE devkit.ingestions SET status = 'failed', retryable = true, version_id = NULL WHERE job_id = %s"
+        " RETURNING 1",
+        failed["jobId"],
+    )
+    _ask(devkit, "UPDATE devkit.catalog_uploads SET updated_at = updated_at - interval '8 days' RETURNING 1")
+    assert devkit.stop() == 0
+    devkit.start()
+    _until(stored, {f"{retried['uploadId']}/waiting.csv"})
+    states = {
+        upload["uploadId"]: plane.ok("GET", f"/v1/catalogs/{catalog}/uploads/{upload['uploadId']}")["status"]
+        for upload in (sent, unused, retried)
+    }
+    assert list(states.values()) == ["expired", "expired", "claimed"]
+    body = {"sourceManifest": [{"sourceUri": unused["s3Uri"], "targetTable": "sample_peptide_mappings"}]}
+    late = plane("POST", f"/v1/data-catalogs/{catalog}/ingest", {**body, "mode": "append", "idempotencyKey": "late"})
+    assert (late.status_code, late.json()["error"]["code"]) == (422, "CATALOG_INGESTION_INVALID")
+    assert "expired" in late.json()["error"]["message"]
 
 
-def test_rows_of_a_view_are_frozen_and_exported_through_s3(devkit: DevkitProcess, plane: Plane) -> None:
+def test_rows_of_a_view_are_frozen_and_exported_through_s3(devkit: DevkitProcess, token: str) -> None:
+    plane = Plane(devkit, token)
     demo = str(catalog_id(DEMO_PROVIDER, DEMO_CATALOG))
     sql = "SELECT sequence FROM peptides WHERE length = 9 ORDER BY 1 LIMIT 2"
     made = plane.ok("POST", "/v1/data-views", {"name": "Two", "sql": sql, "catalogId": demo})
