@@ -14,7 +14,8 @@ import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
-from devkit_api.catalogs.control.routes import CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS
 from devkit_api.catalogs.views.routes import VIEWS
