@@ -78,7 +78,7 @@ async def _while_live(request: web.Request, run_id: str) -> AsyncIterator[bytes]
     live = request.app[RUNS].repository.live
     if live(run_id) is None:
         raise SignatureInvalid(reason="its run has ended")
-    async for chunk in request.content.iter_chunked(CHUNK):
+    async for chunk in request.content.iter_any():
         yield chunk
     if live(run_id) is None:
         raise SignatureInvalid(reason="its run has ended")
