@@ -200,7 +200,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
 
 def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
     if settings.s3_endpoint is None:
-        return FileObjectStore(state / "objects")
+        return FileObjectStore(state / "objects", settings.max_version_bytes)
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
     return S3ObjectStore(settings, state / "spool")

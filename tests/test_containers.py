@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 COMPOSE = yaml.safe_load((REPO / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]

@@ -114,6 +114,13 @@ class RequestSettings:
         "Most bytes all files of one run may have.",
         example="53687091200",
     )
+    max_version_bytes: int = setting(
+        "MAX_VERSION_BYTES",
+        1024**3,
+        whole_number(0, 5 * 1024**4),
+        "Most bytes the earlier versions of a run's files may take; 0 keeps none. A bucket keeps what it is set to.",
+        example="1073741824",
+    )
     max_run_files: int = setting(
         "MAX_RUN_FILES", 100_000, whole_number(1, 10_000_000), "Most files one run may save.", example="100000"
     )
