@@ -267,6 +267,9 @@ class HeldExecution:
 
 SUCCESS = Outcome(exit_code=0, output=b'{"status": "success", "results": {"n": 1}, "summary": {"k": "v"}}')
 
+# More than what is kept within the run's document.
+LARGE = Outcome(exit_code=0, output=b'{"status": "success", "results": {"text": "' + b"x" * 5000 + b'"}}')
+
 
 class HeldExecutor:
     """The executor protocol without processes: the tests say when a run ends."""
@@ -508,7 +511,7 @@ async def test_retention_removes_the_oldest_finished_with_all_they_left(make_hel
         run = await held.start()
         finished.append(run["runId"])
         await _save_object(held, run["runId"], f"file{n}".encode())
-        await held.end(run["runId"])
+        await held.end(run["runId"], LARGE)
         await held.retained()
         assert not _mentioned(held, finished[:-2]), "a removed run left something"
     assert held.runs.repository.ids == {*unfinished, *finished[-2:]}

@@ -264,7 +264,7 @@ def test_doctor_masks_secrets_and_warns_of_misspelt_names(tmp_path: Path) -> Non
 
 _READERS = {"environ", "environb", "getenv", "getenvb"}
 # The allow-list of what modules inherit, and the children themselves, whose environment is not the devkit's.
-_ALLOWED = ("cli/", "settings.py", "testing/", "execution/environment.py", "execution/zygote/")
+_ALLOWED = ("cli/", "settings/", "testing/", "execution/environment.py", "execution/zygote/")
 
 
 def _reads_environment(tree: ast.AST) -> bool:
