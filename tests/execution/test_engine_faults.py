@@ -183,6 +183,18 @@ async def test_nursery_that_stands_still_is_replaced(make_bench: Any, monkeypatc
     await until_async(lambda: _state(process.pid) != "T")
 
 
+async def test_nursery_that_was_killed_is_replaced_for_all_who_come_meanwhile(make_bench: Any) -> None:
+    """Its end is known before its process is: who asks in between must not be sent away."""
+    bench: Bench = await make_bench(isolation="process")
+    modules = [bench.module(name, f"# {name}\n{PLAIN}") for name in ("one", "two", "three")]
+    assert (await bench.run(modules[0])).results == {"n": 1}
+    process = bench.executor.pool._nursery._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    found = await asyncio.gather(*(bench.run(module) for module in modules))
+    assert [result.results for result in found] == [{"n": 1}] * 3
+
+
 def _state(pid: int) -> str | None:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
