@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tests.support.process import REPO, TEST_KEY
+from tests.support.waiting import PATIENCE, free_port, until
 
 COMPOSE = yaml.safe_load((REPO / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -110,7 +111,7 @@ def test_the_dockerfile() -> None:
     assert "--require-hashes" in text
     assert not re.search(r"(?:KEY|SECRET|PASSWORD)=", text)
     hadolint = str(Path(sys.executable).with_name("hadolint"))
-    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=60)
+    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=PATIENCE)
 
 
 def test_what_is_copied_is_sent_to_the_builder() -> None:
@@ -140,14 +141,14 @@ def test_every_dependency_is_locked_with_hashes() -> None:
 def proxy(tmp_path: Path, make_devkit: Any) -> Iterator[tuple[str, Path]]:
     """nginx with the shipped configuration, on free ports, in front of a devkit: address and certificate."""
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    # Build machines have it (`.ci/run` installs it); who has not is told by `scripts/test.sh`.
     if nginx is None:
         pytest.skip("nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)")
     tls = tmp_path / "tls"
-    made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=60)
+    made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=PATIENCE)
     assert made.returncode == 0, made.stderr
     devkit = make_devkit().start()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = (REPO / "conf" / "nginx.conf").read_text()
     changes = {
         " /tmp/": f" {tmp_path}/", "/etc/nginx/tls/": f"{tls}/", "listen 8443 ": f"listen {port} ",
@@ -161,7 +162,7 @@ def proxy(tmp_path: Path, make_devkit: Any) -> Iterator[tuple[str, Path]]:
         config = "user root;\n" + config
     (tmp_path / "nginx.conf").write_text(config)
     command = [nginx, "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"]
-    checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=30)
+    checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert checked.returncode == 0, checked.stderr
     with (tmp_path / "nginx.log").open("w") as log:
         process = subprocess.Popen(command, stderr=log, stdout=log)
@@ -170,29 +171,28 @@ def proxy(tmp_path: Path, make_devkit: Any) -> Iterator[tuple[str, Path]]:
         yield f"https://localhost:{port}", tls / "devkit.crt"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    def listens() -> bool:
         assert process.poll() is None, "nginx ended"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
         except OSError:
-            try:
-                process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-        else:
-            return
-    raise AssertionError("nginx does not listen")
+            return False
+        return True
+
+    until(listens)
 
 
 @pytest.mark.process
 def test_the_proxy_speaks_http2_over_tls(proxy: tuple[str, Path]) -> None:
     address, certificate = proxy
     headers = {"X-API-Key": TEST_KEY}
-    with httpx.Client(http2=True, verify=str(certificate), base_url=address, headers=headers, timeout=60) as client:
+    with httpx.Client(
+        http2=True, verify=str(certificate), base_url=address, headers=headers, timeout=PATIENCE
+    ) as client:
         answer = client.get("/v1/system/ready")
         assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
         assert answer.json()["status"] == "ready"
@@ -210,9 +210,9 @@ def test_the_proxy_speaks_http2_over_tls(proxy: tuple[str, Path]) -> None:
             first = next(events.iter_lines())
         assert first == "event: state"
         assert client.post(f"/v1/module-runs/{run['runId']}/cancel").json()["status"] == "cancelled"
-    with httpx.Client(verify=str(certificate), base_url=address, timeout=60) as client:
+    with httpx.Client(verify=str(certificate), base_url=address, timeout=PATIENCE) as client:
         assert client.get("/v1/modules").status_code == 401
-    plain = httpx.get(address.replace("https:", "http:") + "/v1/system/ready", timeout=30)
+    plain = httpx.get(address.replace("https:", "http:") + "/v1/system/ready", timeout=PATIENCE)
     assert plain.status_code == 400, "plain HTTP is not served"
 
 
@@ -225,7 +225,7 @@ def test_a_body_beyond_the_limit_is_refused_through_the_proxy(proxy: tuple[str, 
         ["curl", "--silent", "--http2", "--cacert", certificate, "--header", f"X-API-Key: {TEST_KEY}",
          "--header", "Content-Type: application/json", "--data-binary", f"@{tmp_path / 'large'}",
          f"{address}/v1/module-runs"],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert '"code":"BODY_TOO_LARGE"' in done.stdout, (done.returncode, done.stdout[:300])
 

@@ -41,7 +41,11 @@ class _Process:
 def record(lane: Path, pid: int, start_time: int | None, user: int | None) -> None:
     """Note who leads the lane's run, when it is a process of the run's user: a module could name any other."""
     if start_time is not None and user in (None, _user_of(pid)):
-        (lane / _RECORD).write_text(f"{pid} {start_time}")
+        try:
+            (lane / _RECORD).write_text(f"{pid} {start_time}")
+        except OSError:
+            # It is at work by now. Without the note, its lane's mark is what it is found by.
+            log.exception("the leader of a run could not be noted")
 
 
 def end_orphans(lanes: Path) -> int:

@@ -160,10 +160,7 @@ class Admission:
             token = self.signer.run_token(run.run_id, serial) if created else None
         else:
             token = None
-            with self.supervisor.room():
-                run, created = await self.repository.create(run)
-                if created:
-                    self.supervisor.submit(run)
+            run, created = await self.supervisor.admit(run, is_awaited=request.get("mode") not in {"async", "workflow"})
         if created:
             log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
         return Started(run, token)

@@ -112,6 +112,8 @@ class RunService:
 
     async def output(self, run: Run) -> dict[str, Any] | None:
         """What the module wrote; for a run that ended without output, an error in the same envelope."""
+        if run.output is not None:
+            return run.output
         output = await self.files.read_output(run.run_id) if run.has_output else None
         if output is not None:
             return output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.target import Target
 from tests.support.modules import write_module
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE, free_port
 
 # A module that reads with its run token.
 ASKER = """
@@ -91,7 +91,7 @@ def compass(devkit: DevkitProcess, *arguments: str, token: str | None = None) ->
         environment["HLA_ACCESS_TOKEN"] = token
     program = str(Path(sys.executable).with_name("hla-compass"))
     return subprocess.run(
-        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=120,
+        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
 
@@ -168,8 +168,7 @@ def external_server(folder: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
     server = EmbeddedPostgres(home)
     asyncio.run(server.start())
     asyncio.run(server.stop())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     hba = "host all all 127.0.0.1/32 scram-sha-256\n"
     (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
     asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
