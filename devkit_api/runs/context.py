@@ -10,6 +10,7 @@ from devkit_api.execution.protocol import Limits, RunSpec
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.models import Run
 from devkit_api.security.tokens import Signer
+from devkit_api.tracing import process_traceparent
 
 
 def run_context(run: Run, token: str, base_url: str) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes:
         environment=run.environment_variables,
         limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb, file_bytes=file_bytes),
         network=run.network,
+        traceparent=process_traceparent(run.run_id, run.traceparent),
     )
 
 

@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from devkit_api.errors import ObjectStoreUnavailable
-from devkit_api.objects import s3
+from devkit_api.objects import s3_bucket
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
@@ -46,7 +46,7 @@ async def behind(
     request: pytest.FixtureRequest, proxy: FaultyProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
     """A store whose S3 is behind the proxy; a parameter is its patience with one attempt, in seconds."""
-    monkeypatch.setattr(s3, "ATTEMPT_SECONDS", getattr(request, "param", 10.0))
+    monkeypatch.setattr(s3_bucket, "ATTEMPT_SECONDS", getattr(request, "param", 10.0))
     store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
     await store.open()
     yield store

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import boto3
+
 from devkit_api.settings import Settings, load_settings
 from tests.support.waiting import free_port
 
@@ -20,6 +22,16 @@ def load_s3(endpoint: str, bucket: str, state: Any) -> Settings:
     """The settings a store is made with."""
     names = {**s3_settings(endpoint, bucket), "api_key": "test-key-0123456789abcdef", "state_dir": str(state)}
     return load_settings({f"DEVKIT_{name.upper()}": str(value) for name, value in names.items()})
+
+
+def make_versioned(endpoint: str, bucket: str) -> None:
+    """A new bucket that keeps versions."""
+    secrets = (ACCESS["s3_access_key"], ACCESS["s3_secret_key"])
+    client = boto3.client(
+        "s3", "us-east-1", endpoint_url=endpoint, aws_access_key_id=secrets[0], aws_secret_access_key=secrets[1]
+    )
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
 class FaultyProxy:
