@@ -139,7 +139,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     known = runs.repository.ids | await runs.plans.run_ids()
     await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
-    await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
+    await runs.retention.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
     yield
     await runs.supervisor.close()

@@ -134,6 +134,13 @@ def test_placeholders_and_weak_secrets_are_refused(name: str, value: str) -> Non
     assert not value.strip() or value not in str(problem)
 
 
+@pytest.mark.parametrize("value", ["bwrap", "off"])
+def test_isolation_asked_for_by_another_name_is_refused_with_ours(value: str) -> None:
+    problem = _problems(SANDBOX=value)["SANDBOX"]
+    assert "DEVKIT_ISOLATION" in problem.reason
+    assert "export DEVKIT_ISOLATION=namespaces" in problem.fix
+
+
 def test_unknown_variables_are_found() -> None:
     environ = {"DEVKIT_PORT": "1", "DEVKIT_PROT": "2", "DEVKIT_": "3", "OTHER": "4", "devkit_port": "5"}
     assert unknown_variables(environ) == ["DEVKIT_", "DEVKIT_PROT"]
@@ -263,7 +270,7 @@ def test_doctor_masks_secrets_and_warns_of_misspelt_names(tmp_path: Path) -> Non
 
 _READERS = {"environ", "environb", "getenv", "getenvb"}
 # The allow-list of what modules inherit, and the children themselves, whose environment is not the devkit's.
-_ALLOWED = ("cli/", "settings.py", "testing/", "execution/environment.py", "execution/zygote/")
+_ALLOWED = ("cli/", "settings/", "testing/", "execution/environment.py", "execution/zygote/")
 
 
 def _reads_environment(tree: ast.AST) -> bool:

@@ -71,6 +71,7 @@ def _wait_for_zygotes(left: Callable[[], list[int]]) -> None:
     """Zygotes know best what their runs have started: they get a moment to end it."""
     deadline = time.monotonic() + _ZYGOTE_SECONDS
     while left() and time.monotonic() < deadline:
+        # They are not our children: there is no end of theirs to wait for.
         time.sleep(_POLL_SECONDS)
 
 

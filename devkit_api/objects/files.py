@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import aiofiles
 import attrs
@@ -29,6 +28,7 @@ from devkit_api import jsonio
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
 from devkit_api.errors import ObjectNotFound, ObjectReplaced
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.objects.file_index import NamespaceIndex, digest, load_index
 from devkit_api.objects.file_receive import receive, unique_stamp
 from devkit_api.objects.protocol import CHUNK, DirectPut, Expected, Listed, ObjectInfo
@@ -43,8 +43,7 @@ class FileObjectStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._indexes: OrderedDict[str, NamespaceIndex] = OrderedDict()
-        # Held as long as somebody uses them.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
 
     async def open(self) -> None:
         """Make the directory and remove uploads an unclean stop left half-written."""
@@ -143,7 +142,7 @@ class FileObjectStore:
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
-        async with self._lock(namespace):
+        async with self._locks.of(namespace):
             info = (await self._index(namespace)).pop(name)
             if info is not None:
                 await _unlink(self._folder(namespace) / f"{digest(name)}.json")
@@ -151,7 +150,7 @@ class FileObjectStore:
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
-        async with self._lock(namespace):
+        async with self._locks.of(namespace):
             self._indexes.pop(namespace, None)
             await _remove_tree(self._folder(namespace))
 
@@ -162,7 +161,7 @@ class FileObjectStore:
     async def _commit(self, namespace: str, info: ObjectInfo, temporary: Path) -> ObjectInfo:
         folder = self._folder(namespace)
         # One commit at a time per namespace: disk and index agree on who was last.
-        async with self._lock(namespace):
+        async with self._locks.of(namespace):
             replaced = (await self._index(namespace)).get(info.name)
             await _store(folder, temporary, self._content(namespace, info), info)
             # Looked up again: it may have left the cache meanwhile, and been read anew.
@@ -170,12 +169,6 @@ class FileObjectStore:
         if replaced is not None and replaced.version != info.version:
             await _unlink(self._content(namespace, replaced))
         return info
-
-    def _lock(self, namespace: str) -> asyncio.Lock:
-        lock = self._locks.get(namespace)
-        if lock is None:
-            lock = self._locks[namespace] = asyncio.Lock()
-        return lock
 
     async def _index(self, namespace: str) -> NamespaceIndex:
         index = self._indexes.get(namespace)

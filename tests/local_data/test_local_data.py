@@ -17,7 +17,7 @@ from devkit_api.local_data.service import LISTINGS, WAITING, LocalData
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.principals import Role
 from devkit_api.security.private_files import PrivateFile
-from devkit_api.settings_checks import DataRoot, data_roots
+from devkit_api.settings.values import DataRoot, data_roots
 
 SECRET = "outside every root"
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from devkit_api.app import create_app
-from devkit_api.middleware.headers import SECURITY_HEADERS
+from devkit_api.security.headers import SECURITY_HEADERS
 from devkit_api.settings import load_settings
 from tests.support.process import TEST_KEY, DevkitProcess
 

@@ -15,8 +15,7 @@ from devkit_api.security.principals import ALL_SCOPES, Role
 from devkit_api.security.private_files import PrivateFile
 from devkit_api.security.rate_limit import TokenBuckets
 from devkit_api.security.users import UserBook
-from devkit_api.settings import SettingsError
-from devkit_api.settings_checks import RateLimit
+from devkit_api.settings import RateLimit, SettingsError
 from tests.support.process import DevkitProcess
 
 PASSWORD = "a fake pass phrase"

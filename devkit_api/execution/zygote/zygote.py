@@ -101,6 +101,7 @@ def _fork() -> int:
     for _ in range(_FORK_ATTEMPTS):
         with suppress(OSError):
             return os.fork()
+        # The kernel does not tell when it has room for a process again.
         time.sleep(_FORK_WAIT)
     return os.fork()
 
