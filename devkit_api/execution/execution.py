@@ -108,7 +108,7 @@ class LocalExecution:
         if self._environments.has_own_python(self._spec.source_digest):
             return None
         building = self._environments.python(
-            self._spec.source_digest, self._pool.bundle(self._spec.source_digest), self._observer.on_output
+            self._spec.source_digest, self._pool.bundle(self._spec.source_digest), self._observer.on_build
         )
         python = await self._unless_stopped(building)
         if python is None or python == OWN_PYTHON:

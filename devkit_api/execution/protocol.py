@@ -101,6 +101,9 @@ class Observer(Protocol):
     def on_output(self, data: bytes) -> None:
         """Bytes the process wrote to stdout or stderr, in arrival order."""
 
+    def on_build(self, line: bytes) -> None:
+        """A line about the module's environment, which is built before there is a process."""
+
 
 class Execution(Protocol):
     """A run in flight."""

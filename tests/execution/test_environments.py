@@ -103,6 +103,7 @@ async def test_module_gets_what_it_needs_built_once_and_used_again(
     assert "which needs peptide-masses==1.0" in first.text
     assert "peptide-masses==1.0" in first.text.split("which needs", 1)[1].split("\n", 1)[1], "the installer's own lines"
     assert first.outcome.metrics.environment_seconds
+    assert any("which needs peptide-masses==1.0" in line for line in first.built)
     again = await bench.run(module)
     assert again.results == first.results
     assert "Building an environment" not in again.text
