@@ -6,14 +6,15 @@ are the same whenever they are asked for, and go with the run.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
 import attrs
-from stream_zip import ZIP_AUTO, async_stream_zip
 
 from devkit_api.errors import ArtifactNotFound
 from devkit_api.objects.addresses import Addresses
@@ -83,14 +84,16 @@ class Artifacts:
 
     async def archive(self, run_id: str) -> AsyncGenerator[bytes, None]:
         """Every file of the run as a zip, made while it is sent: neither memory nor disk holds more than a piece."""
+        # It brings a cryptography library of its own, which takes longer to import than many a start to be ready.
+        stream_zip = await asyncio.to_thread(import_module, "stream_zip")
 
         async def members() -> AsyncIterator[Any]:
             async for info in self._files(run_id):
-                method = ZIP_AUTO(info.size, level=1)
+                method = stream_zip.ZIP_AUTO(info.size, level=1)
                 content = self.store.read(run_files(run_id), info.name, version=info.version)
                 yield info.name, datetime.fromisoformat(info.created_at), _MODE, method, content
 
-        async for chunk in async_stream_zip(members(), chunk_size=_CHUNK, get_compressobj=_compressor):
+        async for chunk in stream_zip.async_stream_zip(members(), chunk_size=_CHUNK, get_compressobj=_compressor):
             yield chunk
 
     async def _files(self, run_id: str) -> AsyncIterator[ObjectInfo]:
