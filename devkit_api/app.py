@@ -16,9 +16,11 @@ from aiohttp import web
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.ingestions import IngestionService
-from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ADMIN
 from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.control.uploads import UploadService
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
@@ -77,19 +79,13 @@ from devkit_api.routing import Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
-from devkit_api.runs.files import RunFiles
+from devkit_api.runs.assembly import build_runs
 from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
 from devkit_api.runs.links import RunLinks
-from devkit_api.runs.logs import RunLogs
-from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
 from devkit_api.runs.reports import Reports
-from devkit_api.runs.repository import RunRepository
 from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
-from devkit_api.runs.service import RunService
-from devkit_api.runs.supervisor import Supervisor
-from devkit_api.runs.watch import RunWatch
 from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
@@ -104,8 +100,7 @@ from devkit_api.security.routes import ROUTES as SESSION_ROUTES
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
-from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
-from devkit_api.settings_checks import RateLimit
+from devkit_api.settings import PREFIX, Problem, RateLimit, Settings, SettingsError
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
@@ -163,42 +158,17 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
     objects = app[OBJECTS] = _object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
-    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA])
+    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
-    repository = RunRepository(store, settings.max_stored_runs)
-    files = RunFiles(state / "run-files")
-    runs = RunService(
-        modules=registry,
-        repository=repository,
-        plans=PlanBook(store),
-        logs=RunLogs(files, settings.max_log_bytes),
-        files=files,
-        watch=RunWatch(repository),
-        signer=signer,
-        address=app[ADDRESS],
-        longest_runtime=settings.max_runtime_seconds,
-        output_bytes=settings.max_output_bytes,
-        file_bytes=settings.max_file_mb * 1024**2,
-        inputs=inputs,
-    )
-    runs.supervisor = Supervisor(
-        repository=repository,
-        executor=LocalExecutor(
-            state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
-            keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
-            import_seconds=settings.import_timeout, isolation=settings.isolation,
-            environments=Environments(
-                state / "environments", settings.environment_days, enabled=settings.module_environments
-            ),
+    executor = LocalExecutor(
+        state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
+        keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
+        import_seconds=settings.import_timeout, isolation=settings.isolation,
+        environments=Environments(
+            state / "environments", settings.environment_days, enabled=settings.module_environments
         ),
-        logs=runs.logs,
-        files=files,
-        workers=settings.workers,
-        queue_limit=settings.queue_limit,
-        make_spec=runs.make_spec,
-        on_finished=runs.retain,
-        on_log=runs.watch.notify,
     )  # fmt: skip
+    runs = build_runs(settings, store, executor, modules=registry, inputs=inputs, signer=signer, address=app[ADDRESS])
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles
     uploads = Uploads(state / "publish-uploads", signer)
@@ -230,7 +200,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
 
 def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
     if settings.s3_endpoint is None:
-        return FileObjectStore(state / "objects")
+        return FileObjectStore(state / "objects", settings.max_version_bytes)
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
     return S3ObjectStore(settings, state / "spool")

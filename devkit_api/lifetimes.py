@@ -14,7 +14,8 @@ import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
-from devkit_api.catalogs.control.routes import CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS
 from devkit_api.catalogs.views.routes import VIEWS
@@ -157,7 +158,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     known = runs.repository.ids | await runs.plans.run_ids()
     await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
-    await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
+    await runs.retention.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
     yield
     await runs.supervisor.close()

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 COMPOSE = yaml.safe_load((REPO / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -105,7 +106,7 @@ def test_the_dockerfile() -> None:
     assert "--require-hashes" in text
     assert not re.search(r"(?:KEY|SECRET|PASSWORD)=", text)
     hadolint = str(Path(sys.executable).with_name("hadolint"))
-    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=60)
+    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=PATIENCE)
 
 
 def test_what_is_copied_is_sent_to_the_builder() -> None:

@@ -161,7 +161,7 @@ def environment(home: Path, index: str, certificates: Path, repository: Path) ->
         "UV_DEFAULT_INDEX": index,
         "UV_NO_CACHE": "1",
         "UV_NO_CONFIG": "1",
-        # Suites of the templates run whole in scripts/test.sh; here a part of each, so that the commands are seen to work.
+        # Suites of the templates run whole in scripts/test.sh; a part of each shows here that the commands work.
         "PYTEST_ADDOPTS": "-p no:asyncio -p no:aiohttp -p no:cacheprovider -k published",
         "COLUMNS": "200",
     }

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 FILES = sorted((REPO / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d[\w.]*")
@@ -57,7 +58,7 @@ def test_zizmor_finds_nothing() -> None:
         cwd=REPO,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -67,7 +68,7 @@ def test_zizmor_would_find_something(tmp_path: Path) -> None:
     (tmp_path / "docs.yml").write_text(re.sub(r"@[0-9a-f]{40}", "@main", text))
     zizmor = str(Path(sys.executable).with_name("zizmor"))
     done = subprocess.run(
-        [zizmor, "--offline", str(tmp_path / "docs.yml")], check=False, capture_output=True, timeout=60
+        [zizmor, "--offline", str(tmp_path / "docs.yml")], check=False, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode != 0
 
@@ -104,7 +105,7 @@ def test_the_commit_hooks_look_for_secrets(tmp_path: Path) -> None:
     leak = tmp_path / "settings.py"
     leak.write_text('password = "' + "hunter2-" * 4 + '"\n')
     tool = str(Path(sys.executable).with_name(command[0]))
-    found = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=60)
+    found = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=PATIENCE)
     leak.write_text("password = read()\n")
-    clean = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=60)
+    clean = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=PATIENCE)
     assert (found.returncode, clean.returncode) == (1, 0)

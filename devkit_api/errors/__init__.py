@@ -48,10 +48,14 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    PartsInvalid,
+    PartsNotFound,
     ReportConflict,
     ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
+    UploadInvalid,
+    UploadNotFound,
 )
 from devkit_api.errors.publish import (
     DependencyLockInvalid,
@@ -139,6 +143,8 @@ __all__ = [
     "OriginRefused",
     "OutputDamaged",
     "ParameterInvalid",
+    "PartsInvalid",
+    "PartsNotFound",
     "PlanInvalid",
     "PublicationConflict",
     "PublicationNotFound",
@@ -171,6 +177,8 @@ __all__ = [
     "StorageVersionUnavailable",
     "Unauthorized",
     "Unavailable",
+    "UploadInvalid",
+    "UploadNotFound",
     "VersionExists",
     "VersionNotFound",
 ]

@@ -90,6 +90,8 @@ class Run:
     summary: dict[str, Any] | None = None
     metrics: dict[str, Any] = attrs.Factory(dict)
     has_output: bool = False
+    # A small output is part of the document: one write, and one read, less. Others are files (`files.py`).
+    output: dict[str, Any] | None = attrs.field(default=None, repr=False)
     traceparent: str | None = None  # the request that started it, when traces are on
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import psycopg2
 
 from devkit_api.database.embedded import EmbeddedPostgres
+from tests.support.waiting import free_port
 
 PASSWORD = "a-password-of-the-tests-1"  # pragma: allowlist secret
 
@@ -22,8 +22,7 @@ def external_postgres(home: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
     server = EmbeddedPostgres(home)
     asyncio.run(server.start())
     asyncio.run(server.stop())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     hba = "host all all 127.0.0.1/32 scram-sha-256\n"
     (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
     asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
