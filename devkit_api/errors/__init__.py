@@ -49,10 +49,14 @@ from devkit_api.errors.objects import (
     ObjectNotFound,
     ObjectReplaced,
     ObjectStoreUnavailable,
+    PartsInvalid,
+    PartsNotFound,
     ReportConflict,
     ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
+    UploadInvalid,
+    UploadNotFound,
 )
 from devkit_api.errors.publish import (
     DependencyLockInvalid,
@@ -141,6 +145,8 @@ __all__ = [
     "OriginRefused",
     "OutputDamaged",
     "ParameterInvalid",
+    "PartsInvalid",
+    "PartsNotFound",
     "PlanInvalid",
     "PublicationConflict",
     "PublicationNotFound",
@@ -173,6 +179,8 @@ __all__ = [
     "StorageVersionUnavailable",
     "Unauthorized",
     "Unavailable",
+    "UploadInvalid",
+    "UploadNotFound",
     "VersionExists",
     "VersionNotFound",
 ]

@@ -16,7 +16,7 @@ from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
-from tests.support.s3 import load_s3, s3_settings
+from tests.support.s3 import load_s3, make_versioned, s3_settings
 
 
 @pytest.fixture(scope="session")
@@ -44,16 +44,24 @@ def store_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(params=["files", "s3"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
-    """An open store of each kind."""
+    """An open store of each kind; "s3-versions" is a bucket that keeps versions."""
     opened: ObjectStore
     if request.param == "files":
         opened = FileObjectStore(tmp_path / "objects")
     else:
         endpoint, bucket = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("bucket")
+        if request.param == "s3-versions":
+            make_versioned(endpoint, bucket)
         opened = S3ObjectStore(load_s3(endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
     await opened.open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def keeps_versions(request: pytest.FixtureRequest, store: ObjectStore) -> bool:
+    """Whether the store keeps earlier versions; a plain bucket does not."""
+    return request.node.callspec.params["store"] != "s3"
 
 
 FILES, BIG, QUOTA = 60, 16 * 1024**2, 24 * 1024**2

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import boto3
+
 from devkit_api.settings import Settings, load_settings
+from tests.support.waiting import free_port
 
 ACCESS = {"s3_access_key": "test-access", "s3_secret_key": "test-secret-0123456789"}
 
@@ -19,6 +22,16 @@ def load_s3(endpoint: str, bucket: str, state: Any) -> Settings:
     """The settings a store is made with."""
     names = {**s3_settings(endpoint, bucket), "api_key": "test-key-0123456789abcdef", "state_dir": str(state)}
     return load_settings({f"DEVKIT_{name.upper()}": str(value) for name, value in names.items()})
+
+
+def make_versioned(endpoint: str, bucket: str) -> None:
+    """A new bucket that keeps versions."""
+    secrets = (ACCESS["s3_access_key"], ACCESS["s3_secret_key"])
+    client = boto3.client(
+        "s3", "us-east-1", endpoint_url=endpoint, aws_access_key_id=secrets[0], aws_secret_access_key=secrets[1]
+    )
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
 class FaultyProxy:
@@ -43,8 +56,8 @@ class FaultyProxy:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
+        self.port = self.port or free_port()  # the same after a stop
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:

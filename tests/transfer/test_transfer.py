@@ -26,6 +26,7 @@ from tests.support.client import snapshot
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
 from tests.support.publishing import pack, request_of, submission, write_publishable
+from tests.support.waiting import PATIENCE, until
 
 SAVER = """
 for number in range(3):
@@ -73,7 +74,7 @@ class View:
 def command(devkit: DevkitProcess, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments], check=False, env=devkit.environment(), cwd=devkit.root,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -92,8 +93,8 @@ def test_a_devkit_comes_back_as_it_was(make_devkit: Callable[..., DevkitProcess]
         assert devkit.request("PUT", grant["uploadUrl"].removeprefix(devkit.endpoint), data=archive).ok
         devkit.request("POST", "/v1/modules/publish", json=submission(asked))
         at = f"/v1/modules/publish/{grant['publishId']}"
-        while (published := devkit.request("GET", at).json())["status"] == "in_progress":
-            pass
+        until(lambda: devkit.request("GET", at).json()["status"] != "in_progress")
+        published = devkit.request("GET", at).json()
         for n in range(2):
             run = devkit.wait(devkit.run("saver", {"n": n})["runId"])
             assert run["status"] == "completed", run["error"]
