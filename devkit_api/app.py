@@ -60,6 +60,9 @@ from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
 from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.objects.uploads.routes import PART_UPLOADS
+from devkit_api.objects.uploads.routes import ROUTES as PART_UPLOAD_ROUTES
+from devkit_api.objects.uploads.service import PartUploads
 from devkit_api.public_address import PublicAddress
 from devkit_api.routing import Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
@@ -190,6 +193,10 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[PART_UPLOADS] = PartUploads(
+        store, objects, app[URL_SIGNER], addresses, address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
     app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
     app[REPORTS] = Reports(objects, addresses, inputs)
     app[LINKS] = RunLinks(signer, app[ADDRESS])
@@ -283,7 +290,15 @@ def _build_metrics(app: web.Application) -> None:
 def all_routes() -> list[Route]:
     """Every address there is, in the order in which the API reference shows them."""
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
+    routes += [
+        *PREVIEW_ROUTES,
+        *LOCAL_DATA_ROUTES,
+        *PUBLISH_ROUTES,
+        *INPUT_ROUTES,
+        *PART_UPLOAD_ROUTES,
+        *ARTIFACT_ROUTES,
+        *LINK_ROUTES,
+    ]
     routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
     return [*routes, *REFERENCE_ROUTES]
 

@@ -54,6 +54,7 @@ from devkit_api.errors.objects import (
     ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
+    UploadConflict,
     UploadInvalid,
     UploadNotFound,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "StorageVersionUnavailable",
     "Unauthorized",
     "Unavailable",
+    "UploadConflict",
     "UploadInvalid",
     "UploadNotFound",
     "VersionExists",

@@ -42,7 +42,7 @@ class Summary:
 
     def count(self, top: str) -> None:
         """One more file of a top-level entry."""
-        if top in {"modules", "runs", "plans", "publications", "deployments"}:
+        if top in {"modules", "runs", "plans", "publications", "deployments", "uploads"}:
             self.documents[top] = self.documents.get(top, 0) + 1
         else:
             self.files += 1
