@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from hla_compass import APIClient
 
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.target import Target
+from tests.support import postgres
 from tests.support.modules import write_module
 from tests.support.process import TEST_KEY, DevkitProcess
 
@@ -164,33 +163,11 @@ def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture(scope="session")
 def external_server(folder: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
     """A PostgreSQL with passwords over TCP on loopback and its port; one for all tests, each with its own database."""
-    home = folder / "external"
-    server = EmbeddedPostgres(home)
-    asyncio.run(server.start())
-    asyncio.run(server.stop())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    hba = "host all all 127.0.0.1/32 scram-sha-256\n"
-    (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
-    asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
-    yield server, port
-    asyncio.run(server.stop())
+    with postgres.external_server(folder / "external") as found:
+        yield found
 
 
 @pytest.fixture
 def external(external_server: tuple[EmbeddedPostgres, int]) -> dict[str, str]:
     """Settings of a new database whose owner is no superuser."""
-    server, port = external_server
-    password, name = "a-password-of-the-tests-1", f"external_{uuid.uuid4().hex[:8]}"
-    connection = psycopg2.connect(**{**server.target.owner(), "port": port})
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'external_owner')")
-        if not cursor.fetchone()[0]:
-            cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
-        cursor.execute(f"CREATE DATABASE {name} OWNER external_owner")
-    connection.close()
-    return {
-        "db_host": "127.0.0.1", "db_port": str(port), "db_name": name, "db_user": "external_owner",
-        "db_password": password,
-    }  # fmt: skip
+    return postgres.new_database(*external_server)

@@ -13,23 +13,19 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from tests.support.modules import write_module
 from tests.support.process import REPO, DevkitProcess
-from tests.support.s3 import load_s3, make_versioned, s3_settings
+from tests.support.s3 import load_s3, make_versioned, moto_server, s3_settings
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
