@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 from aiohttp import web
@@ -15,9 +16,11 @@ from aiohttp import web
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.ingestions import IngestionService
-from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.routes import ADMIN
 from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.control.uploads import UploadService
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
@@ -30,7 +33,17 @@ from devkit_api.database.lifetime import build_database
 from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
-from devkit_api.lifetimes import ADDRESS, BUNDLES, EMBEDDED, HTTP, LIFETIMES, SETTINGS, STORE, release_waiting
+from devkit_api.lifetimes import (
+    ADDRESS,
+    BUNDLES,
+    EMBEDDED,
+    HTTP,
+    LIFETIMES,
+    SETTINGS,
+    STORE,
+    TRACING,
+    release_waiting,
+)
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
@@ -40,6 +53,7 @@ from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.compression import COMPRESS_ABOVE
 from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
+from devkit_api.middleware.tracing import around
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
@@ -68,19 +82,13 @@ from devkit_api.routing import Route, add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
 from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
-from devkit_api.runs.files import RunFiles
+from devkit_api.runs.assembly import build_runs
 from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
 from devkit_api.runs.links import RunLinks
-from devkit_api.runs.logs import RunLogs
-from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
 from devkit_api.runs.reports import Reports
-from devkit_api.runs.repository import RunRepository
 from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
 from devkit_api.runs.routes import ROUTES as RUN_ROUTES
-from devkit_api.runs.service import RunService
-from devkit_api.runs.supervisor import Supervisor
-from devkit_api.runs.watch import RunWatch
 from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
@@ -95,13 +103,15 @@ from devkit_api.security.routes import ROUTES as SESSION_ROUTES
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
-from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
-from devkit_api.settings_checks import RateLimit
+from devkit_api.settings import PREFIX, Problem, RateLimit, Settings, SettingsError
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
 from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
+
+if TYPE_CHECKING:
+    from devkit_api.tracing.export import Tracing
 
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
 WRONG_CREDENTIALS = RateLimit(20, 1, 60)
@@ -113,7 +123,10 @@ def create_app(settings: Settings) -> web.Application:
     _refuse_unsupported(settings)
     credentials = load_credentials(settings)
     assert credentials is not None  # noqa: S101  `create` is on
-    app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
+    tracing = _tracing_of(settings)
+    middlewares = [chain] if tracing is None else [around(tracing), chain]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_bytes)
+    app[TRACING] = tracing
     app[SETTINGS] = settings
     hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
     app[BODY_LIMITS] = BodyLimits(
@@ -148,42 +161,17 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
     objects = app[OBJECTS] = _object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
-    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA])
+    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
-    repository = RunRepository(store, settings.max_stored_runs)
-    files = RunFiles(state / "run-files")
-    runs = RunService(
-        modules=registry,
-        repository=repository,
-        plans=PlanBook(store),
-        logs=RunLogs(files, settings.max_log_bytes),
-        files=files,
-        watch=RunWatch(repository),
-        signer=signer,
-        address=app[ADDRESS],
-        longest_runtime=settings.max_runtime_seconds,
-        output_bytes=settings.max_output_bytes,
-        file_bytes=settings.max_file_mb * 1024**2,
-        inputs=inputs,
-    )
-    runs.supervisor = Supervisor(
-        repository=repository,
-        executor=LocalExecutor(
-            state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
-            keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
-            import_seconds=settings.import_timeout, isolation=settings.isolation,
-            environments=Environments(
-                state / "environments", settings.environment_days, enabled=settings.module_environments
-            ),
+    executor = LocalExecutor(
+        state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
+        keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
+        import_seconds=settings.import_timeout, isolation=settings.isolation,
+        environments=Environments(
+            state / "environments", settings.environment_days, enabled=settings.module_environments
         ),
-        logs=runs.logs,
-        files=files,
-        workers=settings.workers,
-        queue_limit=settings.queue_limit,
-        make_spec=runs.make_spec,
-        on_finished=runs.retain,
-        on_log=runs.watch.notify,
     )  # fmt: skip
+    runs = build_runs(settings, store, executor, modules=registry, inputs=inputs, signer=signer, address=app[ADDRESS])
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles
     uploads = Uploads(state / "publish-uploads", signer)
@@ -285,6 +273,16 @@ def _build_metrics(app: web.Application) -> None:
         )
     )
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+    if (tracing := app[TRACING]) is not None:
+        runs.repository.listen(lambda run: tracing.ended(run) if run.is_terminal else None)
+
+
+def _tracing_of(settings: Settings) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from devkit_api.tracing.export import to_collector  # an extra, and slow to import
+
+    return to_collector(settings.otlp_endpoint)
 
 
 def all_routes() -> list[Route]:
@@ -320,10 +318,15 @@ def _reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _missing_s3(settings: Settings) -> list[Problem]:
-    if settings.s3_endpoint is None or find_spec("aiobotocore") is not None:
-        return []
-    return [Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", "pip install 'hla-compass-devkit[s3]'")]
+def _missing_extras(settings: Settings) -> list[Problem]:
+    problems = []
+    if settings.s3_endpoint is not None and find_spec("aiobotocore") is None:
+        fix = "pip install 'hla-compass-devkit[s3]'"
+        problems.append(Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", fix))
+    if settings.otlp_endpoint is not None and find_spec("opentelemetry") is None:
+        fix = "pip install 'hla-compass-devkit[otel]'"
+        problems.append(Problem(f"{PREFIX}OTLP_ENDPOINT", "the OpenTelemetry SDK is not installed", fix))
+    return problems
 
 
 def _refuse_unsupported(settings: Settings) -> None:
@@ -332,7 +335,7 @@ def _refuse_unsupported(settings: Settings) -> None:
         "STATE_BACKEND": settings.state_backend != "json",
         "EXECUTOR": settings.executor != "local",
     }
-    problems = [*_missing_s3(settings)] + [
+    problems = _missing_extras(settings) + [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
         for name, is_asked in asked.items()
         if is_asked

@@ -46,5 +46,5 @@ def note(request: web.Request, used: Iterable[str]) -> None:
 
 def complete(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Set the header when old names were used."""
-    if request.get(_USED):
+    if _told and request.get(_USED):  # most never meet one, and the look-up is paid on every answer
         response.headers["Deprecation"] = SINCE

@@ -14,8 +14,9 @@ from marshmallow import Schema
 
 from devkit_api import deprecation, jsonio
 from devkit_api.errors import BodyInvalid, BodyTooLarge, MediaTypeUnsupported, ParameterInvalid
-from devkit_api.routing import Body, route_of
+from devkit_api.routing import Body
 from devkit_api.schemas import load
+from devkit_api.security import headers as security_headers
 
 T = TypeVar("T")
 
@@ -34,10 +35,8 @@ class BodyLimits:
     object_bytes: int
     output_bytes: int
 
-    def for_request(self, request: web.Request) -> int:
-        """The limit of the matched route's body; what matched nothing may send as much as JSON."""
-        route = route_of(request)
-        body = Body.JSON if route is None else route.body
+    def of(self, body: Body, request: web.Request) -> int:
+        """The limit of a body; what matched nothing may send as much as JSON."""
         if body is Body.FORM and request.content_type == "multipart/form-data":
             return self.source_bytes + _FORM_BYTES
         limits = {Body.SOURCE: self.source_bytes, Body.OBJECT: self.object_bytes, Body.OUTPUT: self.output_bytes}
@@ -49,7 +48,15 @@ BODY_LIMITS: web.AppKey[BodyLimits] = web.AppKey("body_limits", BodyLimits)
 
 def json_answer(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """`value` as JSON."""
-    return web.Response(body=jsonio.dumps(value), status=status, content_type="application/json", headers=headers)
+    return json_bytes(jsonio.dumps(value), status=status, headers=headers)
+
+
+def json_bytes(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer whose body is JSON already."""
+    all_headers = security_headers.of_json()
+    if headers:
+        all_headers.update(headers)
+    return web.Response(body=body, status=status, headers=all_headers)
 
 
 def kept_answer(request: web.Request, body: bytes, content_type: str = "application/json") -> web.Response:
@@ -150,11 +157,6 @@ def attachment(name: str) -> str:
     filename = name.rsplit("/", 1)[-1]
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
-
-
-def page_answer(items: list[Any], *, page: int, limit: int, total: int) -> dict[str, Any]:
-    """The pagination block of wire-contract B.1."""
-    return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
 
 
 async def send_stream(

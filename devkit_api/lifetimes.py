@@ -5,13 +5,17 @@ aiohttp runs them in this order and tears them down in reverse.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
-from devkit_api.catalogs.control.routes import CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS
 from devkit_api.catalogs.views.routes import VIEWS
@@ -38,12 +42,19 @@ from devkit_api.state import DocumentStore
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
+if TYPE_CHECKING:
+    from devkit_api.tracing.export import Tracing
+
+log = logging.getLogger(__name__)
+_LAST_SPANS_SECONDS = 5
+
 HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
+TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
 Context = Callable[[web.Application], AsyncIterator[None]]
@@ -102,6 +113,14 @@ async def _audit(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
+async def _tracing(app: web.Application) -> AsyncIterator[None]:
+    """Closes after the supervisor: stopping ends runs, and their spans are sent as well."""
+    yield
+    tracing = app[TRACING]
+    if tracing is not None and not await asyncio.to_thread(tracing.close, _LAST_SPANS_SECONDS):
+        log.warning("the collector did not take the last traces in time")
+
+
 async def _module_registry(app: web.Application) -> AsyncIterator[None]:
     await prepare_incoming(app[INCOMING])
     await app[BUNDLES].open()
@@ -142,7 +161,7 @@ async def _run_supervisor(app: web.Application) -> AsyncIterator[None]:
     known = runs.repository.ids | await runs.plans.run_ids()
     await app[OBJECTS].sweep(lambda namespace: (run := run_of(namespace)) is None or run in known)
     await runs.supervisor.recover()
-    await runs.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
+    await runs.retention.retain()  # DEVKIT_MAX_STORED_RUNS may be lower than last time
     app[RESET] = _reset(app)
     yield
     await runs.supervisor.close()
@@ -212,6 +231,6 @@ async def _reset_catalogs(app: web.Application) -> None:
 
 # The supervisor after the pools it uses: aiohttp cancels loose tasks only when every context has closed.
 LIFETIMES: tuple[Context, ...] = (
-    _state_lock, _audit, _object_store, _local_data, _database, _http_client,
+    _state_lock, _audit, _tracing, _object_store, _local_data, _database, _http_client,
     _module_registry, _executor, _run_supervisor, _publish, _watcher,
 )  # fmt: skip

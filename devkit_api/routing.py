@@ -52,20 +52,46 @@ class Route:
         return (self.path,)
 
 
+@attrs.frozen(eq=False)
+class Endpoint:
+    """What was matched, as the middleware asks for it on every request. `route` and `policy` are None when nothing
+    matched (404, 405) and for preflights; `template` is the address with its parameters' names.
+    """
+
+    route: Route | None = None
+    template: str = "(no route)"
+    policy: str | None = None
+    body: Body = Body.JSON
+    stream: bool = False
+    of_a_run: bool = False
+
+
+NOWHERE = Endpoint()
+
+
 def add_routes(app: web.Application, routes: Iterable[Route]) -> None:
-    """Register each route on its planes, and remember it for the middleware: `route_of` finds it."""
-    if ROUTES not in app:
-        app[ROUTES] = {}
-    known = app[ROUTES]
+    """Register each route on its planes, and remember it for the middleware: `endpoint_of` finds it."""
+    if ENDPOINTS not in app:
+        app[ENDPOINTS] = {}
+    known = app[ENDPOINTS]
     # One resource per path, whatever the order of the routes: a preflight must see all methods of its path.
     resources: dict[str, web.Resource] = {}
     for route in routes:
         for path in route.paths:
             resource = resources.get(path) or app.router.add_resource(path)
             resources[path] = resource
+            template = resource.canonical
+            endpoint = Endpoint(route, template, route.policy, route.body, route.stream, "{run_id}" in template)
             for method in route.methods:
                 added = resource.add_route(method, route.handler, expect_handler=_expect)
-                known[id(added)] = route
+                known[id(added)] = endpoint
+
+
+def add_preflights(app: web.Application) -> None:
+    """Remember what was added to the routes since: the preflights, which have no policy."""
+    for route in app.router.routes():
+        if route.resource is not None:
+            app[ENDPOINTS].setdefault(id(route), Endpoint(template=route.resource.canonical))
 
 
 async def _expect(request: web.Request) -> None:
@@ -78,22 +104,10 @@ async def _expect(request: web.Request) -> None:
         request.writer.output_size = 0
 
 
-# By `id` of aiohttp's own route: a look-up per request and concern must cost next to nothing.
-ROUTES: web.AppKey[dict[int, Route]] = web.AppKey("routes", dict[int, Route])
+# By `id` of aiohttp's own route: a look-up per request must cost next to nothing.
+ENDPOINTS: web.AppKey[dict[int, Endpoint]] = web.AppKey("endpoints", dict[int, Endpoint])
 
 
-def route_of(request: web.Request) -> Route | None:
-    """The matched route; None when nothing matched (404, 405) and for preflights."""
-    return request.app[ROUTES].get(id(request.match_info.route))
-
-
-def policy_of(request: web.Request) -> str | None:
-    """The policy of the matched route; None when nothing matched."""
-    route = route_of(request)
-    return None if route is None else route.policy
-
-
-def is_stream(request: web.Request) -> bool:
-    """Whether the matched route streams or transfers."""
-    route = route_of(request)
-    return route is not None and route.stream
+def endpoint_of(request: web.Request) -> Endpoint:
+    """What the request matched."""
+    return request.app[ENDPOINTS].get(id(request.match_info.route), NOWHERE)

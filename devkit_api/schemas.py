@@ -46,6 +46,11 @@ class AnswerSchema(Schema):
         unknown = INCLUDE
 
 
+def moment(*, required: bool = True) -> fields.String:
+    """A field of an answer that holds a point in time, in ISO 8601 UTC."""
+    return fields.String(required=required, metadata={"format": "date-time"})
+
+
 class PaginationSchema(AnswerSchema):
     """Where a page stands among all (wire-contract B.1)."""
 
@@ -76,6 +81,11 @@ def printable(low: int, high: int) -> Callable[[str], None]:
             raise ValidationError(f"must be {low} to {high} printable characters without blanks around them")
 
     return check
+
+
+def pagination(*, page: int, limit: int, total: int) -> dict[str, int]:
+    """The block of `PaginationSchema` for one page of `total` items."""
+    return {"page": page, "limit": limit, "total": total, "pages": -(-total // limit)}
 
 
 def load(schema: Schema, data: Any, error: type[DevkitError] = RequestInvalid) -> dict[str, Any]:

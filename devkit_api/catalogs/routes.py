@@ -23,7 +23,7 @@ from devkit_api.errors import (
     SqlTimeout,
     StorageVersionUnavailable,
 )
-from devkit_api.httpio import json_answer, read_body, read_json, while_connected
+from devkit_api.httpio import json_answer, json_bytes, read_body, read_json, while_connected
 from devkit_api.routing import Handler, Route
 
 SQL_LIMITS: web.AppKey[SqlLimits] = web.AppKey("sql_limits", SqlLimits)
@@ -158,7 +158,7 @@ async def run_sql(request: web.Request) -> web.Response:
     service = request.app[CATALOGS]
     scope = await service.resolve(*_pair(request), body.get("version"))
     query = run_query(service.database.reader, scope, request.app[SQL_LIMITS], body["sql"], body["params"])
-    return web.Response(body=await while_connected(request, query), content_type="application/json")
+    return json_bytes(await while_connected(request, query))
 
 
 @describe(errors=(*_ERRORS, StorageVersionUnavailable))

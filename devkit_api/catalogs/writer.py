@@ -53,6 +53,17 @@ class Parent:
     segments: list[int]
 
 
+def settle(connection: Any) -> None:
+    """After many new rows: statistics for the planner, and pages marked as visible to all, so that reads by index need
+    not look at the rows. Blocking; outside a transaction.
+    """
+    tables = sql.SQL(", ").join(sql.Identifier(tier, table) for table, tier in TABLES.items())
+    autocommit, connection.autocommit = connection.autocommit, True
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("VACUUM (ANALYZE) {}").format(tables))
+    connection.autocommit = autocommit
+
+
 class VersionWriter:
     """Fills one new version. Rows get its segment; `finish` counts them and makes it ready."""
 

@@ -126,7 +126,8 @@ class Connection:
         """A run's events as they happen, up to `end`. A broken stream is resumed where it broke off."""
         last = "0"
         for pause in _RESUME_AFTER:
-            time.sleep(pause)  # a devkit that restarts needs a moment
+            # A devkit that restarts needs a moment, and nothing tells a client when it is back.
+            time.sleep(pause)
             try:
                 with self._open_events(run_id, last) as answer:
                     for kind, last, data in _parse_events(answer):  # noqa: B007  the last id seen is where to resume

@@ -96,6 +96,7 @@ class EmbeddedPostgres:
         self._keeper.stdin.close()
         deadline = monotonic() + _STOP_SECONDS
         while (self._process() is not None or self._keeper.poll() is None) and monotonic() < deadline:  # noqa: ASYNC110
+            # The server is the keeper's child, not ours: all we can do is look.
             await asyncio.sleep(_POLL)
         if self._keeper.poll() is None:
             log.warning("the embedded PostgreSQL did not stop in time; it will when its sessions end")
@@ -182,6 +183,7 @@ class EmbeddedPostgres:
                 await self.stop()
                 fix = f"read {self.folder / 'server.log'}, or set DEVKIT_CATALOGS=off"
                 raise SettingsError([Problem(str(self.data), "the embedded PostgreSQL did not start", fix)])
+            # PostgreSQL says that it is ready in a file, and to nobody.
             await asyncio.sleep(_POLL)
 
     @property

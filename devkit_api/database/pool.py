@@ -151,25 +151,28 @@ class Pool:
                 await asyncio.shield(self._stop_backend(pid))
             raise
         finally:
-            await self._release(connection)
+            self._release(connection)
 
     async def _acquire(self) -> Any:
         if self._pool is None:
             raise unavailable()
         self.counts.acquired += 1
         try:
-            return await asyncio.wait_for(self._pool._acquire(), _ACQUIRE_SECONDS)
+            # Not `wait_for`, which makes a task of every wait.
+            async with asyncio.timeout(_ACQUIRE_SECONDS):
+                return await self._pool._acquire()
         except (TimeoutError, psycopg2.OperationalError, RuntimeError):
             self.counts.refused += 1
             raise unavailable() from None
 
-    async def _release(self, connection: Any) -> None:
+    def _release(self, connection: Any) -> None:
         """Back to the pool; a connection in the middle of something is closed instead."""
         raw = connection.raw
         idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
         if not connection.closed and (raw.isexecuting() or raw.get_transaction_status() != idle):
             connection.close()
-        await asyncio.shield(self._pool.release(connection))
+        # It is back when this returns; what is left is a task of the pool's own that wakes who waits.
+        self._pool.release(connection)
 
     async def _connected(self, _connection: Any) -> None:
         self.counts.connected += 1

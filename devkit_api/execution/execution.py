@@ -58,6 +58,7 @@ class LocalExecution:
         self._kill_grace = kill_grace
         self._keep_as = keep_as
         self._stopped: StopReason | None = None
+        self._ended_by_itself = False
         self._stop_event = asyncio.Event()
         self._task: asyncio.Task[Outcome] | None = None
         self._begun = self._ended_at = perf_counter()
@@ -98,7 +99,9 @@ class LocalExecution:
             log.exception("run could not be executed", extra={"run": self._spec.run_id})
             outcome = Outcome(problem=f"its process could not be started ({os.strerror(exc.errno or 0)})")
         metrics = attrs.evolve(outcome.metrics, environment_seconds=spent)
-        return attrs.evolve(outcome, stopped=self._stopped, metrics=metrics)
+        # A run that had ended when the devkit was told to stop was not interrupted.
+        missed = self._ended_by_itself and self._stopped is StopReason.SHUTDOWN
+        return attrs.evolve(outcome, stopped=None if missed else self._stopped, metrics=metrics)
 
     async def _choose_python(self) -> float | None:
         """Seconds it took to have the module's environment built; None when there was nothing to do."""
@@ -124,23 +127,24 @@ class LocalExecution:
             return working.result()
         working.cancel()
         await asyncio.wait({working})
-        return None
+        # What was done at this very moment is done: a zygote must not be forgotten.
+        return None if working.cancelled() or working.exception() is not None else working.result()
 
     async def _begin_somewhere(self) -> Outcome:
         """A zygote that waits may be gone when its order comes; the run, which it did not begin, gets another one."""
         for left in reversed(range(_ATTEMPTS)):
-            lane = await self._acquire()
-            if lane is None:
-                break
+            lane = None
             try:
-                return await self._use(lane)
+                lane = await self._acquire()
+                return Outcome() if lane is None else await self._use(lane)
             except Lost:
                 if not left:
                     raise
                 log.warning("a zygote was gone before its run began", extra={"run": self._spec.run_id})
             finally:
-                await self._pool.release(lane)
-        return Outcome()
+                if lane is not None:
+                    await self._pool.release(lane)
+        raise AssertionError("unreachable")  # pragma: no cover
 
     async def _use(self, lane: Lane) -> Outcome:
         await lane.workdir.prepare(await self._pool.source(self._spec.source_digest), self._spec)
@@ -165,10 +169,14 @@ class LocalExecution:
             started = await zygote.run(self._order(lane.workdir.root), pipe.write_end)
             pipe.close_write_end()
             launched = perf_counter()
-            if not self._pool.isolation.has_namespaces:
-                orphans.record(lane.folder, started.pid, started.start_time, lane.user)
-            log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
-            ended = await self._until_exit(zygote)
+            try:
+                if not self._pool.isolation.has_namespaces:
+                    orphans.record(lane.folder, started.pid, started.start_time, lane.user)
+                log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
+                ended = await self._until_exit(zygote)
+            except BaseException:
+                zygote.kill()  # its run goes on, and nobody looks after it
+                raise
             executed = perf_counter()
             await pipe.drain(_DRAIN_SECONDS)
             self._ended_at = executed
@@ -177,6 +185,7 @@ class LocalExecution:
         return Outcome(
             exit_code=ended.code,
             signal=ended.signal,
+            problem=None if ended.problem is None else f"its process could not be made ready ({ended.problem})",
             killed_for_memory=self._is_killed_for_memory(ended),
             metrics=Metrics(
                 launch_seconds=launched - self._begun,
@@ -205,6 +214,7 @@ class LocalExecution:
         limit = self._spec.limits.runtime_seconds + _TIMEOUT_HEAD_START
         await asyncio.wait({exited, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
+        self._ended_by_itself = exited.done()
         if not exited.done():
             self._stopped = self._stopped or StopReason.TIMEOUT
             zygote.signal(signal.SIGTERM)

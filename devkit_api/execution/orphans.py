@@ -41,7 +41,11 @@ class _Process:
 def record(lane: Path, pid: int, start_time: int | None, user: int | None) -> None:
     """Note who leads the lane's run, when it is a process of the run's user: a module could name any other."""
     if start_time is not None and user in (None, _user_of(pid)):
-        (lane / _RECORD).write_text(f"{pid} {start_time}")
+        try:
+            (lane / _RECORD).write_text(f"{pid} {start_time}")
+        except OSError:
+            # It is at work by now. Without the note, its lane's mark is what it is found by.
+            log.exception("the leader of a run could not be noted")
 
 
 def end_orphans(lanes: Path) -> int:
@@ -67,6 +71,7 @@ def _wait_for_zygotes(left: Callable[[], list[int]]) -> None:
     """Zygotes know best what their runs have started: they get a moment to end it."""
     deadline = time.monotonic() + _ZYGOTE_SECONDS
     while left() and time.monotonic() < deadline:
+        # They are not our children: there is no end of theirs to wait for.
         time.sleep(_POLL_SECONDS)
 
 

@@ -21,7 +21,8 @@ class OutputPipe:
     def __init__(self, on_output: Callable[[bytes], None], user: int | None) -> None:
         self._read_end, self.write_end = os.pipe()
         if user is not None:
-            os.fchown(self.write_end, user, user)  # so that the run can open /dev/stdout
+            with suppress(OSError):
+                os.fchown(self.write_end, user, user)  # so that the run can open /dev/stdout
         os.set_blocking(self._read_end, False)
         self._on_output = on_output
         self._pending = b""

@@ -7,7 +7,6 @@ changed itself is refused.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
@@ -19,6 +18,7 @@ import attrs
 from aiofiles.os import wrap
 
 from devkit_api.execution.workdir import remove_tree
+from devkit_api.locks import KeyedLocks
 
 _Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 
@@ -34,7 +34,7 @@ class ServedSources:
     root: Path
     bundle_path: Callable[[str], Path]
     _made: dict[str, _Fingerprint] = attrs.Factory(dict)
-    _locks: dict[str, asyncio.Lock] = attrs.Factory(dict)
+    _locks: KeyedLocks = attrs.Factory(KeyedLocks)
 
     def path(self, digest: str) -> Path:
         """Where the copy is."""
@@ -42,7 +42,7 @@ class ServedSources:
 
     async def ready(self, digest: str) -> Path:
         """The copy, exactly as it was registered. Raises `SourceChanged` or `OSError`."""
-        async with self._locks.setdefault(digest, asyncio.Lock()):  # runs that begin at once need one copy
+        async with self._locks.of(digest):  # runs that begin at once need one copy
             return await self._ready(digest)
 
     @wrap

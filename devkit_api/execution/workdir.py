@@ -8,6 +8,7 @@ inodes per run instead would be the largest part of a short run's cost on file s
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import stat
@@ -21,6 +22,8 @@ from aiofiles.os import wrap
 
 from devkit_api import jsonio
 from devkit_api.execution.protocol import RunSpec
+
+log = logging.getLogger(__name__)
 
 # They lie inside the run's own folder.
 _FOLDERS = ("", "/cwd", "/home", "/home/.hla-compass", "/tmp", "/out", "/scratch")  # noqa: S108  # nosec B108
@@ -45,11 +48,16 @@ class Workdir:
 
     @wrap
     def prepare(self, source: Path, spec: RunSpec) -> None:
-        """Bring the directory into its first state and write what the runner reads."""
-        root = str(self.root)
-        if not self._made:
-            shutil.rmtree(root, ignore_errors=True)
-            self._made = dict(self._make(root, str(source)))
+        """Bring the directory into its first state and write what the runner reads. Raises `OSError`."""
+        if self._made:
+            with suppress(OSError):  # it is not as it was: another one then
+                self._write_order(spec)
+                return
+        self._remove()
+        self._made = dict(self._make(str(self.root), str(source)))
+        self._write_order(spec)
+
+    def _write_order(self, spec: RunSpec) -> None:
         for name, content in zip(_FILES, (spec.payload, spec.context), strict=True):
             with os.fdopen(self._emptied(name), "wb") as file:
                 file.write(jsonio.dumps(content))
@@ -86,11 +94,17 @@ class Workdir:
             return self._read_output(max_output_bytes)
         finally:
             self._forget_order()
-            if keep_as is not None:
-                self._made = {}
-                os.rename(self.root, keep_as)
-            elif not self._tidy():
+            if not (self._keep(keep_as) if keep_as is not None else self._tidy()):
                 self._remove()
+
+    def _keep(self, keep_as: Path) -> bool:
+        self._made = {}
+        try:
+            os.rename(self.root, keep_as)
+        except OSError:
+            log.exception("the work directory of a run could not be kept", extra={"run": keep_as.name})
+            return False
+        return True
 
     def _read_output(self, max_bytes: int) -> tuple[bytes | None, bool]:
         """A link (even of its folder), a device, or another user's file under a second name is no output."""
@@ -163,6 +177,8 @@ def _opened(root: str, folder: str) -> Iterator[int]:
 
 def remove_tree(root: Path) -> None:
     """Delete a folder with everything in it, whatever modes, and however deep, a module left it."""
+    if not os.path.lexists(root):
+        return
     with suppress(RecursionError):
         shutil.rmtree(root, ignore_errors=True)
     if os.path.lexists(root):

@@ -35,7 +35,7 @@ from typing import Any, BinaryIO, TypeVar
 import attrs
 
 from devkit_api.errors import DataBusy, DataFolderTooLarge, DataNotFound, DataUnreadable, ParameterInvalid
-from devkit_api.settings_checks import DataRoot
+from devkit_api.settings import DataRoot
 
 MAX_PATH = 4096
 MAX_NAMES = 100_000
@@ -136,6 +136,7 @@ class LocalData:
                 if count >= self.max_names:
                     raise DataFolderTooLarge(path=shown, limit=self.max_names)
                 if count % _STRETCH == 0:
+                    # Lets go of the interpreter: a long folder must not hold up the event loop's thread.
                     time.sleep(0)
                 name = entry.name
                 # A name that precedes the page as a file does so as a folder too.

@@ -16,7 +16,8 @@ The rate limit follows authentication because it counts per principal; only refu
 
 The order is the order of the lines in `chain`: correlation must exist before anything can be logged, errors must be
 inside the access log so that refusals are logged too, and nothing is read from a caller who is not let in.
-One aiohttp middleware calls one small function per concern: aiohttp's own nesting costs a coroutine per layer.
+One aiohttp middleware calls one small function per concern: aiohttp's own nesting costs a coroutine per layer. What
+was matched is looked up once, and handed on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from time import perf_counter
 
 from aiohttp import web
 
-from devkit_api.errors import Unauthorized
 from devkit_api.middleware import (
     access_log,
     audit,
@@ -41,8 +41,8 @@ from devkit_api.middleware import (
     policy,
     rate_limit,
 )
+from devkit_api.routing import endpoint_of
 from devkit_api.security.jwks import KeyUnknown
-from devkit_api.security.policy import CHALLENGE
 
 __all__ = ["chain", "headers"]
 
@@ -54,38 +54,22 @@ async def chain(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The whole chain, as the module's docstring tells it."""
     started = perf_counter()
     correlation.begin(request)
+    app, endpoint, principal = request.app, endpoint_of(request), None
     try:
-        body_size.check(request)
+        body_size.check(request, app, endpoint)
         try:
-            _identify(request)
+            principal = authentication.identify(request, app)
         except KeyUnknown:
-            await _identify_anew(request)
-        rate_limit.check(request)
-        policy.authorise(request)
-        response = await deadline.answer(request, handler)
-        await compression.shrink(request, response)
+            principal = await authentication.identify_anew(request, app)
+        rate_limit.check(request, app, endpoint, principal)
+        policy.authorise(request, endpoint, principal)
+        response = await deadline.answer(request, app, endpoint, handler)
+        if compression.is_large(response, app, endpoint):
+            await compression.shrink(request, response)
     except Exception as exc:
         response = errors.render(request, exc)
     seconds = perf_counter() - started
-    access_log.record(request, response, seconds)
-    metrics.record(request, response, seconds)
-    audit.record(request, response)
+    access_log.record(request, endpoint, principal, response, seconds)
+    metrics.record(request, app, endpoint, response, seconds)
+    audit.record(request, endpoint, principal, response)
     return response
-
-
-def _identify(request: web.Request) -> None:
-    try:
-        authentication.identify(request)
-    except Unauthorized:
-        rate_limit.count_refusal(request)
-        raise
-
-
-async def _identify_anew(request: web.Request) -> None:
-    """The issuer may have a new key since we last asked."""
-    await authentication.refresh_keys(request)
-    try:
-        _identify(request)
-    except KeyUnknown:
-        rate_limit.count_refusal(request)
-        raise Unauthorized(reason="the token is not valid here", headers=CHALLENGE) from None

@@ -6,25 +6,28 @@ import logging
 
 from aiohttp import web
 
-from devkit_api.middleware.authentication import PRINCIPAL
+from devkit_api import logs
+from devkit_api.routing import Endpoint
+from devkit_api.security.principals import Principal
 
 log = logging.getLogger("devkit_api.access")
 
+# Any other method is a text of the caller's, which may hold what has to be masked.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = frozenset({"/v1/system/ready", "/v1/system/health"})
 
 
-def record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+def record(
+    request: web.Request, endpoint: Endpoint, principal: Principal | None, response: web.StreamResponse, seconds: float
+) -> None:
     """Log the answer; health probes only at DEBUG."""
-    level = logging.DEBUG if request.path in _QUIET else logging.INFO
+    level = logging.DEBUG if endpoint.template in _QUIET else logging.INFO
     if not log.isEnabledFor(level):
         return
-    resource = request.match_info.route.resource
-    principal = request.get(PRINCIPAL)
-    log.log(
-        level,
-        "%s %s %d",
-        request.method,
-        resource.canonical if resource is not None else "(no route)",
-        response.status,
-        extra={"duration_ms": round(seconds * 1000, 2), "caller": principal.kind.value if principal else "unknown"},
-    )
+    caller = principal.kind.value if principal is not None else "unknown"
+    fields = {"duration_ms": round(seconds * 1000, 2), "caller": caller}
+    lines = logs.access_lines
+    if lines is not None and level == logging.INFO and request.method in _METHODS:
+        lines.write(f"{request.method} {endpoint.template} {response.status}", fields)
+    else:
+        log.log(level, "%s %s %d", request.method, endpoint.template, response.status, extra=fields)

@@ -10,9 +10,9 @@ import logging
 from aiohttp import web
 
 from devkit_api.logs import mask_secrets
-from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.middleware.errors import ERROR_CODE
-from devkit_api.routing import policy_of
+from devkit_api.routing import Endpoint
+from devkit_api.security.principals import Principal
 from devkit_api.security.proxies import PROXIES
 
 log = logging.getLogger("devkit.audit")
@@ -28,25 +28,23 @@ def about(request: web.Request, **ids: str) -> None:
     request[_OBJECT] = {**request.get(_OBJECT, {}), **ids}
 
 
-def record(request: web.Request, response: web.StreamResponse) -> None:
+def record(request: web.Request, endpoint: Endpoint, principal: Principal | None, response: web.StreamResponse) -> None:
     """Write the line, when the request was a write or was refused."""
     status = response.status
     if (request.method in _READS and status not in _REFUSALS) or not log.isEnabledFor(logging.INFO):
         return
-    principal = request.get(PRINCIPAL)
-    resource = request.match_info.route.resource
     ids = {**request.match_info, **request.get(_OBJECT, {})}
     outcome = "done" if status < 400 else "refused" if status in _REFUSALS else "failed"
     log.info(
         "%s %s",
         outcome,
-        policy_of(request) or "(no route)",
+        endpoint.policy or "(no route)",
         extra={
             "user": principal.user_id if principal else "",
             "caller": principal.kind.value if principal else "unknown",
             "organization": principal.organization_id if principal else "",
             "address": request.app[PROXIES].address(request),
-            "action": f"{request.method[:16]} {resource.canonical if resource is not None else '(no route)'}",
+            "action": f"{request.method[:16]} {endpoint.template}",
             "object": {name: mask_secrets(value)[:_MAX_TEXT] for name, value in ids.items()},
             "outcome": outcome,
             "status": status,

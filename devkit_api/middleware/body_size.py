@@ -6,13 +6,14 @@ from aiohttp import web
 
 from devkit_api.errors import BodyTooLarge
 from devkit_api.httpio import BODY_LIMITS
+from devkit_api.routing import Endpoint
 
 
-def check(request: web.Request) -> None:
+def check(request: web.Request, app: web.Application, endpoint: Endpoint) -> None:
     """Raise `BodyTooLarge` from Content-Length alone."""
     length = request.content_length
-    if length is None or length == 0:
+    if not length:
         return
-    limit = request.app[BODY_LIMITS].for_request(request)
+    limit = app[BODY_LIMITS].of(endpoint.body, request)
     if length > limit:
         raise BodyTooLarge(limit=limit, headers={"Connection": "close"})

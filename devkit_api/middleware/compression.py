@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from typing import TypeGuard
 
 from aiohttp import hdrs, web
 
-from devkit_api.routing import policy_of
+from devkit_api.routing import Endpoint
 
 COMPRESS_ABOVE: web.AppKey[int] = web.AppKey("compress_above", int)
 
@@ -24,13 +25,18 @@ _LEVEL = 1
 _THREAD_ABOVE = 64 * 1024
 
 
-async def shrink(request: web.Request, response: web.StreamResponse) -> None:
-    """Compress the body of a large answer when the caller takes it."""
+def is_large(response: web.StreamResponse, app: web.Application, endpoint: Endpoint) -> TypeGuard[web.Response]:
+    """Whether the body of an answer is large enough, and may be compressed."""
     if not isinstance(response, web.Response) or not isinstance(body := response.body, bytes):
-        return
-    above = request.app[COMPRESS_ABOVE]
-    if not above or len(body) <= above or policy_of(request) not in _WITHOUT_SECRETS:
-        return
+        return False
+    above = app[COMPRESS_ABOVE]
+    return len(body) > above > 0 and endpoint.policy in _WITHOUT_SECRETS
+
+
+async def shrink(request: web.Request, response: web.Response) -> None:
+    """Compress the body of a large answer when the caller takes it."""
+    body = response.body
+    assert isinstance(body, bytes)  # noqa: S101  `is_large` looked
     response.headers.add(hdrs.VARY, hdrs.ACCEPT_ENCODING)
     if not takes_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
         return

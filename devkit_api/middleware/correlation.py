@@ -14,5 +14,6 @@ CORRELATION_ID = "X-Correlation-ID"
 
 def begin(request: web.Request) -> None:
     """Take the caller's id when it is well-formed, else make one, and put it in the logging context."""
-    sent = request.headers.get(CORRELATION_ID) or request.headers.get("X-Request-Id")
+    headers = request.headers
+    sent = headers.get(CORRELATION_ID) or headers.get("X-Request-Id")
     correlation_id.set(safe_correlation_id(sent) or os.urandom(16).hex())

@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp_cors
 from aiohttp import hdrs, web
 
+from devkit_api.routing import add_preflights
+
 EXPOSED = ("X-Correlation-ID", "Retry-After", "RateLimit", "RateLimit-Policy", "ETag", "Content-Range", "Location")
 ACCEPTED = ("Authorization", "Content-Type", "X-API-Key", "X-Correlation-ID", "Last-Event-ID", "Range")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -26,6 +28,7 @@ def setup(app: web.Application, origins: tuple[str, ...]) -> None:
     cors = aiohttp_cors.setup(app, defaults=dict.fromkeys(origins, options))
     for route in list(app.router.routes()):
         cors.add(route)
+    add_preflights(app)
     allowed = frozenset(origins)
 
     async def complete(request: web.Request, response: web.StreamResponse) -> None:

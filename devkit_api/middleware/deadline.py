@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from devkit_api.errors import DeadlineExceeded
-from devkit_api.routing import is_stream
+from devkit_api.routing import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -34,23 +34,24 @@ class Reads:
         self._stopped: set[asyncio.Task[Any]] = set()
         self._is_watched = False
 
-    async def answer(self, request: web.Request, handler: Handler, seconds: float) -> web.StreamResponse:
-        """What the handler answers. Raises `DeadlineExceeded` when it was stopped."""
+    def begin(self, seconds: float) -> asyncio.Task[Any]:
+        """Watch the task of a read; `end` must follow."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  every request has one
         self._since[task] = monotonic()
         if not self._is_watched:
             self._is_watched = True
             asyncio.get_running_loop().call_later(seconds / 4, self._look, seconds)
-        try:
-            return await handler(request)
-        except asyncio.CancelledError:
-            if task in self._stopped and task.uncancel() == 0:
-                raise DeadlineExceeded(seconds=seconds, outcome="nothing was changed") from None
-            raise
-        finally:
-            del self._since[task]
-            self._stopped.discard(task)
+        return task
+
+    def was_stopped(self, task: asyncio.Task[Any]) -> bool:
+        """Whether a cancellation of the task was ours alone."""
+        return task in self._stopped and task.uncancel() == 0
+
+    def end(self, task: asyncio.Task[Any]) -> None:
+        """The read has ended."""
+        del self._since[task]
+        self._stopped.discard(task)
 
     def _look(self, seconds: float) -> None:
         latest = monotonic() - seconds
@@ -66,14 +67,25 @@ class Reads:
 READS: web.AppKey[Reads] = web.AppKey("reads", Reads)
 
 
-async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def answer(
+    request: web.Request, app: web.Application, endpoint: Endpoint, handler: Handler
+) -> web.StreamResponse:
     """What the handler answers. Raises `DeadlineExceeded`."""
-    if is_stream(request):
+    if endpoint.stream:
         return await handler(request)
-    app = request.app
-    if request.method == "GET":
-        return await app[READS].answer(request, handler, app[ANSWER_SECONDS])
-    return await _write(request, handler, app[ANSWER_SECONDS])
+    seconds = app[ANSWER_SECONDS]
+    if request.method != "GET":
+        return await _write(request, handler, seconds)
+    reads = app[READS]
+    task = reads.begin(seconds)
+    try:
+        return await handler(request)
+    except asyncio.CancelledError:
+        if reads.was_stopped(task):
+            raise DeadlineExceeded(seconds=seconds, outcome="nothing was changed") from None
+        raise
+    finally:
+        reads.end(task)
 
 
 async def _write(request: web.Request, handler: Handler, seconds: float) -> web.StreamResponse:

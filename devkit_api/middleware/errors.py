@@ -7,7 +7,7 @@ import logging
 
 from aiohttp import web
 
-from devkit_api import jsonio, sdk_text
+from devkit_api import sdk_text
 from devkit_api.errors import (
     BadRequest,
     BodyTooLarge,
@@ -19,7 +19,9 @@ from devkit_api.errors import (
     RouteNotFound,
     StateWriteFailed,
 )
+from devkit_api.httpio import json_answer
 from devkit_api.logs import correlation_id
+from devkit_api.routing import endpoint_of
 from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
@@ -60,9 +62,7 @@ def answer(error: DevkitError) -> web.Response:
         "type": _TYPES.get(error.status, "server" if error.status >= 500 else "request"),
         "correlation_id": correlation_id.get(),
     }
-    response = web.Response(
-        body=jsonio.dumps(body), status=error.status, content_type="application/json", headers=error.headers
-    )
+    response = json_answer(body, status=error.status, headers=error.headers)
     if error.headers.get("Connection") == "close":
         response.force_close()
     return response
@@ -103,5 +103,4 @@ def _shown(path: str) -> str:
 
 
 def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "(no route)"
+    return endpoint_of(request).template

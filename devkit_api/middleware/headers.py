@@ -1,31 +1,17 @@
 """Response headers: guarantees the security headers and the correlation id on every answer the application makes.
 
-Set when an answer is prepared, so that streams and files carry them as well. Source: OWASP Secure Headers Project.
+Set when an answer is prepared, so that streams and files carry them as well.
 """
 
 from __future__ import annotations
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from devkit_api import deprecation
 from devkit_api.logs import correlation_id
 from devkit_api.middleware.correlation import CORRELATION_ID
+from devkit_api.security import headers as table
 from devkit_api.security.proxies import PROXIES
-
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-
-
-HSTS = "max-age=31536000"
-_ALL = CIMultiDict({**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
 
 def setup(app: web.Application, *, https: bool) -> None:
@@ -36,7 +22,7 @@ def setup(app: web.Application, *, https: bool) -> None:
         complete(response)
         deprecation.complete(request, response)
         if https or proxies.is_https(request):
-            response.headers["Strict-Transport-Security"] = HSTS
+            response.headers["Strict-Transport-Security"] = table.HSTS
 
     app.on_response_prepare.append(on_prepare)
 
@@ -44,10 +30,6 @@ def setup(app: web.Application, *, https: bool) -> None:
 def complete(response: web.StreamResponse) -> None:
     """Set what is not set yet."""
     headers = response.headers
-    if "Cache-Control" in headers or "Content-Security-Policy" in headers:
-        for name, value in _ALL.items():
-            headers.setdefault(name, value)
-    else:  # nearly every answer, and no route sets any other of them
-        headers.update(_ALL)
+    table.complete(headers)
     headers.pop("Server", None)  # which software answers is nobody's business
     headers[CORRELATION_ID] = correlation_id.get()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from devkit_api.routing import policy_of
+from devkit_api.routing import Endpoint
 from devkit_api.system.metrics import METRICS
 
 
-def record(request: web.Request, response: web.StreamResponse, seconds: float) -> None:
+def record(
+    request: web.Request, app: web.Application, endpoint: Endpoint, response: web.StreamResponse, seconds: float
+) -> None:
     """Count the answer, and the bytes of saved files that passed."""
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource is not None else "(no route)"
-    metrics = request.app[METRICS]
-    metrics.answered(request.method, route, response.status, seconds)
-    if response.status < 300 and policy_of(request) == "objects:signed":
+    metrics = app[METRICS]
+    metrics.answered(request.method, endpoint.template, response.status, seconds)
+    if endpoint.policy == "objects:signed" and response.status < 300:
         sent_in = request.method == "PUT"
         size = request.content_length if sent_in else response.content_length
         metrics.moved("in" if sent_in else "out", size or 0)

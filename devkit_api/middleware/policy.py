@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from devkit_api.middleware.authentication import PRINCIPAL
-from devkit_api.routing import policy_of
+from devkit_api.routing import Endpoint
 from devkit_api.security import policy as table
+from devkit_api.security.principals import Principal
 
 
-def authorise(request: web.Request) -> None:
-    """Check the matched route; an unmatched one has no handler of ours to guard."""
-    name = policy_of(request)
-    if name is not None:
-        table.authorise(name, request[PRINCIPAL], request.match_info.get("run_id"))
+def authorise(request: web.Request, endpoint: Endpoint, principal: Principal) -> None:
+    """Check what was matched; when that is nothing, there is no handler of ours to guard."""
+    if endpoint.policy is not None:
+        run_id = request.match_info["run_id"] if endpoint.of_a_run else None
+        table.authorise(endpoint.policy, principal, run_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from devkit_api.schemas import AnswerSchema, PaginationSchema
+from devkit_api.schemas import AnswerSchema, PaginationSchema, moment
 
 
 class ModuleSchema(AnswerSchema):
@@ -25,7 +25,7 @@ class ModuleSchema(AnswerSchema):
     permissions = fields.Dict(required=True)
     pricing = fields.Dict(required=True)
     external = fields.Boolean(required=True, metadata={"description": "Its runs wait for a backend to attach."})
-    registeredAt = fields.String(required=True, metadata={"format": "date-time"})
+    registeredAt = moment()
 
 
 class ModuleDetailsSchema(ModuleSchema):

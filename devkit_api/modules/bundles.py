@@ -1,59 +1,31 @@
 """Source bundles: immutable, content-addressed copies of a module's folder.
 
 A run executes the bundle its module had when the run was started, so editing a module never changes a run in flight.
-Sources come from people: sizes and counts are bounded, and links, devices and names that leave the folder are refused.
+What may be in a source is in `source_files.py`, for zips in `archives.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import lzma
 import os
 import shutil
-import stat
-import struct
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-import attrs
 from aiofiles.os import wrap
 
 from devkit_api.atomic import fsync_folder, make_folder_durable
 from devkit_api.errors import SourceInvalid
-from devkit_api.left_out import LEFT_OUT_FOLDERS, is_left_out
 from devkit_api.modules import archives
 from devkit_api.modules.models import Bundle
+from devkit_api.modules.source_files import MANIFEST, MAX_FILES, SourceFile, folder_files
 
-MANIFEST = "manifest.json"
-MAX_FILES = 5_000
-MAX_DEPTH = 20
 _CHUNK = 1024 * 1024
-# All that zipfile raises for an archive that is damaged, encrypted or uses what Python cannot unpack.
-_ZIP_ERRORS = (
-    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,
-    RuntimeError, ValueError,
-)  # fmt: skip
-
-
 # Checks a manifest.json and hands it back parsed.
 Accept = Callable[[bytes], dict[str, Any]]
-
-
-@attrs.frozen
-class _File:
-    """One file of a source before it is copied: where it goes, its size, and how to open it."""
-
-    name: PurePosixPath
-    size: int
-    opener: object
-
-    def open(self) -> BinaryIO:
-        return self.opener()  # type: ignore[operator,no-any-return]
 
 
 class BundleStore:
@@ -116,18 +88,18 @@ class BundleStore:
 
     @wrap
     def _add_folder(self, folder: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
-        return self._store(_folder_files(folder), accept)
+        return self._store(folder_files(folder), accept)
 
     @wrap
     def _add_zip(self, archive: Path, accept: Accept) -> tuple[Bundle, dict[str, Any]]:
-        with _opened(archive) as opened:
-            return self._store(_zip_files(opened, self._max_bytes), accept)
+        with archives.opened(archive) as opened:
+            return self._store(archives.files(opened, self._max_bytes), accept)
 
     @wrap
     def _read_zip(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
         found = {}
-        with _opened(archive) as opened:
-            for count, file in enumerate(_zip_files(opened, self._max_bytes)):
+        with archives.opened(archive) as opened:
+            for count, file in enumerate(archives.files(opened, self._max_bytes)):
                 if count >= MAX_FILES:
                     raise SourceInvalid(reason=f"it holds more than {MAX_FILES} files")
                 if str(file.name) in names:
@@ -135,7 +107,7 @@ class BundleStore:
                         found[str(file.name)] = source.read(most + 1)
         return found
 
-    def _store(self, files: Iterator[_File], accept: Accept) -> tuple[Bundle, dict[str, Any]]:
+    def _store(self, files: Iterator[SourceFile], accept: Accept) -> tuple[Bundle, dict[str, Any]]:
         staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self._root))
         try:
             bundle = self._fill(staging, files)
@@ -145,7 +117,7 @@ class BundleStore:
             shutil.rmtree(staging, ignore_errors=True)
         return bundle, manifest
 
-    def _fill(self, staging: Path, files: Iterator[_File]) -> Bundle:
+    def _fill(self, staging: Path, files: Iterator[SourceFile]) -> Bundle:
         digests: dict[str, str] = {}
         size = 0
         for file in files:
@@ -206,7 +178,7 @@ def _read_manifest(folder: Path) -> bytes:
     return path.read_bytes()
 
 
-def _copy(file: _File, target: Path, allowance: int) -> tuple[str, int]:
+def _copy(file: SourceFile, target: Path, allowance: int) -> tuple[str, int]:
     digest, written = hashlib.sha256(), 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -224,96 +196,3 @@ def _copy(file: _File, target: Path, allowance: int) -> tuple[str, int]:
         sink.flush()
         os.fsync(sink.fileno())
     return digest.hexdigest(), written
-
-
-def _folder_files(root: Path) -> Iterator[_File]:
-    for folder, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if name not in LEFT_OUT_FOLDERS)
-        for name in [*folders, *sorted(names)]:
-            if Path(folder, name).is_symlink():
-                raise SourceInvalid(reason=f"{name[:100]!r} is a symbolic link")
-        for name in sorted(names):
-            path = Path(folder, name)
-            relative = PurePosixPath(path.relative_to(root))
-            if is_left_out(relative):
-                continue
-            _check_name(relative)
-            info = _lstat(path)
-            if not stat.S_ISREG(info.st_mode):
-                raise SourceInvalid(reason=f"{name[:100]!r} is not a regular file")
-            yield _File(relative, info.st_size, lambda path=path: _open_regular(path))
-
-
-def _lstat(path: Path) -> os.stat_result:
-    try:
-        return path.lstat()
-    except OSError as exc:
-        raise _unreadable(path, exc) from None
-
-
-def _open_regular(path: Path) -> BinaryIO:
-    # O_NOFOLLOW: the file may have been swapped for a link since it was listed.
-    try:
-        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
-    except OSError as exc:
-        raise _unreadable(path, exc) from None
-
-
-def _unreadable(path: Path, exc: OSError) -> SourceInvalid:
-    return SourceInvalid(reason=f"{path.name[:100]!r} cannot be read ({os.strerror(exc.errno or 0)})")
-
-
-@contextmanager
-def _opened(archive: Path) -> Iterator[zipfile.ZipFile]:
-    archives.check_directory(archive)
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            archives.check_ratio(opened, archive.stat().st_size)
-            yield opened
-    except _ZIP_ERRORS as exc:
-        raise SourceInvalid(reason="it is not a readable zip file") from exc
-
-
-def _zip_files(archive: zipfile.ZipFile, max_bytes: int) -> Iterator[_File]:
-    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-    if len(entries) > 2 * MAX_FILES or sum(entry.file_size for entry in entries) > max_bytes:
-        raise SourceInvalid(reason="it holds too many files or bytes")
-    prefix = _common_folder([entry.filename for entry in entries])
-    for entry in entries:
-        if entry.flag_bits & 0x1:
-            raise SourceInvalid(reason="it is encrypted")
-        kind = entry.external_attr >> 16
-        if kind and not stat.S_ISREG(kind) and stat.S_IFMT(kind):
-            raise SourceInvalid(reason=f"{entry.filename[:100]!r} is not a regular file")
-        _check_raw_name(entry.filename)
-        relative = PurePosixPath(entry.filename.removeprefix(prefix))
-        if not relative.parts:
-            raise SourceInvalid(reason="it holds a file without a name")
-        _check_name(relative)
-        if not is_left_out(relative):
-            yield _File(relative, entry.file_size, lambda entry=entry: archive.open(entry))
-
-
-def _common_folder(names: list[str]) -> str:
-    """`folder/` when the whole zip lies in one folder that holds the manifest, as code hosts make their archives."""
-    tops = {name.split("/", 1)[0] for name in names}
-    if MANIFEST not in names and len(tops) == 1:
-        top = tops.pop()
-        if f"{top}/{MANIFEST}" in names:
-            return f"{top}/"
-    return ""
-
-
-def _check_raw_name(name: str) -> None:
-    if name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/"):
-        raise SourceInvalid(reason=f"the name {name[:100]!r} leaves the module's folder")
-
-
-def _check_name(name: PurePosixPath) -> None:
-    text = str(name)
-    if name.is_absolute() or ".." in name.parts or not text.isprintable():
-        raise SourceInvalid(reason=f"the name {text[:100]!r} is not allowed")
-    if len(name.parts) > MAX_DEPTH or len(text.encode("utf-8", "replace")) > 500:
-        raise SourceInvalid(reason=f"the name {text[:100]!r} is too long or too deep")
-    if any(len(part.encode("utf-8", "replace")) > 200 for part in name.parts):
-        raise SourceInvalid(reason=f"the name {text[:100]!r} is too long")

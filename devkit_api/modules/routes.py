@@ -25,7 +25,7 @@ from devkit_api.errors import (
     SourceInvalid,
     SourcePathRefused,
 )
-from devkit_api.httpio import BODY_LIMITS, int_query, json_answer, read_body, text_query
+from devkit_api.httpio import BODY_LIMITS, int_query, json_answer, json_bytes, read_body, text_query
 from devkit_api.middleware import audit
 from devkit_api.modules.answers import DeletedModuleSchema, ModuleDetailsSchema, ModulePageSchema, RegisteredSchema
 from devkit_api.modules.schemas import RegisterSchema
@@ -75,7 +75,7 @@ async def list_modules(request: web.Request) -> web.Response:
         category=text_query(request, "category"),
         search=text_query(request, "search"),
     )
-    return web.Response(body=body, content_type="application/json")
+    return json_bytes(body)
 
 
 @describe(query=(_VERSION,), answer=ModuleDetailsSchema, errors=(ModuleNotFound,))

@@ -1,11 +1,10 @@
-"""The module registry: what is registered, kept in memory, durable in the store."""
+"""The module registry: modules are taken, published, suspended and deleted, durably."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,15 +15,14 @@ from devkit_api.errors import (
     DevkitError,
     ManifestInvalid,
     ModuleInUse,
-    ModuleNotChosen,
-    ModuleNotFound,
-    ModuleSuspended,
     ModuleVersionPublished,
     SourceInvalid,
     SourcePathRefused,
 )
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.modules.bundles import Accept, BundleStore
+from devkit_api.modules.index import ModuleIndex
 from devkit_api.modules.models import SUSPENDED, Bundle, Module, Origin
 from devkit_api.modules.schemas import check_manifest
 from devkit_api.schemas import field_error
@@ -53,16 +51,15 @@ class Registration:
     created: bool
 
 
-class ModuleRegistry:
-    """Registered modules by id and version. The version registered last is the current one."""
+class ModuleRegistry(ModuleIndex):
+    """The index, and what changes it. What is registered is stored first, then found."""
 
     def __init__(self, store: DocumentStore, bundles: BundleStore, source_roots: tuple[Path, ...]) -> None:
+        super().__init__()
         self._store = store
         self._bundles = bundles
         self._source_roots = source_roots
-        self._versions: dict[str, dict[str, Module]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._views: dict[tuple[Any, ...], bytes] = {}
+        self._locks = KeyedLocks()
         self.on_registered: Callable[[Module], None] = lambda module: None
 
     async def load(self) -> None:
@@ -78,88 +75,6 @@ class ModuleRegistry:
                 log.error("a stored module cannot be read and is left out", extra={"document": key})
         for module in sorted(loaded, key=lambda module: module.registered_at):
             self._remember(module)
-
-    @property
-    def count(self) -> int:
-        """How many modules are registered."""
-        return len(self._versions)
-
-    def current(self) -> Iterator[Module]:
-        """Every module in its current version."""
-        return (self.get(module_id) for module_id in list(self._versions))
-
-    @property
-    def bundle_digests(self) -> set[str]:
-        """Digests of the bundles that registered modules use."""
-        every = (module for versions in self._versions.values() for module in versions.values())
-        return {module.bundle.digest for module in every if module.bundle}
-
-    def find(self, module_id: str, version: str | None = None) -> Module | None:
-        """The module, or None."""
-        versions = self._versions.get(module_id)
-        if not versions:
-            return None
-        if version:
-            return versions.get(version)
-        newest_first = list(reversed(versions.values()))
-        return next((module for module in newest_first if not module.is_suspended), newest_first[0])
-
-    def startable(self, module_id: str, version: str | None = None) -> Module:
-        """As `get`, for a new run. Raises `ModuleSuspended` as well."""
-        module = self.get(module_id, version)
-        if module.is_suspended:
-            raise ModuleSuspended(module_id=module.module_id, version=module.version)
-        return module
-
-    def by_uuid(self, uuid: str) -> str:
-        """The id of the module with this UUID. Raises `ModuleNotFound`."""
-        for module_id in self._versions:
-            if self.get(module_id).uuid == uuid:
-                return module_id
-        raise ModuleNotFound(module_id=uuid, version="")
-
-    def get(self, module_id: str, version: str | None = None) -> Module:
-        """The module in `version`, or its current one. Raises `ModuleNotFound`."""
-        module = self.find(module_id, version)
-        if module is None:
-            suffix = f" in version {version[:40]!r}" if version and module_id in self._versions else ""
-            raise ModuleNotFound(module_id=module_id[:100], version=suffix)
-        return module
-
-    def only_with_page(self) -> Module:
-        """The one module that has a page. Raises `ModuleNotChosen` when there is none, or more than one."""
-        pages = sorted(module_id for module_id in self._versions if self.get(module_id).has_page)
-        if len(pages) != 1:
-            shown = ", ".join(pages[:5]) + (", …" if len(pages) > 5 else "")
-            reason = f"{len(pages)} have a page ({shown})" if pages else "none of the registered ones has a page"
-            raise ModuleNotChosen(reason=reason, details={"modules": pages[:20]})
-        return self.get(pages[0])
-
-    def versions(self, module_id: str) -> list[str]:
-        """Registered versions of a module, the current one last."""
-        return list(self._versions.get(module_id, ()))
-
-    def page(self, *, page: int, limit: int, category: str | None = None, search: str | None = None) -> bytes:
-        """`{"items", "pagination"}` as JSON, made once per registry change and question."""
-        question = (page, limit, category, search)
-        view = self._views.get(question)
-        if view is None:
-            if len(self._views) > 64:
-                self._views.clear()
-            view = self._views[question] = self._render(page, limit, category, search)
-        return view
-
-    def _render(self, page: int, limit: int, category: str | None, search: str | None) -> bytes:
-        modules = [self.get(module_id) for module_id in sorted(self._versions)]
-        items = [module.summary() for module in modules]
-        if category:
-            items = [item for item in items if item["category"] == category]
-        if search:
-            needle = search.casefold()
-            items = [i for i in items if needle in f"{i['id']} {i['display_name']} {i['description']}".casefold()]
-        shown = items[(page - 1) * limit : page * limit]
-        pagination = {"page": page, "limit": limit, "total": len(items), "pages": -(-len(items) // limit)}
-        return jsonio.dumps({"items": shown, "pagination": pagination})
 
     async def register_external(self, manifest: Any) -> Registration:
         """A module without source: its runs wait for a backend to attach."""
@@ -195,14 +110,14 @@ class ModuleRegistry:
 
     async def suspend(self, module_id: str, version: str) -> Module:
         """Let a version start no more runs; those it has go on."""
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             suspended = attrs.evolve(self.get(module_id, version), state=SUSPENDED)
             await self._save(suspended)
         return suspended
 
     async def activate(self, module_id: str, version: str, notes: str | None) -> Module:
         """Make a version the current one, and lift its suspension."""
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             known = self.get(module_id, version)
             active = attrs.evolve(known, state="active", notes=notes, registered_at=utc_now())
             await self._save(active)
@@ -210,19 +125,18 @@ class ModuleRegistry:
 
     async def note_problem(self, source_path: str, problem: str) -> None:
         """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
-        for versions in self._versions.values():
-            for module in list(versions.values()):
-                if module.source_path == source_path and module.source_problem != problem:
-                    await self._save(attrs.evolve(module, source_problem=problem))
+        for module in self.every():
+            if module.source_path == source_path and module.source_problem != problem:
+                await self._save(attrs.evolve(module, source_problem=problem))
 
     async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
         """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             self.get(module_id, version)
             unfinished = runs.unfinished(module_id, version)
             if unfinished and not force:
                 raise ModuleInUse(module_id=module_id, count=len(unfinished), details={"runs": unfinished[:20]})
-            doomed = [self.get(module_id, version)] if version else list(self._versions[module_id].values())
+            doomed = [self.get(module_id, version)] if version else self.every(module_id)
             # Out of the registry first, so that no run is admitted while the others are being cancelled.
             for module in doomed:
                 self._forget(module)
@@ -237,8 +151,7 @@ class ModuleRegistry:
 
     async def clear(self) -> None:
         """Remove every module."""
-        self._versions.clear()
-        self._views.clear()
+        self._forget_all()
         await self._store.clear(COLLECTION)
 
     async def _register(
@@ -250,7 +163,7 @@ class ModuleRegistry:
         image_ref: str | None = None,
     ) -> Registration:
         module_id = str(manifest.get("id") or manifest["name"])
-        async with self._lock(module_id):
+        async with self._locks.of(module_id):
             known = self.find(module_id, str(manifest["version"]))
             module = Module(
                 module_id=module_id,
@@ -280,23 +193,6 @@ class ModuleRegistry:
     async def _save(self, module: Module) -> None:
         await self._store.put(COLLECTION, module.key, module.to_document())
         self._remember(module)
-
-    def _remember(self, module: Module) -> None:
-        versions = self._versions.setdefault(module.module_id, {})
-        if module.source_problem is None and not module.is_suspended:
-            versions.pop(module.version, None)  # registered last, listed last: the current version
-        versions[module.version] = module
-        self._views.clear()
-
-    def _forget(self, module: Module) -> None:
-        versions = self._versions.get(module.module_id, {})
-        versions.pop(module.version, None)
-        if not versions:
-            self._versions.pop(module.module_id, None)
-        self._views.clear()
-
-    def _lock(self, module_id: str) -> asyncio.Lock:
-        return self._locks.setdefault(module_id, asyncio.Lock())
 
     def _allowed_folder(self, path: str) -> Path:
         if "\0" in path or not Path(path).is_absolute():

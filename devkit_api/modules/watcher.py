@@ -13,9 +13,9 @@ from watchfiles import DefaultFilter, awatch
 
 from devkit_api.errors import DevkitError
 from devkit_api.left_out import LEFT_OUT_FOLDERS
-from devkit_api.modules.bundles import MANIFEST
 from devkit_api.modules.models import Origin
 from devkit_api.modules.service import ModuleRegistry
+from devkit_api.modules.source_files import MANIFEST
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import aiofiles
 import attrs
@@ -28,6 +27,7 @@ from aiofiles.os import wrap
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
 from devkit_api.errors import ObjectNotFound, ObjectReplaced
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.objects.file_index import Entry, NamespaceIndex, digest, load_index
 from devkit_api.objects.file_parts import PARTS, FileParts
 from devkit_api.objects.file_receive import receive, unique_stamp
@@ -46,8 +46,7 @@ class FileObjectStore:
         self._version_bytes = version_bytes
         self._parts = FileParts(root / PARTS)
         self._indexes: OrderedDict[str, NamespaceIndex] = OrderedDict()
-        # Held as long as somebody uses them.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
 
     async def open(self) -> None:
         """Make the directory and remove uploads an unclean stop left half-written."""
@@ -188,7 +187,7 @@ class FileObjectStore:
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
-        async with self._lock(namespace):
+        async with self._locks.of(namespace):
             entry = (await self._index(namespace)).pop(name)
             if entry is not None:
                 await _unlink(self._folder(namespace) / f"{digest(name)}.json")
@@ -197,7 +196,7 @@ class FileObjectStore:
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
-        async with self._lock(namespace):
+        async with self._locks.of(namespace):
             self._indexes.pop(namespace, None)
             await _remove_tree(self._folder(namespace))
 
@@ -208,7 +207,7 @@ class FileObjectStore:
     async def _commit(self, namespace: str, info: ObjectInfo, temporary: Path) -> ObjectInfo:
         folder = self._folder(namespace)
         # One commit at a time per namespace: disk and index agree on who was last.
-        async with self._lock(namespace):
+        async with self._locks.of(namespace):
             entry, dropped = (await self._index(namespace)).succeed(info, self._version_bytes)
             await _store(folder, temporary, self._content(namespace, info), entry)
             # Looked up again: it may have left the cache meanwhile, and been read anew.
@@ -216,12 +215,6 @@ class FileObjectStore:
         for old in dropped:
             await _unlink(self._content(namespace, old))
         return info
-
-    def _lock(self, namespace: str) -> asyncio.Lock:
-        lock = self._locks.get(namespace)
-        if lock is None:
-            lock = self._locks[namespace] = asyncio.Lock()
-        return lock
 
     async def _index(self, namespace: str) -> NamespaceIndex:
         index = self._indexes.get(namespace)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from weakref import WeakValueDictionary
 
 from devkit_api.errors import RunQuotaExceeded
+from devkit_api.locks import KeyedLocks
 from devkit_api.objects.namespaces import run_files
 from devkit_api.objects.protocol import ObjectStore
 
@@ -21,7 +20,7 @@ class RunQuota:
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._books: OrderedDict[str, _Book] = OrderedDict()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
 
     async def take(self, run_id: str, name: str, size: int) -> None:
         """Count a file that may now be put. Raises `RunQuotaExceeded` with nothing counted."""
@@ -46,10 +45,7 @@ class RunQuota:
         self._books.pop(run_id, None)
 
     async def _book(self, run_id: str) -> _Book:
-        lock = self._locks.get(run_id)
-        if lock is None:
-            lock = self._locks[run_id] = asyncio.Lock()
-        async with lock:
+        async with self._locks.of(run_id):
             if run_id not in self._books:
                 self._books[run_id] = await self._count(run_id)
                 if len(self._books) > _REMEMBERED:

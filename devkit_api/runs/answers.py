@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields, validate
 
 from devkit_api.runs.models import RunStatus
-from devkit_api.schemas import AnswerSchema, PaginationSchema
+from devkit_api.schemas import AnswerSchema, PaginationSchema, moment
 
 _STATUS = validate.OneOf([status.value for status in RunStatus])
 
@@ -45,7 +45,7 @@ class RunSchema(AnswerSchema):
     summary = fields.Dict(required=True, allow_none=True)
     metrics = fields.Dict(required=True)
     correlationId = fields.String(required=True)
-    createdAt = fields.String(required=True, metadata={"format": "date-time"})
+    createdAt = moment()
     startedAt = fields.String(required=True, allow_none=True)
     finishedAt = fields.String(required=True, allow_none=True)
     heartbeatAt = fields.String(required=True, allow_none=True)

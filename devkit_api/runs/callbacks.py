@@ -5,19 +5,18 @@ For a run the devkit executes that is its module; an external run is worked on, 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 import attrs
 
 from devkit_api.errors import RunConflict
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.runs.failures import failure
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.models import IllegalMove, Progress, Run, RunError, RunStatus
 from devkit_api.runs.repository import RunRepository
+from devkit_api.runs.retention import Retention
 from devkit_api.state import StateError
 
 
@@ -27,23 +26,22 @@ class RunCallbacks:
 
     repository: RunRepository
     files: RunFiles
-    get: Callable[[str], Awaitable[Run]]
-    retain: Callable[[], Awaitable[None]]
-    _completing: WeakValueDictionary[str, asyncio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+    retention: Retention
+    _completing: KeyedLocks = attrs.field(factory=KeyedLocks, init=False)
 
     async def attach(self, run_id: str) -> Run:
         """The unfinished run a callback is for; an external one starts running with its first callback.
 
         Raises `RunNotFound`, and `RunConflict` when it is being cancelled or has ended.
         """
-        run = await self.get(run_id)
+        run = await self.repository.find(run_id)
         if run.is_terminal or run.status is RunStatus.CANCEL_REQUESTED:
             raise RunConflict(run_id=run_id, status=run.status.value, reason="callbacks are no longer taken")
         if run.is_external and run.status is RunStatus.QUEUED:
             try:
                 return await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
             except IllegalMove:
-                return await self.get(run_id)
+                return await self.repository.find(run_id)
         return run
 
     async def heartbeat(self, run_id: str, request: dict[str, Any]) -> Run:
@@ -58,13 +56,12 @@ class RunCallbacks:
     async def complete(self, run_id: str, request: dict[str, Any]) -> Run:
         """End an external run as its backend says. A repeated call with the same end is answered like the first."""
         # One at a time: the first one's output is the run's, whoever else calls meanwhile.
-        lock = self._completing.setdefault(run_id, asyncio.Lock())
-        async with lock:
+        async with self._completing.of(run_id):
             return await self._complete(run_id, request)
 
     async def _complete(self, run_id: str, request: dict[str, Any]) -> Run:
         status = RunStatus(request["status"])
-        run = await self.get(run_id)
+        run = await self.repository.find(run_id)
         _check_external(run)
         if run.is_terminal:
             return self._completed_again(run, status)
@@ -79,15 +76,14 @@ class RunCallbacks:
                 has_output=output is not None or await self.files.has_output(run_id),
             )  # fmt: skip
         except IllegalMove:
-            return self._completed_again(await self.get(run_id), status)
-        await self.retain()
+            return self._completed_again(await self.repository.find(run_id), status)
+        await self.retention.retain()
         return run
 
     async def take_part(self, run_id: str, part: str, value: dict[str, Any]) -> None:
         """Keep the output or the summary that a backend elsewhere put; `complete` makes it the run's."""
-        lock = self._completing.setdefault(run_id, asyncio.Lock())
-        async with lock:
-            _check_external(await self.get(run_id))
+        async with self._completing.of(run_id):
+            _check_external(await self.repository.find(run_id))
             await self.attach(run_id)
             if part == "output":
                 await self._store_output(run_id, value)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from devkit_api.execution.protocol import Limits, RunSpec
+from devkit_api.public_address import PublicAddress
 from devkit_api.runs.models import Run
+from devkit_api.security.tokens import Signer
+from devkit_api.tracing import process_traceparent
 
 
 def run_context(run: Run, token: str, base_url: str) -> dict[str, Any]:
@@ -57,4 +62,21 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes:
         environment=run.environment_variables,
         limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb, file_bytes=file_bytes),
         network=run.network,
+        traceparent=process_traceparent(run.run_id, run.traceparent),
     )
+
+
+@attrs.frozen
+class Orders:
+    """What the executor is told of each run."""
+
+    signer: Signer
+    address: PublicAddress
+    output_bytes: int
+    file_bytes: int
+
+    def make(self, run: Run) -> tuple[RunSpec, str]:
+        """The order for a run, and the run's token."""
+        token = self.signer.run_token(run.run_id, run.token_serial)
+        spec = run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes)
+        return attrs.evolve(spec, environment={**self.address.trust(), **spec.environment}), token

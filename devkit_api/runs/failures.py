@@ -53,11 +53,12 @@ _MEMORY_ERRORS = ("MemoryError", "Unable to allocate", "std::bad_alloc", "[Errno
 
 @attrs.frozen
 class Verdict:
-    """What a run ends as. `output` is the module's own output, when there is one to keep."""
+    """What a run ends as. `output` is the module's own output, when there is one to keep, of `output_bytes` bytes."""
 
     status: RunStatus
     error: RunError | None = None
     output: dict[str, Any] | None = None
+    output_bytes: int = 0
 
 
 def failure(code: str, message: str | None = None, **details: Any) -> RunError:
@@ -96,10 +97,10 @@ def _from_output(outcome: Outcome, data: bytes) -> Verdict:
     if str(output.get("status") or "success").lower() != "success":
         error = _module_error(output)
         status = RunStatus.TIMED_OUT if error.code == "RUN_TIMED_OUT" else RunStatus.FAILED
-        return Verdict(status, error, output)
+        return Verdict(status, error, output, len(data))
     if outcome.exit_code != 0:
-        return Verdict(RunStatus.FAILED, failure("RUN_EXIT_CODE", **_exit(outcome)), output)
-    return Verdict(RunStatus.COMPLETED, None, output)
+        return Verdict(RunStatus.FAILED, failure("RUN_EXIT_CODE", **_exit(outcome)), output, len(data))
+    return Verdict(RunStatus.COMPLETED, None, output, len(data))
 
 
 def _invalid_output(reason: str, outcome: Outcome) -> RunError:

@@ -77,7 +77,7 @@ async def _document(request: web.Request, run: Run, part: str) -> Any:
     if part == "payload":
         return run.parameters
     if part == "context":
-        return runs.make_spec(run)[0].context
+        return runs.orders.make(run)[0].context
     value = run.summary if part == "summary" else await runs.output(run)
     if value is None:
         raise ObjectNotFound(key=part, hint="The run has not written it.")
@@ -85,7 +85,7 @@ async def _document(request: web.Request, run: Run, part: str) -> Any:
 
 
 async def _read(request: web.Request) -> dict[str, Any]:
-    limit = request.app[RUNS].output_bytes
+    limit = request.app[RUNS].orders.output_bytes
     chunks, size = [], 0
     async for chunk in request.content.iter_chunked(64 * 1024):
         size += len(chunk)

@@ -47,7 +47,7 @@ async def execute(request: web.Request) -> web.Response:
     start = {"moduleId": module.module_id, "parameters": body["input"]}
     if "interactive" in module.modes:
         start["mode"] = "interactive"
-    run = (await runs.start(start, request[PRINCIPAL])).run
+    run = (await runs.admission.start(start, request[PRINCIPAL])).run
     run = await runs.watch.until_finished(run.run_id, request.app[INTERACTIVE_TIMEOUT]) or run
     if not run.is_terminal:
         raise RunNotFinished(run_id=run.run_id, status=run.status.value, details={"runId": run.run_id})

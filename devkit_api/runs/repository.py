@@ -14,7 +14,11 @@ from typing import Any
 
 import attrs
 
+from devkit_api.errors import RunNotFound
+from devkit_api.ids import RUN_ID
+from devkit_api.locks import KeyedLocks
 from devkit_api.runs.models import IllegalMove, Run, RunStatus, move
+from devkit_api.security.principals import Principal
 from devkit_api.state import DocumentStore
 
 log = logging.getLogger(__name__)
@@ -53,7 +57,7 @@ class RunRepository:
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._cache: OrderedDict[str, Run] = OrderedDict()
         self._creating: dict[str, asyncio.Future[Run]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = KeyedLocks()
         self._listeners: list[Callable[[Run], None]] = []
 
     async def load(self) -> None:
@@ -127,6 +131,13 @@ class RunRepository:
         self._remember_finished(run)
         return run
 
+    async def find(self, run_id: str, viewer: Principal | None = None) -> Run:
+        """A run. Raises `RunNotFound`, also when `viewer` may not see it: that it exists is not theirs to know."""
+        run = await self.get(run_id) if RUN_ID.fullmatch(run_id) else None
+        if run is None or (viewer is not None and not viewer.may_see(run.user_id, run.organization_id)):
+            raise RunNotFound(run_id=run_id[:130])
+        return run
+
     async def create(self, run: Run) -> tuple[Run, bool]:
         """Store a new run durably. A run with this id that exists already is returned instead, with False."""
         existing = await self.get(run.run_id)
@@ -155,7 +166,7 @@ class RunRepository:
         """
         if run_id not in self._live:
             raise IllegalMove(f"{run_id} has ended")
-        async with self._locks.setdefault(run_id, asyncio.Lock()):
+        async with self._locks.of(run_id):
             run = self._live.get(run_id)
             if run is None:
                 raise IllegalMove(f"{run_id} has ended")
@@ -166,8 +177,6 @@ class RunRepository:
             # Progress may have come in while the disk was busy.
             latest = self._live.get(run_id, moved)
             self._publish(attrs.evolve(moved, progress=latest.progress, heartbeat_at=latest.heartbeat_at))
-        if moved.is_terminal:
-            self._locks.pop(run_id, None)
         return moved
 
     def touch(self, run_id: str, **changes: Any) -> Run | None:
@@ -182,7 +191,9 @@ class RunRepository:
 
     async def change(self, run_id: str, **changes: Any) -> Run | None:
         """Change an unfinished run durably, its state aside; None when it has ended. Raises `StateError`."""
-        async with self._locks.setdefault(run_id, asyncio.Lock()):
+        if run_id not in self._live:
+            return None
+        async with self._locks.of(run_id):
             run = self._live.get(run_id)
             if run is None:
                 return None
@@ -208,7 +219,7 @@ class RunRepository:
     async def clear(self) -> None:
         """Remove every run. The caller has ended them."""
         await self._store.clear(COLLECTION)
-        for index in (self._heads, self._live, self._finished, self._cache, self._locks):
+        for index in (self._heads, self._live, self._finished, self._cache):
             index.clear()
 
     def _publish(self, run: Run) -> None:

@@ -25,7 +25,7 @@ from devkit_api.errors import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.httpio import choice_query, int_query, json_answer, page_answer, read_body, text_query
+from devkit_api.httpio import choice_query, int_query, json_answer, read_body, text_query
 from devkit_api.middleware import audit
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
@@ -42,7 +42,7 @@ from devkit_api.runs.links import RunLinks
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.schemas import CompleteSchema, HeartbeatSchema, PrepareSchema, StartSchema
 from devkit_api.runs.service import RunService
-from devkit_api.schemas import field_error
+from devkit_api.schemas import field_error, pagination
 
 RUNS: web.AppKey[RunService] = web.AppKey("runs", RunService)
 LINKS: web.AppKey[RunLinks] = web.AppKey("run_links", RunLinks)
@@ -78,11 +78,11 @@ async def start_run(request: web.Request) -> web.Response:
     """`POST /v1/module-runs` (wire-contract C.2). Without `mode` the answer is the run document."""
     runs = request.app[RUNS]
     body = await read_body(request, _START)
-    started = await runs.start(body, request[PRINCIPAL])
+    started = await runs.admission.start(body, request[PRINCIPAL])
     run, mode = started.run, body.get("mode")
     audit.about(request, run_id=run.run_id, module_id=run.module_id)
     if run.is_external:
-        token = {"token": started.token, "endpoint": runs.address.base_url} if started.token else {}
+        token = {"token": started.token, "endpoint": runs.orders.address.base_url} if started.token else {}
         return json_answer({**run.view(), **token}, status=202)
     if mode in {"async", "workflow"}:
         return json_answer(run.view(), status=202)
@@ -99,7 +99,8 @@ async def start_run(request: web.Request) -> web.Response:
 async def prepare_run(request: web.Request) -> web.Response:
     """`POST /v1/modules/{module_id}/quote` (wire-contract B.2)."""
     body = await read_body(request, _PREPARE)
-    return json_answer(await request.app[RUNS].prepare(request.match_info["module_id"], body, request[PRINCIPAL]))
+    admission, module_id = request.app[RUNS].admission, request.match_info["module_id"]
+    return json_answer(await admission.prepare(module_id, body, request[PRINCIPAL]))
 
 
 @describe(
@@ -125,7 +126,7 @@ async def list_runs(request: web.Request) -> web.Response:
         status=choice_query(request, "status", None, {status.value: status for status in RunStatus}),
     )
     items = [run.view() for run in runs]
-    return json_answer({"runs": items, "pagination": page_answer(items, page=page, limit=limit, total=total)})
+    return json_answer({"runs": items, "pagination": pagination(page=page, limit=limit, total=total)})
 
 
 def _module_filter(request: web.Request) -> str | None:

@@ -21,12 +21,14 @@ from devkit_api.runs.accounting import Account, account
 from devkit_api.runs.failures import Verdict, conclude, failure
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs, RunLogWriter
-from devkit_api.runs.models import IllegalMove, Run, RunStatus
+from devkit_api.runs.models import IllegalMove, Run, RunStatus, move
 from devkit_api.runs.queue import FairQueue
 from devkit_api.runs.repository import RunRepository
 from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
+
+_SMALL_OUTPUT = 4096
 
 
 @attrs.define
@@ -94,10 +96,33 @@ class Supervisor:
         finally:
             self._entering -= 1
 
-    def submit(self, run: Run) -> None:
-        """Queue a stored run."""
-        self._queue.push(run.module_id, run.run_id)
-        self._fill()
+    async def admit(self, run: Run, *, is_awaited: bool) -> tuple[Run, bool]:
+        """Store and queue a new run; one of this id that exists already is answered instead, with False.
+
+        A run whose caller waits for its end, and that has a worker at once, is stored as running: nobody is told that
+        it was queued. Raises `QueueFull` or `StateError`.
+        """
+        if is_awaited and self._has_free_worker and not self._queue and not self._entering:
+            return await self._admit_running(run)
+        with self.room():
+            run, created = await self.repository.create(run)
+            if created:
+                self._queue.push(run.module_id, run.run_id)
+                self._fill()
+            return run, created
+
+    async def _admit_running(self, run: Run) -> tuple[Run, bool]:
+        self._busy += 1
+        created = False
+        try:
+            run, created = await self.repository.create(move(run, RunStatus.RUNNING, started_at=utc_now()))
+            if created:
+                self._begin(run.run_id)
+        finally:
+            if not created:
+                self._busy -= 1
+                self._fill()
+        return run, created
 
     async def cancel(self, run: Run) -> Run:
         """Cancel a queued or executing run; an ended one stays as it is. Raises `StateError`."""
@@ -142,14 +167,21 @@ class Supervisor:
     def _fill(self) -> None:
         # A worker is free again when the process is gone: storing one end needs the disk, the next run the processor.
         # Ends that cannot be stored still hold runs back, or a full disk would let them pile up.
-        while not self._closing and self._busy < self.workers and len(self._conducting) < 2 * self.workers + 2:
+        while self._has_free_worker:
             run_id = self._queue.pop()
             if run_id is None:
                 return
             self._busy += 1
-            task = asyncio.create_task(self._conduct(run_id), name=f"conduct-{run_id}")
-            self._conducting[run_id] = task
-            task.add_done_callback(partial(self._done, run_id))
+            self._begin(run_id)
+
+    @property
+    def _has_free_worker(self) -> bool:
+        return not self._closing and self._busy < self.workers and len(self._conducting) < 2 * self.workers + 2
+
+    def _begin(self, run_id: str) -> None:
+        task = asyncio.create_task(self._conduct(run_id), name=f"conduct-{run_id}")
+        self._conducting[run_id] = task
+        task.add_done_callback(partial(self._done, run_id))
 
     def _done(self, run_id: str, _task: asyncio.Task[None]) -> None:
         self._conducting.pop(run_id, None)
@@ -160,14 +192,22 @@ class Supervisor:
             executed = await self._work(run_id)
             if executed is not None:
                 await self._account(*executed)
+        except StateError:
+            error = failure("RUN_NOT_STARTED", reason="that it starts could not be stored")
+            await self._finish(run_id, Verdict(RunStatus.FAILED, error), Account())
         except Exception:
             log.exception("a run could not be conducted", extra={"run": run_id})
+            await self.logs.close(run_id)
             await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), Account())
 
     async def _work(self, run_id: str) -> tuple[Run, RunLogWriter, Outcome] | None:
-        """The part of a run that needs a worker; None when it was cancelled before it began."""
+        """The part of a run that needs a worker; None when it was cancelled, or the devkit stops, before it began."""
         try:
-            run = await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
+            run = self.repository.live(run_id)
+            if run is None or run.status is RunStatus.QUEUED:
+                if self._closing:
+                    return None
+                run = await self.repository.transition(run_id, RunStatus.RUNNING, started_at=utc_now())
             correlation_id.set(run.correlation_id)
             spec, token = self.make_spec(run)
             writer = self.logs.open(run_id, token, partial(self.on_log, run_id))
@@ -228,7 +268,8 @@ class Supervisor:
         run = self.repository.live(run_id)
         if run is None:
             return
-        if verdict.output is not None:
+        is_small = verdict.output_bytes <= _SMALL_OUTPUT
+        if verdict.output is not None and not is_small:
             await self.files.write_output(run_id, verdict.output)
             run = self.repository.live(run_id) or run
         summary = (verdict.output or {}).get("summary")
@@ -238,6 +279,7 @@ class Supervisor:
             "summary": summary if isinstance(summary, dict) else None,
             "metrics": figures.close(),
             "has_output": verdict.output is not None,
+            "output": verdict.output if is_small else None,
         }
         status = verdict.status
         if run.status is RunStatus.CANCEL_REQUESTED:
@@ -252,5 +294,12 @@ class Supervisor:
         cancelled = run.status is RunStatus.CANCEL_REQUESTED
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
         error = failure("RUN_CANCELLED" if cancelled else "RUN_INTERRUPTED")
-        await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
+        try:
+            await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
+        except StateError:
+            # A full disk must not keep the devkit from starting, or nobody could make room with it.
+            finishing = self._finish(run.run_id, Verdict(status, error), Account())
+            task = self._conducting[run.run_id] = asyncio.create_task(finishing, name=f"settle-{run.run_id}")
+            task.add_done_callback(partial(self._done, run.run_id))
+            return
         log.warning("run settled after an unclean stop", extra={"run": run.run_id, "status": status.value})

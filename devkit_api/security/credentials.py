@@ -12,7 +12,7 @@ import attrs
 
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
-from devkit_api.settings_checks import secret
+from devkit_api.settings.values import secret
 
 FILE_NAME = "credentials.env"
 

@@ -9,7 +9,7 @@ from time import monotonic
 
 import attrs
 
-from devkit_api.settings_checks import RateLimit
+from devkit_api.settings import RateLimit
 
 MAX_CALLERS = 10_000
 

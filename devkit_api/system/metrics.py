@@ -6,13 +6,15 @@ in memory anyway. Labels are route templates and words of ours, so there are onl
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 import attrs
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from devkit_api import __version__
@@ -48,13 +50,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "devkit_http_requests", "Answered requests.", ["method", "route", "status"], registry=self.registry
-        )
-        self._seconds = Histogram(
-            "devkit_http_request_seconds", "Time to answer, streams included.", ["method", "route"],
-            buckets=_REQUEST_SECONDS, registry=self.registry,
-        )  # fmt: skip
+        self._answers = _Answers()
+        self.registry.register(self._answers)
         self._refused = Counter(
             "devkit_rate_limit_refusals", "Requests refused with 429, by class.", ["kind"], registry=self.registry
         )
@@ -69,8 +66,6 @@ class Metrics:
         info = Gauge("devkit_info", "The version of this devkit.", ["version"], registry=self.registry)
         info.labels(__version__).set(1)
         ProcessCollector(registry=self.registry)
-        # Children are looked up once per series: `labels` costs more than counting.
-        self._known: dict[tuple[str, str, int], tuple[Any, Any]] = {}
 
     def read_from(self, sources: Sources) -> None:
         """Show what `sources` tell as well."""
@@ -78,15 +73,7 @@ class Metrics:
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        key = (method, route, status)
-        known = self._known.get(key)
-        if known is None:
-            shown = method if method in _METHODS else "other"
-            known = (self._requests.labels(shown, route, str(status)), self._seconds.labels(shown, route))
-            if shown == method:
-                self._known[key] = known
-        known[0].inc()
-        known[1].observe(seconds)
+        self._answers.add(method, route, status, seconds)
 
     def refused(self, kind: str) -> None:
         """Count one refusal of a rate limit."""
@@ -109,6 +96,55 @@ class Metrics:
 
 
 METRICS: web.AppKey[Metrics] = web.AppKey("metrics", Metrics)
+
+
+class _Answers(Collector):
+    """Answers by method, route and status, and how long they took.
+
+    Counted on the one thread of the event loop, so without the locks of the library's own counters: they are for every
+    request, and cost more than most handlers.
+    """
+
+    def __init__(self) -> None:
+        # The number of answers per bucket of `_REQUEST_SECONDS`, the slower ones, and the sum of all seconds.
+        self._series: dict[tuple[str, str, int], tuple[list[int], list[float]]] = {}
+
+    def add(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One answer."""
+        known = self._series.get((method, route, status))
+        if known is None:
+            shown = method if method in _METHODS else "other"
+            empty = ([0] * (len(_REQUEST_SECONDS) + 1), [0.0])
+            known = self._series.setdefault((shown, route, status), empty)
+        known[0][bisect_left(_REQUEST_SECONDS, seconds)] += 1
+        known[1][0] += seconds
+
+    def describe(self) -> list[Metric]:
+        """The names, so that no other metric takes them."""
+        return [_requests(), _request_seconds()]
+
+    def collect(self) -> Iterator[Metric]:
+        """Both families; the histogram knows no status."""
+        requests, seconds = _requests(), _request_seconds()
+        merged: dict[tuple[str, str], tuple[list[int], float]] = {}
+        for (method, route, status), (counts, total) in self._series.items():
+            requests.add_metric([method, route, str(status)], sum(counts))
+            before, sum_before = merged.get((method, route), ([0] * len(counts), 0.0))
+            merged[method, route] = ([a + b for a, b in zip(before, counts, strict=True)], sum_before + total[0])
+        for labels, (counts, total_seconds) in merged.items():
+            bounds = [*map(str, map(float, _REQUEST_SECONDS)), "+Inf"]
+            seconds.add_metric(list(labels), list(zip(bounds, accumulate(counts), strict=True)), total_seconds)
+        yield requests
+        yield seconds
+
+
+def _requests() -> CounterMetricFamily:
+    return CounterMetricFamily("devkit_http_requests", "Answered requests.", labels=["method", "route", "status"])
+
+
+def _request_seconds() -> HistogramMetricFamily:
+    text = "Time to answer, streams included."
+    return HistogramMetricFamily("devkit_http_request_seconds", text, labels=["method", "route"])
 
 
 class _Now(Collector):

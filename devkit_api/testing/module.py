@@ -76,6 +76,7 @@ class ModuleUnderTest:
                 return run
             if time.monotonic() > deadline:
                 raise AssertionError(f"{run_id} is still {run['status']} after {within} s")
+            # Asked for again, not followed as a stream: `within` holds however much or little the run says.
             time.sleep(_POLL_SECONDS)
 
     def _files(self, run_id: str) -> dict[str, bytes]:

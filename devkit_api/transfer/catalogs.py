@@ -13,6 +13,7 @@ import attrs
 import psycopg2
 from psycopg2 import sql
 
+from devkit_api.catalogs.writer import settle
 from devkit_api.database.migrate import migrate, shipped
 from devkit_api.database.target import Target
 from devkit_api.transfer import TransferRefused
@@ -140,8 +141,7 @@ class CatalogWriter:
                 query = sql.SQL(_GO_ON).format(sql.Identifier(column), _identifier(table))
                 self._cursor.execute(query, [table.full_name, column])
         self._connection.commit()
-        self._connection.autocommit = True
-        self._cursor.execute("ANALYZE")
+        settle(self._connection)
 
 
 class _Parts:

@@ -285,6 +285,7 @@ def _run_counts(devkit: servers.Server) -> dict[str, int]:
 def _settled_counts(devkit: servers.Server) -> dict[str, int]:
     """Once nothing waits or executes any more."""
     while (counts := _run_counts(devkit)) and any(counts[name] for name in ("queued", "running", "cancel_requested")):
+        # The counts are the server's, and it announces no end of all runs.
         sleep(0.1)
     return counts
 

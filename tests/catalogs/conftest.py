@@ -18,10 +18,24 @@ from hla_compass import APIClient
 
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.target import Target
-from tests.support import postgres
 from tests.support.modules import write_module
+from tests.support.postgres import external_postgres, new_database
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
+# A module that reads the only source of its data context.
+SELECTOR = """
+selection = self.context.data_selection
+content = selection.load_source(input_data["source"], self.storage)
+source = selection.source(input_data["source"])
+return self.success(results={
+    "text": content.decode(), "uri": selection.uri, "format": selection.format, "checksum": selection.checksum,
+    "row_count": selection.row_count, "columns": list(selection.columns), "view_id": selection.view_id,
+    "ids": list(selection.selected_ids), "id_column": selection.id_column, "source": dict(source),
+    "names": [s["name"] for s in selection.sources],
+    "manifest": dict(selection.load_manifest(self.storage)) if input_data.get("manifest") else None,
+})
+"""
 # A module that reads with its run token.
 ASKER = """
 api = self.bind_catalog_id(input_data["catalog_id"])
@@ -52,7 +66,8 @@ def catalog_devkit(folder: Path) -> Iterator[DevkitProcess]:
 @pytest.fixture(scope="session")
 def working_devkit(folder: Path) -> Iterator[DevkitProcess]:
     """A running devkit that tests may add catalogs to, each under keys of its own (`fresh_key`)."""
-    with DevkitProcess(folder / "working", catalogs="on") as devkit:
+    write_module(folder / "working-modules" / "selector", SELECTOR)
+    with DevkitProcess(folder / "working", folder / "working-modules", catalogs="on") as devkit:
         yield devkit
 
 
@@ -90,7 +105,7 @@ def compass(devkit: DevkitProcess, *arguments: str, token: str | None = None) ->
         environment["HLA_ACCESS_TOKEN"] = token
     program = str(Path(sys.executable).with_name("hla-compass"))
     return subprocess.run(
-        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=120,
+        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
 
@@ -163,11 +178,11 @@ def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture(scope="session")
 def external_server(folder: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
     """A PostgreSQL with passwords over TCP on loopback and its port; one for all tests, each with its own database."""
-    with postgres.external_server(folder / "external") as found:
+    with external_postgres(folder / "external") as found:
         yield found
 
 
 @pytest.fixture
 def external(external_server: tuple[EmbeddedPostgres, int]) -> dict[str, str]:
     """Settings of a new database whose owner is no superuser."""
-    return postgres.new_database(*external_server)
+    return new_database(*external_server)

@@ -20,6 +20,7 @@ from devkit_api.objects.s3 import S3ObjectStore
 from tests.support.modules import write_module
 from tests.support.process import REPO, DevkitProcess
 from tests.support.s3 import load_s3, make_versioned, moto_server, s3_settings
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +76,8 @@ def tls() -> Iterator[dict[str, str]]:
 def _made_in(folder: Path) -> dict[str, str]:
     ran = subprocess.run(
         [sys.executable, "-m", "devkit_api", "tls", "init", str(folder / "made"), "--json"],
-        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True, timeout=60,
+        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True,
+        timeout=PATIENCE,
     )  # fmt: skip
     made: dict[str, str] = json.loads(ran.stdout)
     assert Path(made["key.pem"]).stat().st_mode & 0o777 == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import resource
@@ -25,6 +26,7 @@ from tests.objects.test_stores import put, read
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
 from tests.support.s3 import FaultyProxy, load_s3, s3_settings, unfinished
+from tests.support.waiting import PATIENCE, until
 
 RUN = "devkit-run-conformance"
 DATA = bytes(range(256)) * 8000  # 2 MB
@@ -161,11 +163,9 @@ async def test_the_devkit_is_not_ready_while_its_s3_is_away_and_ready_again_afte
     assert (upload.status, (await upload.json())["error"]["code"]) == (503, "OBJECT_STORE_UNAVAILABLE")
     assert int(upload.headers["Retry-After"]) > 0
     await proxy.start()
-    for _ in range(20):
-        if (await client.get("/v1/system/ready")).status == 200:
-            break
-    else:
-        raise AssertionError("it did not become ready again")
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get("/v1/system/ready")).status != 200:
+            pass
     assert (await client.post("/v1/devkit/inputs/a.csv", data=b"a")).status == 201
 
 
@@ -203,10 +203,10 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
         run = devkit.run("elsewhere")
         path, token = f"/v1/module-runs/{run['runId']}", run["token"]
         kept = _grant(devkit, path, token, "kept", b"before")
-        assert requests.put(kept["url"], data=b"before", headers=kept["headers"], timeout=60).status_code == 200
+        assert requests.put(kept["url"], data=b"before", headers=kept["headers"], timeout=PATIENCE).status_code == 200
         held = [_begin(_grant(devkit, path, token, name, LONG)) for name in ("kept", "new")]
         parts = devkit.state / "objects"
-        _until(lambda: sum(part.stat().st_size for part in parts.glob(".*.part")) >= 4 * 1024**2)
+        until(lambda: sorted(part.stat().st_size > 0 for part in parts.glob(".*.part")) == [True, True])
         devkit.kill()
         for connection in held:
             connection.close()
@@ -214,10 +214,10 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
     with devkit.start():
         files = devkit.request("GET", f"{path}/files").json()["files"]
         assert [(file["name"], file["sizeBytes"]) for file in files] == [("kept", 6)]
-        assert requests.get(files[0]["url"], timeout=60).content == b"before"
+        assert requests.get(files[0]["url"], timeout=PATIENCE).content == b"before"
         assert not list(parts.glob(".*.part"))
         again = _grant(devkit, path, token, "new", DATA)
-        assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=60).status_code == 200
+        assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=PATIENCE).status_code == 200
 
 
 def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) -> Any:
@@ -229,16 +229,7 @@ def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) 
 def _begin(grant: Any) -> socket.socket:
     """A put that sends all but its last bytes, and stays open."""
     url = urlsplit(grant["url"])
-    connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=30)
+    connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=PATIENCE)
     head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(LONG)}\r\n\r\n"
     connection.sendall(head.encode() + LONG[:-100])
     return connection
-
-
-def _until(condition: Callable[[], bool], within: float = 30) -> None:
-    import time
-
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)  # a poll interval; the loop ends on the condition

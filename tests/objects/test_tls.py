@@ -14,6 +14,7 @@ import requests
 from devkit_api.settings import SettingsError, load_settings
 from tests.support.modules import write_module
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -42,13 +43,13 @@ def test_the_cli_downloads_an_artifact_over_https(
             "--output", str(tmp_path / "note.txt"),
         ]  # fmt: skip
         environment = {**devkit.sdk_environment(), "PYTHONPATH": str(tmp_path / "shim")}
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert json.loads(ran.stdout)["recordedChecksumVerified"] is True
         assert (tmp_path / "note.txt").read_text() == "over https"
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         with pytest.raises(requests.exceptions.SSLError):
-            requests.get(devkit.endpoint, timeout=30)
+            requests.get(devkit.endpoint, timeout=PATIENCE)
 
 
 def test_half_a_certificate_or_none_is_refused_with_the_way_out(tls: dict[str, str], tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_half_a_certificate_or_none_is_refused_with_the_way_out(tls: dict[str, s
         load_settings({**environ, "DEVKIT_TLS_CERT": tls["cert.pem"], "DEVKIT_TLS_KEY": str(tmp_path / "none")})
     swapped = {"DEVKIT_TLS_CERT": tls["key.pem"], "DEVKIT_TLS_KEY": tls["cert.pem"]}
     ran = subprocess.run(
-        [sys.executable, "-m", "devkit_api", "serve"], cwd=tmp_path, timeout=60, capture_output=True, text=True,
+        [sys.executable, "-m", "devkit_api", "serve"], cwd=tmp_path, timeout=PATIENCE, capture_output=True, text=True,
         env={**environ, **swapped, "PYTHONPATH": str(REPO), "PATH": "", "DEVKIT_PORT": "0"}, check=False,
     )  # fmt: skip
     assert ran.returncode == 1

@@ -22,6 +22,7 @@ from devkit_api.objects.uploads.routes import PART_UPLOADS
 from tests.objects.conftest import MODULES, finish
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 BEGIN = "/v1/data-sources/devkit/uploads"
 PART = 5 * 1024**2
@@ -44,7 +45,7 @@ def test_the_cli_uploads_a_file_that_a_run_then_reads(
     def uploads(*arguments: str) -> Any:
         command = [str(Path(sys.executable).with_name("hla-compass")), "data", "uploads", *arguments]
         environment = {**devkit.sdk_environment(), "PYTHONPATH": str(tmp_path / "shim")}
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return json.loads(ran.stdout)
 

@@ -13,9 +13,9 @@ import pytest
 
 from devkit_api.app import create_app
 from devkit_api.errors import CATALOGUE, DevkitError
-from devkit_api.middleware.headers import SECURITY_HEADERS
 from devkit_api.modules.service import ModuleRegistry
-from devkit_api.routing import MACHINE_PLANE, ROUTES
+from devkit_api.routing import ENDPOINTS, MACHINE_PLANE
+from devkit_api.security.headers import SECURITY_HEADERS
 from devkit_api.security.policy import POLICIES
 from devkit_api.security.principals import Kind, Role
 from devkit_api.settings import load_settings
@@ -42,7 +42,7 @@ def sign(**changes: Any) -> str:
 
 async def test_every_route_has_a_policy_and_lives_on_both_planes(tmp_path: Path) -> None:
     app = create_app(load_settings({"DEVKIT_STATE_DIR": str(tmp_path / "s"), "DEVKIT_API_KEY": TEST_KEY}))
-    policies = {route: known.policy for route, known in app[ROUTES].items()}
+    policies = {route: known.policy for route, known in app[ENDPOINTS].items()}
     routes = [route for route in app.router.routes() if route.method != "HEAD"]
     assert len(routes) > 25
     assert {policies.get(id(route)) for route in routes} <= POLICIES.keys()
@@ -74,7 +74,7 @@ async def test_no_credential_opens_nothing_but_the_public_routes(make_client: An
     app = client.app
     checked = 0
     for route in app.router.routes():
-        policy = app[ROUTES][id(route)].policy
+        policy = app[ENDPOINTS][id(route)].policy
         path = re.sub(r"\{[^}]+\}", "x", route.resource.canonical)
         async with client.anonymous.request(route.method, client.make_url(path)) as answer:
             if policy not in OPEN:

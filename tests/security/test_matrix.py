@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from devkit_api.routing import ROUTES
+from devkit_api.routing import ENDPOINTS
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.principals import Role
 from devkit_api.security.private_files import PrivateFile
@@ -67,7 +67,7 @@ async def test_every_route_lets_pass_whom_it_should_and_nobody_else(make_client:
         "a": {"X-API-Key": client.session.headers["X-API-Key"]},
     }
     await client.post("/v1/devkit/modules", json={"manifest": manifest("guarded")})
-    known = client.app[ROUTES]
+    known = client.app[ENDPOINTS]
     wrong = []
 
     async def is_refused(method: str, path: str, headers: dict[str, str]) -> bool:

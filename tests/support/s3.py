@@ -12,6 +12,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from devkit_api.settings import Settings, load_settings
+from tests.support.waiting import free_port
 
 ACCESS = {"s3_access_key": "test-access", "s3_secret_key": "test-secret-0123456789"}
 
@@ -83,8 +84,8 @@ class FaultyProxy:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
+        self.port = self.port or free_port()  # the same after a stop
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         if self._server is not None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,11 @@ from devkit_api.transfer.objects import bucket_of
 from tests.objects.test_stores import put
 from tests.support.client import snapshot
 from tests.support.modules import write_module
-from tests.support.postgres import external_server, new_database
+from tests.support.postgres import external_postgres, new_database
 from tests.support.process import DevkitProcess
 from tests.support.publishing import pack, request_of, submission, write_publishable
 from tests.support.s3 import load_s3, moto_server, s3_settings
+from tests.support.waiting import PATIENCE, until
 
 SAVER = """
 for number in range(3):
@@ -81,7 +83,7 @@ def command(devkit: DevkitProcess, *arguments: str, code: int = 0) -> subprocess
     devkit.root.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments], check=False, env=devkit.environment(), cwd=devkit.root,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -100,8 +102,8 @@ def test_a_devkit_comes_back_as_it_was(make_devkit: Callable[..., DevkitProcess]
         assert devkit.request("PUT", grant["uploadUrl"].removeprefix(devkit.endpoint), data=archive).ok
         devkit.request("POST", "/v1/modules/publish", json=submission(asked))
         at = f"/v1/modules/publish/{grant['publishId']}"
-        while (published := devkit.request("GET", at).json())["status"] == "in_progress":
-            pass
+        until(lambda: devkit.request("GET", at).json()["status"] != "in_progress")
+        published = devkit.request("GET", at).json()
         for n in range(2):
             run = devkit.wait(devkit.run("saver", {"n": n})["runId"])
             assert run["status"] == "completed", run["error"]
@@ -139,7 +141,7 @@ def test_a_devkit_moves_between_servers_of_ones_own_and_its_own_directory(
     make_devkit: Callable[..., DevkitProcess], tmp_path: Path
 ) -> None:
     modules = write_module(tmp_path / "modules" / "saver", SAVER).parent
-    with moto_server() as endpoint, external_server(tmp_path / "server") as server:
+    with moto_server() as endpoint, tempfile.TemporaryDirectory() as home, external_postgres(Path(home)) as server:
 
         def elsewhere(name: str, **changed: str) -> DevkitProcess:
             settings = {**s3_settings(endpoint, f"bucket-{name}"), **new_database(*server), **changed}

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from devkit_api.schemas import AnswerSchema
-
-
-def _time() -> fields.String:
-    return fields.String(required=True, metadata={"format": "date-time"})
+from devkit_api.schemas import AnswerSchema, moment
 
 
 class CatalogVersionSchema(AnswerSchema):
@@ -20,8 +16,8 @@ class CatalogVersionSchema(AnswerSchema):
     mode = fields.String(required=True)
     parentVersionId = fields.String(required=True, allow_none=True)
     rowCounts = fields.Dict(required=True, allow_none=True)
-    createdAt = _time()
-    readyAt = _time()
+    createdAt = moment()
+    readyAt = moment()
     status = fields.String(required=True)
 
 
@@ -44,8 +40,8 @@ class ManagedCatalogSchema(AnswerSchema):
     sourceTables = fields.List(fields.String(), required=True)
     ingestionTables = fields.List(fields.String(), required=True)
     isDemo = fields.Boolean(required=True)
-    createdAt = _time()
-    updatedAt = _time()
+    createdAt = moment()
+    updatedAt = moment()
     currentVersion = fields.Nested(CatalogVersionSchema, required=True, allow_none=True)
 
 
@@ -79,9 +75,9 @@ class CatalogUploadStateSchema(AnswerSchema):
         metadata={"enum": ["uploading", "verifying", "claimed", "quarantined", "aborted", "expired"]},
     )
     stateVersion = fields.Integer(required=True)
-    createdAt = _time()
-    updatedAt = _time()
-    expiresAt = fields.String(metadata={"format": "date-time"})
+    createdAt = moment()
+    updatedAt = moment()
+    expiresAt = moment(required=False)
     partSigning = fields.Nested(PartPlanSchema)
     s3Uri = fields.String()
     reason = fields.String()
@@ -117,8 +113,8 @@ class IngestionSchema(AnswerSchema):
     retryable = fields.Boolean(required=True)
     catalogVersionId = fields.String(required=True, allow_none=True)
     cancelReason = fields.String(required=True, allow_none=True)
-    createdAt = _time()
-    updatedAt = _time()
+    createdAt = moment()
+    updatedAt = moment()
     progress = fields.Dict(required=True, allow_none=True)
     attempt = fields.Dict(required=True)
     attempts = fields.Integer(required=True)

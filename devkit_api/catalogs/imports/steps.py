@@ -136,20 +136,21 @@ INSERT INTO reference.diseases (disease_name) SELECT DISTINCT d.name FROM {{s}} 
  WHERE d.name IS NOT NULL ON CONFLICT DO NOTHING"""  # noqa: S608
 
 
-def _sample_diseases(values: str) -> str:
+def _named_of_samples(table: str, key: str, reference: str, name: str, values: str) -> str:
+    """Rows that say which of the named things of a reference table each sample has."""
     return f"""
-INSERT INTO observation.sample_diseases (segment, sample_id, disease_id)
-SELECT DISTINCT %(segment)s::integer, o.sample_id, r.disease_id FROM {{s}} s {_SAMPLE}, LATERAL ({values}) AS d(name)
-  JOIN reference.diseases r ON r.disease_name = d.name
+INSERT INTO observation.{table} (segment, sample_id, {key})
+SELECT DISTINCT %(segment)s::integer, o.sample_id, r.{key} FROM {{s}} s {_SAMPLE}, LATERAL ({values}) AS d(name)
+  JOIN reference.{reference} r ON r.{name} = d.name
 ON CONFLICT DO NOTHING"""  # noqa: S608
+
+
+def _sample_diseases(values: str) -> str:
+    return _named_of_samples("sample_diseases", "disease_id", "diseases", "disease_name", values)
 
 
 def _typing(values: str) -> str:
-    return f"""
-INSERT INTO observation.sample_hla_typing (segment, sample_id, allele_id)
-SELECT DISTINCT %(segment)s::integer, o.sample_id, a.allele_id FROM {{s}} s {_SAMPLE}, LATERAL ({values}) AS d(name)
-  JOIN reference.hla_alleles a ON a.allele_name = d.name
-ON CONFLICT DO NOTHING"""  # noqa: S608
+    return _named_of_samples("sample_hla_typing", "allele_id", "hla_alleles", "allele_name", values)
 
 
 _EACH_DISEASE = "SELECT unnest(string_to_array(s.diseases, ';'))"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from devkit_api.schemas import AnswerSchema, PaginationSchema
+from devkit_api.schemas import AnswerSchema, PaginationSchema, moment
 
 
 class DataViewSchema(AnswerSchema):
@@ -24,8 +24,8 @@ class DataViewSchema(AnswerSchema):
     columns = fields.List(fields.Raw())
     sources = fields.List(fields.Dict())
     createdBy = fields.String(required=True)
-    createdAt = fields.String(required=True, metadata={"format": "date-time"})
-    updatedAt = fields.String(required=True, metadata={"format": "date-time"})
+    createdAt = moment()
+    updatedAt = moment()
 
 
 class DataViewPageSchema(AnswerSchema):
@@ -53,7 +53,7 @@ class DataViewStatusSchema(AnswerSchema):
 class RefreshedDataViewSchema(DataViewStatusSchema):
     """The rows each query has now."""
 
-    refreshedAt = fields.String(required=True, metadata={"format": "date-time"})
+    refreshedAt = moment()
 
 
 class ExportedFileSchema(AnswerSchema):

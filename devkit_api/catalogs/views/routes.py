@@ -18,10 +18,10 @@ from devkit_api.errors import (
     SqlResultTooLarge,
     SqlTimeout,
 )
-from devkit_api.httpio import int_query, json_answer, page_answer, read_body, read_json
+from devkit_api.httpio import int_query, json_answer, read_body, read_json
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.routing import Route
-from devkit_api.schemas import load
+from devkit_api.schemas import load, pagination
 
 VIEWS: web.AppKey[ViewService] = web.AppKey("data_views", ViewService)
 
@@ -45,7 +45,7 @@ async def list_views(request: web.Request) -> web.Response:
     limit = int_query(request, "limit", 50, low=1, high=1000)
     page = int_query(request, "page", 1, low=1, high=_MAX_PAGE)
     items, total = await request.app[VIEWS].list(request[PRINCIPAL], limit=limit, page=page)
-    return json_answer({"items": items, "pagination": page_answer(items, page=page, limit=limit, total=total)})
+    return json_answer({"items": items, "pagination": pagination(page=page, limit=limit, total=total)})
 
 
 @describe(

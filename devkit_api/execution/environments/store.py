@@ -25,6 +25,7 @@ from aiofiles.os import wrap
 from devkit_api.execution.environment import build_environment
 from devkit_api.execution.environments.requirements import Requirements, RequirementsRefused, read
 from devkit_api.execution.workdir import remove_tree
+from devkit_api.locks import KeyedLocks
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Environments:
     days: int
     enabled: bool = True
     _python: dict[str, Path] = attrs.Factory(dict)
-    _locks: dict[str, asyncio.Lock] = attrs.Factory(dict)
+    _locks: KeyedLocks = attrs.Factory(KeyedLocks)
 
     async def open(self) -> None:
         """Remove what was not finished, and what nobody has used for long."""
@@ -82,7 +83,7 @@ class Environments:
         if requirements is None or not missing:
             return Path(sys.executable)
         folder = self.root / _key(requirements)
-        async with self._locks.setdefault(folder.name, asyncio.Lock()):
+        async with self._locks.of(folder.name):
             if (folder / _DONE).exists():
                 await asyncio.to_thread(_touch, folder)
             else:

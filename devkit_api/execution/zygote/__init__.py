@@ -2,7 +2,7 @@
 
     server --exec--> nursery --fork--> zygote (one module, one run at a time) --fork--> run
 
-The server never forks. `launch`, `nursery`, `zygote`, `preimport`, `forked`, `confine` and `wire` run in the child
-processes: standard library only, and loaded outside the package `devkit_api`, which a module must not see. `handle`
-and `pool` are the server's side.
+The server never forks. `launch`, `nursery`, `zygote`, `preimport`, `rehearsal`, `forked`, `confine` and `wire` run in
+the child processes: standard library only, and loaded outside the package `devkit_api`, which a module must not see.
+`handle` and `pool` are the server's side.
 """

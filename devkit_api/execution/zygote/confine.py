@@ -76,14 +76,14 @@ def replace_environment(environment: dict[str, str]) -> None:
     os.environ.update(environment)
 
 
-def take_over_stdio(output: int) -> None:
-    """stdin from nowhere, stdout and stderr to `output`, every other descriptor closed."""
+def take_over_stdio(output: int, kept: int) -> None:
+    """stdin from nowhere, stdout and stderr to `output`, every other descriptor but `kept` closed."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
+        if int(name) > 2 and int(name) != kept:
             with suppress(OSError):  # the descriptor of the listing itself is gone already
                 os.close(int(name))
 

@@ -26,6 +26,18 @@ def main(connection: wire.Connection, zygote: int, imported: Imported) -> None:
     """Get ready, wait for the order, run it. Never returns."""
     code = 70
     try:
+        cwd = _get_ready(connection, zygote, imported)
+        connection.close()  # a module must find nothing to speak on
+        code = _run(cwd, imported)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(code)
+
+
+def _get_ready(connection: wire.Connection, zygote: int, imported: Imported) -> str:
+    """Where the run works. What goes wrong until then is not the module's doing, and the zygote is told."""
+    try:
         os.setsid()
         confine.die_with(zygote)
         confine.set_dumpable(True)
@@ -33,12 +45,13 @@ def main(connection: wire.Connection, zygote: int, imported: Imported) -> None:
         message = connection.receive()
         if message is None:
             os._exit(0)
-        _become_run(message.body, message.fds[0])
-        code = _run(message.body["cwd"], imported)
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(code)
+        _become_run(message.body, message.fds[0], connection.fileno())
+        return str(message.body["cwd"])
+    except BaseException as exc:
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else type(exc).__name__
+        with suppress(OSError):
+            connection.send({"problem": reason})
+        os._exit(70)
 
 
 def _start_afresh(imported: Imported) -> None:
@@ -53,11 +66,11 @@ def _start_afresh(imported: Imported) -> None:
     gc.enable()
 
 
-def _become_run(order: dict[str, Any], output: int) -> None:
+def _become_run(order: dict[str, Any], output: int, kept: int) -> None:
     confine.limit(order["limits"])
     os.chdir(order["cwd"])
     confine.replace_environment(order["environment"])
-    confine.take_over_stdio(output)
+    confine.take_over_stdio(output, kept)
     if order.get("exec"):
         os.execve(order["exec"][0], order["exec"], order["environment"])  # noqa: S606
 

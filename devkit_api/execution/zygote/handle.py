@@ -16,6 +16,8 @@ from devkit_api.execution.zygote import wire
 
 _LARGEST = 2**53
 _LONGEST_REASON = 500
+# From the order to the run at work; a zygote that takes longer stands still.
+_START_SECONDS = 60.0
 _ENDS = ("code", "signal")
 
 
@@ -51,6 +53,8 @@ class Channel:
         if self._sock is None:
             raise Lost
         frame = wire.encode(body, len(fds))
+        if fds and self._outgoing:
+            raise Lost  # what is not read yet would be cut in two
         try:
             sent = socket.send_fds(self._sock, [frame], list(fds)) if fds else 0
         except OSError:
@@ -120,6 +124,7 @@ class Exit:
     signal: int | None
     cpu_seconds: float
     peak_memory_bytes: int
+    problem: str | None = None  # why no run came of it, when that was not the module's doing
 
 
 @attrs.frozen
@@ -152,10 +157,11 @@ class Zygote:
         self._is_accepted = False
         self._channel.send({"op": "run", **order}, [output])
         try:
-            return await self._started
-        except Lost:
+            return await asyncio.wait_for(asyncio.shield(self._started), _START_SECONDS)
+        except (Lost, TimeoutError):
+            self.kill()  # it is gone, or stands still
             if not self._is_accepted:
-                raise
+                raise Lost from None
             return Started(0, None)  # it may have begun; `wait` tells its end
 
     async def wait(self) -> Exit:
@@ -169,7 +175,8 @@ class Zygote:
             self._channel.send({"op": "signal", "number": int(number)})
 
     def kill(self) -> None:
-        """End the zygote itself, and with it what it runs."""
+        """End the zygote itself, and with it what it runs; nobody else gets it."""
+        self.is_lost = True
         if self._pidfd is not None:
             with suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -201,7 +208,8 @@ class Zygote:
             case "exited" if self._exited is not None:
                 code, number = (None if body.get(key) is None else _whole(body, key) for key in _ENDS)
                 cpu, peak = _number(body, "cpu_seconds"), _whole(body, "peak_memory_bytes")
-                _settle(self._exited, Exit(code, number, cpu, peak))
+                problem = None if body.get("problem") is None else str(body["problem"])[:_LONGEST_REASON]
+                _settle(self._exited, Exit(code, number, cpu, peak, problem))
             case other:
                 raise wire.ProtocolError(f"unexpected message {other!r}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -14,7 +15,11 @@ from devkit_api.execution.environment import nursery_environment
 from devkit_api.execution.zygote import launch, wire
 from devkit_api.execution.zygote.handle import Channel, Lost, Zygote
 
+log = logging.getLogger(__name__)
+
 _START_SECONDS = 60.0
+# It forks, no more: one that takes longer than this stands still.
+_ANSWER_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 
 
@@ -42,18 +47,25 @@ class Nursery:
         with theirs:
             self._hello = asyncio.get_running_loop().create_future()
             self._channel = Channel(ours, self._on_message, self._on_lost, takes_fds=True)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, launch.__file__, str(theirs.fileno()), str(os.getpid()),
-                str(self._lanes),  # a mark by which `orphans` knows this process and its forks
-                "contained" if self._contained else "plain",
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                env=nursery_environment(), cwd="/", start_new_session=True,
-            )  # fmt: skip
+            try:
+                self._process = await self._execute(theirs.fileno())
+            except BaseException:
+                self._channel.close()
+                raise
         try:
             await asyncio.wait_for(asyncio.shield(self._hello), _START_SECONDS)
-        except TimeoutError:
+        except (TimeoutError, Lost):
             await self.close()
             raise Lost from None
+
+    async def _execute(self, socket_fd: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, launch.__file__, str(socket_fd), str(os.getpid()),
+            str(self._lanes),  # a mark by which `orphans` knows this process and its forks
+            "contained" if self._contained else "plain",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, pass_fds=[socket_fd],
+            env=nursery_environment(), cwd="/", start_new_session=True,
+        )  # fmt: skip
 
     async def hatch(self, order: dict[str, Any]) -> Zygote:
         """A new zygote; await its `ready`. Raises `Lost`."""
@@ -65,7 +77,15 @@ class Nursery:
         try:
             with theirs:
                 self._channel.send({"op": "hatch", "id": self._count, **order}, [theirs.fileno()])
-            return Zygote(await hatched, ours, has_door=order["door"] is not None)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return Zygote(await hatched, ours, has_door=order["door"] is not None)
+        except TimeoutError:
+            ours.close()
+            log.error("the nursery does not answer; it is ended")
+            if self._process is not None:
+                with suppress(ProcessLookupError):
+                    self._process.kill()
+            raise Lost from None
         except BaseException:
             ours.close()
             raise
@@ -94,6 +114,11 @@ class Nursery:
                 hatched.set_result(message.fds[0])
             else:
                 os.close(message.fds[0])  # nobody waits any more; without a server's end the zygote ends itself
+        elif body["op"] == "failed":
+            log.error("a process for runs could not be made", extra={"reason": body["reason"]})
+            hatched = self._hatching.pop(body["id"], None)
+            if hatched is not None and not hatched.done():
+                hatched.set_exception(Lost())
 
     def _on_lost(self) -> None:
         self._channel = None

@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any
 
-from . import confine, sandbox, user_namespace, wire, zygote
+from . import confine, rehearsal, sandbox, user_namespace, wire, zygote
 
 # What a run with a token imports sooner or later; the rest of the SDK comes with these.
 _WARM = (
@@ -46,6 +46,7 @@ def main(socket_fd: int, server: int, *, contained: bool) -> None:
     connection = wire.Connection(socket.socket(fileno=socket_fd))
     gc.disable()
     _import_sdk()
+    rehearsal.rehearse()
     gc.collect()
     gc.freeze()
     connection.send({"op": "hello", "namespaces": sandbox.is_available()})
@@ -101,22 +102,40 @@ class _Nursery:
                 return True
 
     def _hatch(self, order: dict[str, Any], fd: int) -> None:
+        try:
+            pid = self._fork(order, fd)
+        except OSError as exc:
+            # A machine full of processes costs this zygote, and not those that live.
+            self._connection.send({"op": "failed", "id": order["id"], "reason": os.strerror(exc.errno or 0)})
+            return
+        finally:
+            os.close(fd)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as exc:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            self._connection.send({"op": "failed", "id": order["id"], "reason": os.strerror(exc.errno or 0)})
+            return
+        self._zygotes[pidfd] = pid
+        self._poll.register(pidfd, select.POLLIN)
+        # The descriptor, not the number: that may mean another process where the server is.
+        self._connection.send({"op": "hatched", "id": order["id"]}, [pidfd])
+
+    def _fork(self, order: dict[str, Any], fd: int) -> int:
         parent = os.getpid()
         if order["namespaces"]:
             self._namespaces = self._namespaces or sandbox.ProcessNamespaces()
             self._namespaces.enter()
             parent = 0  # what the first process of a namespace sees as its parent
-        pid = os.fork()
-        if pid == 0:
-            self._become_zygote(order, fd, parent)
-        if order["namespaces"] and self._namespaces:
-            self._namespaces.leave()
-        os.close(fd)
-        pidfd = os.pidfd_open(pid)
-        self._zygotes[pidfd] = pid
-        self._poll.register(pidfd, select.POLLIN)
-        # The descriptor, not the number: that may mean another process where the server is.
-        self._connection.send({"op": "hatched", "id": order["id"]}, [pidfd])
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_zygote(order, fd, parent)
+        finally:
+            if order["namespaces"] and self._namespaces:
+                self._namespaces.leave()
+        return pid
 
     def _become_zygote(self, order: dict[str, Any], fd: int, parent: int) -> None:
         code = 70

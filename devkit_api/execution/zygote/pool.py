@@ -297,7 +297,11 @@ class ZygotePool:
         self._lanes.discard(lane)
         lane.zygote.close()
         if lane.close_door is not None:
-            await lane.close_door()
+            try:
+                await lane.close_door()
+            except Exception:
+                # The run is over: its end must not depend on this.
+                log.exception("the door of a module without network could not be closed")
         await Workdir(lane.folder).remove()
 
 

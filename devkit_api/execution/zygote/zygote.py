@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from . import confine, forked, preimport, sandbox, wire
+from . import confine, forked, preimport, rehearsal, sandbox, wire
 
 _FORK_ATTEMPTS = 100
 _FORK_WAIT = 0.05
@@ -47,6 +47,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
             connection.send({"op": "unfit", "reason": imported.problem})
             return
     gc.collect()
+    holes = rehearsal.fill_holes()
     gc.freeze()
     seconds = time.perf_counter() - started
     if not order["namespaces"]:
@@ -56,6 +57,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
     connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
     _serve(connection, imported)
+    del holes
 
 
 class _Spare:
@@ -73,13 +75,23 @@ class _Spare:
         theirs.close()
         self._connection = wire.Connection(ours)
 
-    def start(self, message: wire.Message) -> None:
-        """Hand over the order. Raises `OSError` when the spare is gone."""
-        self._connection.send(message.body, message.fds)
-        self._connection.close()
+    def takes(self, message: wire.Message) -> bool:
+        """Hand over the order; False when the spare is gone."""
+        try:
+            self._connection.send(message.body, message.fds)
+        except OSError:
+            return False
+        return True
+
+    def problem(self) -> str | None:
+        """Of a spare that has ended: why it did not become a run, or None."""
+        with suppress(OSError, wire.ProtocolError):
+            said = self._connection.receive()
+            return None if said is None else str(said.body.get("problem"))
+        return None
 
     def discard(self) -> None:
-        """Reap a spare that is gone."""
+        """Forget a spare that has ended, or is to end."""
         self._connection.close()
         confine.end_all_children()
 
@@ -89,6 +101,7 @@ def _fork() -> int:
     for _ in range(_FORK_ATTEMPTS):
         with suppress(OSError):
             return os.fork()
+        # The kernel does not tell when it has room for a process again.
         time.sleep(_FORK_WAIT)
     return os.fork()
 
@@ -100,19 +113,19 @@ def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
             continue  # a signal for a run that has just ended is late, and means nothing
         # Said before the order is handed over: whoever has not read this knows that the run did not begin.
         connection.send({"op": "accepted"})
-        try:
-            spare.start(message)
-        except OSError:
+        if not spare.takes(message):
             spare.discard()
             spare = _Spare(connection, imported)
-            spare.start(message)
-        _conduct(connection, spare.pid, message.fds[0])
+            spare.takes(message)  # one that is gone as well says why, below
+        os.close(message.fds[0])
+        _conduct(connection, spare)
+        spare.discard()
         spare = _Spare(connection, imported)
 
 
-def _conduct(connection: wire.Connection, pid: int, output: int) -> None:
+def _conduct(connection: wire.Connection, spare: _Spare) -> None:
     """See a run to its end and report it."""
-    os.close(output)
+    pid = spare.pid
     connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
     _until_dead(connection, pid)
     confine.signal_group(pid, signal.SIGKILL)  # while the leader is a zombie, its group's id cannot be another's
@@ -126,6 +139,7 @@ def _conduct(connection: wire.Connection, pid: int, output: int) -> None:
             "signal": -code if code < 0 else None,
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_memory_bytes": usage.ru_maxrss * 1024,
+            "problem": spare.problem(),
         }
     )
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from devkit_api import jsonio
 from devkit_api.errors import ChecksumMismatch, ManifestInvalid, SourceInvalid, SourceNotUploaded
-from devkit_api.modules.bundles import MANIFEST
 from devkit_api.modules.publish import lockfile, signature
 from devkit_api.modules.publish.models import Phase, Publication
 from devkit_api.modules.publish.uploads import Uploads, digest_of
 from devkit_api.modules.schemas import check_manifest
 from devkit_api.modules.service import ModuleRegistry
+from devkit_api.modules.source_files import MANIFEST
 from devkit_api.schemas import field_error
 
 _NAMES = frozenset({MANIFEST, lockfile.REQUIREMENTS, lockfile.LOCK})

@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
-from weakref import WeakValueDictionary
 
 import attrs
 
@@ -29,6 +28,7 @@ from devkit_api.errors import (
     StateWriteFailed,
 )
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.modules.publish import signature
 from devkit_api.modules.publish.intake import Intake
 from devkit_api.modules.publish.models import Failure, Phase, Publication, Status, publish_id_of
@@ -58,7 +58,7 @@ class PublishService:
         self._max_bytes = max_bytes
         self._known: dict[str, Publication] = {}
         self._queue: asyncio.Queue[str] = asyncio.Queue()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._worker: asyncio.Task[None] | None = None
         self._examining = asyncio.Lock()
 
@@ -93,7 +93,7 @@ class PublishService:
         if size > self._max_bytes:
             raise SourceTooLarge(size=size, limit=self._max_bytes)
         fresh = self._make(request, principal, sha256=digest, size_bytes=size)
-        async with self._lock(fresh.publish_id):
+        async with self._locks.of(fresh.publish_id):
             known = self._same(fresh)
             if known is not None and known.status is not Status.AWAITING_UPLOAD:
                 # The SDK asks for the grant again when it repeats a publication; its upload changes nothing then.
@@ -136,7 +136,7 @@ class PublishService:
             size_bytes=uploaded.get("sizeBytes"),
             image_ref=request.get("imageRef"),
         )
-        async with self._lock(fresh.publish_id):
+        async with self._locks.of(fresh.publish_id):
             known = self._same(fresh)
             if known is not None and known.status is not Status.AWAITING_UPLOAD:
                 return known
@@ -212,7 +212,7 @@ class PublishService:
             raise SourceTooLarge(size=len(data), limit=self._max_bytes)
         digest = hashlib.sha256(data).hexdigest()
         fresh = self._make(request, principal, sha256=digest, size_bytes=len(data))
-        async with self._lock(fresh.publish_id):
+        async with self._locks.of(fresh.publish_id):
             known = self._same(fresh)
             if known is not None and known.status is not Status.AWAITING_UPLOAD:
                 return known
@@ -312,12 +312,6 @@ class PublishService:
         await self._store.put(COLLECTION, publication.publish_id, publication.to_document())
         self._known[publication.publish_id] = publication
         return publication
-
-    def _lock(self, publish_id: str) -> asyncio.Lock:
-        lock = self._locks.get(publish_id)
-        if lock is None:
-            lock = self._locks[publish_id] = asyncio.Lock()
-        return lock
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -20,17 +20,22 @@ from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.objects.routes import URL_SIGNER
 from devkit_api.objects.uploads.models import base64_of
 from devkit_api.objects.uploads.schemas import (
-    BeginSchema,
-    CancelSchema,
-    CompleteSchema,
-    SignSchema,
-    UploadReceiptSchema,
+    PartUploadBeginSchema,
+    PartUploadCancelSchema,
+    PartUploadCompleteSchema,
+    PartUploadReceiptSchema,
+    PartUploadSignSchema,
 )
 from devkit_api.objects.uploads.service import PARTS, PartUploads
 from devkit_api.routing import Body, Route
 
 PART_UPLOADS: web.AppKey[PartUploads] = web.AppKey("part_uploads", PartUploads)
-_BEGIN, _SIGN, _COMPLETE, _CANCEL = BeginSchema(), SignSchema(), CompleteSchema(), CancelSchema()
+_BEGIN, _SIGN, _COMPLETE, _CANCEL = (
+    PartUploadBeginSchema(),
+    PartUploadSignSchema(),
+    PartUploadCompleteSchema(),
+    PartUploadCancelSchema(),
+)
 _LONGEST_SOURCE = 100
 # The part of the examples is "sequence\nSLLMWITQC\n".
 _SHA256 = "KX2Gt2p6v3amK4QXuEaNOPUvxdtT3nwHrKe+KcX5u+8="  # pragma: allowlist secret
@@ -46,9 +51,9 @@ _CHECKSUM = Parameter(
 
 @describe(
     headers=(_KEY,),
-    body=BeginSchema,
+    body=PartUploadBeginSchema,
     example={"filename": "cohort.csv", "declaredSizeBytes": 19, "idempotencyKey": "cohort-of-2026-03-01"},
-    answer=UploadReceiptSchema,
+    answer=PartUploadReceiptSchema,
     status=201,
     errors=(UploadInvalid, IdempotencyKeyReused, ObjectKeyInvalid, ParameterInvalid),
 )
@@ -61,16 +66,16 @@ async def begin_upload(request: web.Request) -> web.Response:
     return json_answer(view, status=201)
 
 
-@describe(answer=UploadReceiptSchema, errors=_ERRORS)
+@describe(answer=PartUploadReceiptSchema, errors=_ERRORS)
 async def get_upload(request: web.Request) -> web.Response:
     """`GET …/uploads/{upload_id}`: how far an upload is."""
     return json_answer(await request.app[PART_UPLOADS].get(*_upload(request), request[PRINCIPAL]))
 
 
 @describe(
-    body=SignSchema,
+    body=PartUploadSignSchema,
     example={"revision": 0, "parts": [{"partNumber": 1, "checksumSHA256": _SHA256}]},
-    answer=UploadReceiptSchema,
+    answer=PartUploadReceiptSchema,
     errors=(*_ERRORS, UploadInvalid, UploadConflict),
 )
 async def sign_parts(request: web.Request) -> web.Response:
@@ -80,9 +85,9 @@ async def sign_parts(request: web.Request) -> web.Response:
 
 
 @describe(
-    body=CompleteSchema,
+    body=PartUploadCompleteSchema,
     example={"revision": 0, "parts": [{"partNumber": 1, "checksumSHA256": _SHA256, "etag": "0-18"}]},
-    answer=UploadReceiptSchema,
+    answer=PartUploadReceiptSchema,
     errors=(*_ERRORS, UploadInvalid, UploadConflict),
 )
 async def complete_upload(request: web.Request) -> web.Response:
@@ -91,14 +96,19 @@ async def complete_upload(request: web.Request) -> web.Response:
     return json_answer(await request.app[PART_UPLOADS].complete(*_upload(request), body, request[PRINCIPAL]))
 
 
-@describe(body=CancelSchema, example={"revision": 0}, answer=UploadReceiptSchema, errors=(*_ERRORS, UploadConflict))
+@describe(
+    body=PartUploadCancelSchema,
+    example={"revision": 0},
+    answer=PartUploadReceiptSchema,
+    errors=(*_ERRORS, UploadConflict),
+)
 async def cancel_upload(request: web.Request) -> web.Response:
     """`POST …/uploads/{upload_id}/cancel`: give an upload up; a complete one stays."""
     body = await read_body(request, _CANCEL)
     return json_answer(await request.app[PART_UPLOADS].cancel(*_upload(request), body["revision"], request[PRINCIPAL]))
 
 
-@describe(answer=UploadReceiptSchema, errors=(*_ERRORS, UploadConflict))
+@describe(answer=PartUploadReceiptSchema, errors=(*_ERRORS, UploadConflict))
 async def download_upload(request: web.Request) -> web.Response:
     """`GET …/uploads/{upload_id}/download`: where to read the complete file."""
     return json_answer(await request.app[PART_UPLOADS].download(*_upload(request), request[PRINCIPAL]))

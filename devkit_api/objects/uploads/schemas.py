@@ -11,7 +11,7 @@ MAX_PARTS_PER_REQUEST = 100
 _REVISION = {"expected": "the `revision` of the upload"}
 
 
-class BeginSchema(StrictSchema):
+class PartUploadBeginSchema(StrictSchema):
     """Body of `POST /v1/data-sources/{source_id}/uploads`."""
 
     filename = fields.String(
@@ -30,36 +30,38 @@ class BeginSchema(StrictSchema):
     contentType = fields.String(load_default="application/octet-stream", validate=printable(1, 200))
 
 
-class _PartSchema(StrictSchema):
+class _PlannedPartSchema(StrictSchema):
     partNumber = fields.Integer(required=True, strict=True, validate=validate.Range(1, MAX_PARTS))
     checksumSHA256 = Base64Sha256(required=True)
 
 
-class SignSchema(StrictSchema):
+class PartUploadSignSchema(StrictSchema):
     """Body of `POST …/uploads/{upload_id}/parts`."""
 
     revision = fields.Integer(required=True, strict=True, metadata=_REVISION)
-    parts = fields.List(fields.Nested(_PartSchema), required=True, validate=validate.Length(1, MAX_PARTS_PER_REQUEST))
+    parts = fields.List(
+        fields.Nested(_PlannedPartSchema), required=True, validate=validate.Length(1, MAX_PARTS_PER_REQUEST)
+    )
 
 
-class _StoredPartSchema(_PartSchema):
+class _SentPartSchema(_PlannedPartSchema):
     etag = fields.String(required=True, validate=validate.Length(1, 200))
 
 
-class CompleteSchema(StrictSchema):
+class PartUploadCompleteSchema(StrictSchema):
     """Body of `POST …/uploads/{upload_id}/complete`."""
 
     revision = fields.Integer(required=True, strict=True, metadata=_REVISION)
-    parts = fields.List(fields.Nested(_StoredPartSchema), required=True, validate=validate.Length(1, MAX_PARTS))
+    parts = fields.List(fields.Nested(_SentPartSchema), required=True, validate=validate.Length(1, MAX_PARTS))
 
 
-class CancelSchema(StrictSchema):
+class PartUploadCancelSchema(StrictSchema):
     """Body of `POST …/uploads/{upload_id}/cancel`."""
 
     revision = fields.Integer(required=True, strict=True, metadata=_REVISION)
 
 
-class UploadReceiptSchema(AnswerSchema):
+class PartUploadReceiptSchema(AnswerSchema):
     """What is known of an upload in parts."""
 
     uploadId = fields.String(required=True)

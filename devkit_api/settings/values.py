@@ -100,6 +100,12 @@ def text(max_length: int) -> Callable[[str], str]:
     return parse
 
 
+@_expects("a path")
+def path(value: str) -> Path:
+    """A path; `~` is the home directory."""
+    return Path(value).expanduser()
+
+
 @_expects("true or false")
 def boolean(value: str) -> Any:
     """`true`/`1`/`yes`/`on` or `false`/`0`/`no`/`off`."""
@@ -221,13 +227,13 @@ def data_roots(value: str) -> tuple[DataRoot, ...]:
         label, separator, folder = part.partition("=")
         if not separator or "/" in label:
             label, folder = "", part
-        path = Path(folder).expanduser()
+        directory = Path(folder).expanduser()
         if not folder or "\0" in folder:
             raise ValueError(f"{part!r} names no folder")
-        label = label.strip() or path.absolute().name or "root"
+        label = label.strip() or directory.absolute().name or "root"
         if not label.isprintable() or len(label) > 100:
             raise ValueError(f"the label {label!r} must be printable and at most 100 characters")
-        found.append(DataRoot(_free_id(label, {root.id for root in found}), label, path))
+        found.append(DataRoot(_free_id(label, {root.id for root in found}), label, directory))
     return tuple(found)
 
 

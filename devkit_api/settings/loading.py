@@ -1,0 +1,113 @@
+"""From the environment to `Settings`: every value parsed, then those checked that only fit together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from devkit_api.settings.declare import PREFIX
+from devkit_api.settings.model import Settings, setting_infos
+from devkit_api.settings.problems import Problem, SettingsError
+
+
+def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from `environ`, with already parsed `overrides` (command-line options) on top.
+
+    Raises `SettingsError` with every problem found. An empty variable counts as unset, except for secrets, where it
+    is refused: an empty password in a compose file is a mistake worth hearing about.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name, info in setting_infos().items():
+        if overrides and overrides.get(name) is not None:
+            values[name], sources[name] = overrides[name], "command line"
+            continue
+        raw = environ.get(info.env)
+        if raw is None or (raw == "" and not info.is_secret):
+            continue
+        try:
+            values[name], sources[name] = info.parse(raw), "environment"
+        except ValueError as exc:
+            problems.append(Problem(info.env, str(exc), f"export {info.env}={info.example}"))
+    settings = Settings(**values, sources=sources)
+    wrong = {problem.variable for problem in problems}
+    problems += [problem for problem in _cross_checks(settings) if problem.variable not in wrong]
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """`DEVKIT_*` variables that no setting reads: most often a typing mistake."""
+    known = {info.env for info in setting_infos().values()}
+    return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+
+
+def _cross_checks(settings: Settings) -> Iterable[Problem]:
+    if not settings.is_loopback and settings.api_key is None:
+        yield Problem(
+            PREFIX + "API_KEY",
+            f"{settings.host} is reachable from other machines, and no key is set",
+            f"export {PREFIX}API_KEY=$(openssl rand -hex 24)",
+        )
+    if settings.jwt_secret is not None and len(settings.jwt_secret) < 32:
+        weak = "it signs tokens with HS256, which needs at least 32 characters (RFC 7518, 3.2)"
+        yield Problem(PREFIX + "JWT_SECRET", weak, f"export {PREFIX}JWT_SECRET=$(openssl rand -hex 32)")
+    if settings.db_host and not settings.db_password:
+        yield Problem(
+            PREFIX + "DB_PASSWORD",
+            f"{PREFIX}DB_HOST is set, and no password",
+            f"export {PREFIX}DB_PASSWORD=…",
+        )
+    if settings.jwt_jwks_url and settings.jwt_jwks_file:
+        both = f"{PREFIX}JWT_JWKS_FILE is set as well"
+        yield Problem(PREFIX + "JWT_JWKS_URL", both, f"unset {PREFIX}JWT_JWKS_URL")
+    if settings.jwt_jwks_file and not settings.jwt_jwks_file.is_file():
+        missing = f"{settings.jwt_jwks_file} is not a file"
+        yield Problem(PREFIX + "JWT_JWKS_FILE", missing, f"export {PREFIX}JWT_JWKS_FILE=jwks.json")
+    for name in ("s3_access_key", "s3_secret_key"):
+        if settings.s3_endpoint and not getattr(settings, name):
+            variable = PREFIX + name.upper()
+            yield Problem(variable, f"{PREFIX}S3_ENDPOINT is set, and this is not", f"export {variable}=…")
+    if settings.executor == "dask" and not settings.dask_scheduler:
+        yield Problem(
+            PREFIX + "DASK_SCHEDULER",
+            f"{PREFIX}EXECUTOR is dask, and no scheduler is named",
+            f"export {PREFIX}DASK_SCHEDULER=tcp://127.0.0.1:8786",
+        )
+    yield from _tls_problems(settings)
+    if settings.modules_dir is not None and not settings.modules_dir.is_dir():
+        yield Problem(
+            PREFIX + "MODULES_DIR",
+            f"{settings.modules_dir} is not a directory",
+            f"mkdir -p {settings.modules_dir}",
+        )
+    for root in settings.data_roots:
+        if not root.path.is_dir():
+            yield Problem(PREFIX + "DATA_ROOTS", f"{root.path} is not a directory", f"mkdir -p {root.path}")
+    reason = _unusable(settings.state_dir)
+    if reason is not None:
+        yield Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")
+
+
+def _tls_problems(settings: Settings) -> Iterable[Problem]:
+    files = {"TLS_CERT": settings.tls_cert, "TLS_KEY": settings.tls_key}
+    for name, path in files.items():
+        if path is None and any(files.values()):
+            yield Problem(PREFIX + name, "https needs the certificate and its key", f"export {PREFIX}{name}=…")
+        elif path is not None and not path.is_file():
+            yield Problem(PREFIX + name, f"{path} is not a file", "python -m devkit_api tls init")
+
+
+def _unusable(folder: Path) -> str | None:
+    """Why nothing can be kept in `folder`, which need not exist yet; or None."""
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not existing.is_dir():
+            return f"{existing} is not a directory"
+        return None if os.access(existing, os.W_OK | os.X_OK) else f"{existing} cannot be written to"
+    except OSError as exc:
+        return f"it cannot be used ({os.strerror(exc.errno or 0)})"
