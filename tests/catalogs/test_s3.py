@@ -127,8 +127,8 @@ def test_a_file_in_parts_goes_through_s3_into_a_version_and_old_files_go(
     _ask(devkit, "UPDATE devkit.catalog_uploads SET updated_at = updated_at - interval '8 days' RETURNING 1")
     assert devkit.stop() == 0
     devkit.start()
-    expected = {f"{retried['uploadId']}/waiting.csv"}
-    until(lambda: stored() == expected)  # the sweep goes on while the devkit answers
+    # The sweep goes on while the devkit answers.
+    until(lambda: stored() == {f"{retried['uploadId']}/waiting.csv"})
     states = {
         upload["uploadId"]: plane.ok("GET", f"/v1/catalogs/{catalog}/uploads/{upload['uploadId']}")["status"]
         for upload in (sent, unused, retried)
