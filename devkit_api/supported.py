@@ -24,10 +24,17 @@ def refuse_unsupported(settings: Settings) -> None:
 
 def _missing_extras(settings: Settings) -> list[Problem]:
     problems = []
-    if settings.s3_endpoint is not None and find_spec("aiobotocore") is None:
+    if settings.s3_endpoint is not None and _is_absent("aiobotocore"):
         fix = "pip install 'hla-compass-devkit[s3]'"
         problems.append(Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", fix))
-    if settings.otlp_endpoint is not None and find_spec("opentelemetry") is None:
+    if settings.otlp_endpoint is not None and _is_absent("opentelemetry.exporter.otlp.proto.http"):
         fix = "pip install 'hla-compass-devkit[otel]'"
         problems.append(Problem(f"{PREFIX}OTLP_ENDPOINT", "the OpenTelemetry SDK is not installed", fix))
     return problems
+
+
+def _is_absent(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:  # of a package above it
+        return True
