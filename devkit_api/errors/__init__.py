@@ -55,6 +55,7 @@ from devkit_api.errors.objects import (
     ReportInvalid,
     ReportNotFound,
     RunQuotaExceeded,
+    UploadConflict,
     UploadInvalid,
     UploadNotFound,
 )
@@ -179,6 +180,7 @@ __all__ = [
     "StorageVersionUnavailable",
     "Unauthorized",
     "Unavailable",
+    "UploadConflict",
     "UploadInvalid",
     "UploadNotFound",
     "VersionExists",
