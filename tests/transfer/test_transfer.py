@@ -67,7 +67,7 @@ class View:
             at = f"/v1/module-runs/{run['runId']}"
             self.details[run["runId"]] = [devkit.request("GET", at + end).json() for end in ("", "/result", "/logs")]
             for file in devkit.request("GET", at + "/files").json()["files"]:
-                got = requests.get(file["url"], timeout=60)
+                got = requests.get(file["url"], timeout=PATIENCE)
                 assert got.status_code == 200
                 self.bytes[run["runId"], file["name"]] = (got.content, file["sha256"], file["createdAt"])
         self.catalogs = devkit.request("GET", "/v1/data-catalogs").json()

@@ -263,7 +263,8 @@ class ZygotePool:
 
     async def _ensure_nursery(self) -> None:
         async with self._starting:
-            if self._nursery.pid is None and not self._closed:
+            if not self._nursery.is_alive and not self._closed:
+                await self._nursery.close()
                 self._nursery = Nursery(self._folder, contained=self._wanted != "process")
                 await self._nursery.start()
                 level = choose_level(
