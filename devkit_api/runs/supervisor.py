@@ -247,6 +247,14 @@ class Supervisor:
 
     async def _finish(self, run_id: str, verdict: Verdict, figures: Account) -> None:
         """Store the end of a run. A disk that is full now may not be in a moment, and a run must never be left open."""
+        try:
+            await self._store_end(run_id, verdict, figures)
+        except (StateError, OSError):
+            if not await self._store_end_later(run_id, verdict, figures):
+                return
+        await self.on_finished()
+
+    async def _store_end_later(self, run_id: str, verdict: Verdict, figures: Account) -> bool:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type((StateError, OSError)),
             wait=wait_exponential(multiplier=0.1, max=5),
@@ -255,14 +263,13 @@ class Supervisor:
             reraise=True,
         )
         try:
-            async for attempt in retrying:
-                with attempt:
-                    await self._store_end(run_id, verdict, figures)
+            await asyncio.sleep(0.1)
+            await retrying(self._store_end, run_id, verdict, figures)
         except (StateError, OSError):
             # The next start finds the run unfinished and settles it as interrupted.
             log.critical("the end of a run could not be stored", extra={"run": run_id})
-            return
-        await self.on_finished()
+            return False
+        return True
 
     async def _store_end(self, run_id: str, verdict: Verdict, figures: Account) -> None:
         run = self.repository.live(run_id)

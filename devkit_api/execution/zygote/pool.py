@@ -34,6 +34,8 @@ from devkit_api.execution.zygote.keeper import Nursery
 log = logging.getLogger(__name__)
 
 OWN_PYTHON = Path(sys.executable)
+# Each is two processes and, as root, a user: idle ones beyond this go, however little memory they take.
+_MOST_LANES = 256
 
 
 @attrs.frozen
@@ -172,8 +174,12 @@ class ZygotePool:
             await self._drop(lane)
             return
         self._idle[lane] = None
-        while self._idle and sum(other.memory_bytes for other in self._lanes) > self._memory_bytes:
+        while self._idle and self._is_too_much():
             await self._drop(next(iter(self._idle)))
+
+    def _is_too_much(self) -> bool:
+        memory = sum(other.memory_bytes for other in self._lanes)
+        return memory > self._memory_bytes or len(self._lanes) > _MOST_LANES
 
     async def close(self) -> None:
         """End every zygote and the nursery."""
@@ -275,6 +281,8 @@ class ZygotePool:
     def _next_place(self) -> tuple[Path, int | None]:
         """A folder and a user no living lane has."""
         taken = {lane.user for lane in self._lanes}
+        if len(taken) >= USERS:
+            raise Lost  # more runs at a time than there are users for them
         while True:
             self._count += 1
             user = FIRST_USER + self._count % USERS
