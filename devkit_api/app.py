@@ -1,4 +1,4 @@
-"""The application, put together: with `lifetimes.py` the only file that knows every domain.
+"""The application, put together: with `lifetimes.py` and `route_table.py` the only file that knows every domain.
 
 `create_app` constructs; nothing is opened, and nothing is read but credentials. What opens and closes, and in which
 order, is in `lifetimes.py`.
@@ -6,33 +6,40 @@ order, is in `lifetimes.py`.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 from aiohttp import web
 
 from devkit_api.apidocs.routes import REFERENCE, Reference
-from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.ingestions import IngestionService
-from devkit_api.catalogs.control.routes import ADMIN, CATALOG_UPLOADS, INGESTIONS
-from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
+from devkit_api.catalogs.control.routes import ADMIN
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.control.uploads import UploadService
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
-from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
-from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.lifetime import build_database
 from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
-from devkit_api.lifetimes import ADDRESS, BUNDLES, EMBEDDED, HTTP, LIFETIMES, SETTINGS, STORE, release_waiting
+from devkit_api.lifetimes import (
+    ADDRESS,
+    BUNDLES,
+    EMBEDDED,
+    HTTP,
+    LIFETIMES,
+    SETTINGS,
+    STORE,
+    TRACING,
+    release_waiting,
+)
 from devkit_api.local_data.routes import LOCAL_DATA
-from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
 from devkit_api.logs import hide_values
 from devkit_api.middleware import chain, cors, headers
@@ -40,38 +47,34 @@ from devkit_api.middleware.authentication import AUTHENTICATOR
 from devkit_api.middleware.compression import COMPRESS_ABOVE
 from devkit_api.middleware.deadline import ANSWER_SECONDS, READS, Reads
 from devkit_api.middleware.rate_limit import RATE_LIMITER
+from devkit_api.middleware.tracing import around
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
-from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
 from devkit_api.modules.publish.service import PublishService
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY
-from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.addresses import Addresses
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.input_routes import INPUTS
-from devkit_api.objects.input_routes import ROUTES as INPUT_ROUTES
 from devkit_api.objects.inputs import Inputs
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
-from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.objects.uploads.routes import PART_UPLOADS
+from devkit_api.objects.uploads.service import PartUploads
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import Route, add_routes
+from devkit_api.route_table import all_routes
+from devkit_api.routing import add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
-from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
 from devkit_api.runs.assembly import build_runs
-from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
 from devkit_api.runs.links import RunLinks
-from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
 from devkit_api.runs.reports import Reports
 from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
-from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
@@ -82,16 +85,18 @@ from devkit_api.security.private_files import PrivateFile
 from devkit_api.security.proxies import PROXIES, Proxies
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.security.routes import LOGIN
-from devkit_api.security.routes import ROUTES as SESSION_ROUTES
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
-from devkit_api.settings import PREFIX, Problem, RateLimit, Settings, SettingsError
+from devkit_api.settings import RateLimit, Settings
 from devkit_api.state.json_files import JsonFileStore
+from devkit_api.supported import refuse_unsupported
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
-from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
+
+if TYPE_CHECKING:
+    from devkit_api.tracing.export import Tracing
 
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
 WRONG_CREDENTIALS = RateLimit(20, 1, 60)
@@ -100,10 +105,13 @@ LOGINS = RateLimit(30, 60, 10)
 
 def create_app(settings: Settings) -> web.Application:
     """The devkit for these settings. Raises `SettingsError` for what this version cannot do."""
-    _refuse_unsupported(settings)
+    refuse_unsupported(settings)
     credentials = load_credentials(settings)
     assert credentials is not None  # noqa: S101  `create` is on
-    app = web.Application(middlewares=[chain], client_max_size=settings.max_body_bytes)
+    tracing = _tracing_of(settings)
+    middlewares = [chain] if tracing is None else [around(tracing), chain]
+    app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_bytes)
+    app[TRACING] = tracing
     app[SETTINGS] = settings
     hide_values(credentials.api_key, credentials.signing_secret, settings.db_password, settings.s3_secret_key)
     app[BODY_LIMITS] = BodyLimits(
@@ -138,7 +146,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
     objects = app[OBJECTS] = _object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
-    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA])
+    inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
     executor = LocalExecutor(
         state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
@@ -158,6 +166,10 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[PART_UPLOADS] = PartUploads(
+        store, objects, app[URL_SIGNER], addresses, address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
     app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
     app[REPORTS] = Reports(objects, addresses, inputs)
     app[LINKS] = RunLinks(signer, app[ADDRESS])
@@ -180,7 +192,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
 
 def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
     if settings.s3_endpoint is None:
-        return FileObjectStore(state / "objects")
+        return FileObjectStore(state / "objects", settings.max_version_bytes)
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
     return S3ObjectStore(settings, state / "spool")
@@ -246,14 +258,16 @@ def _build_metrics(app: web.Application) -> None:
         )
     )
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
+    if (tracing := app[TRACING]) is not None:
+        runs.repository.listen(lambda run: tracing.ended(run) if run.is_terminal else None)
 
 
-def all_routes() -> list[Route]:
-    """Every address there is, in the order in which the API reference shows them."""
-    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
-    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
-    return [*routes, *REFERENCE_ROUTES]
+def _tracing_of(settings: Settings) -> Tracing | None:
+    if settings.otlp_endpoint is None:
+        return None
+    from devkit_api.tracing.export import to_collector  # an extra, and slow to import
+
+    return to_collector(settings.otlp_endpoint)
 
 
 def _add_routes(app: web.Application) -> None:
@@ -271,24 +285,3 @@ def _reachable(host: str) -> str:
     if host == "::":
         return "[::1]"
     return f"[{host}]" if ":" in host else host
-
-
-def _missing_s3(settings: Settings) -> list[Problem]:
-    if settings.s3_endpoint is None or find_spec("aiobotocore") is not None:
-        return []
-    return [Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", "pip install 'hla-compass-devkit[s3]'")]
-
-
-def _refuse_unsupported(settings: Settings) -> None:
-    """What the settings can say and this version cannot do is refused, not ignored."""
-    asked = {
-        "STATE_BACKEND": settings.state_backend != "json",
-        "EXECUTOR": settings.executor != "local",
-    }
-    problems = [*_missing_s3(settings)] + [
-        Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
-        for name, is_asked in asked.items()
-        if is_asked
-    ]
-    if problems:
-        raise SettingsError(problems)

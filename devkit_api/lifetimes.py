@@ -5,13 +5,17 @@ aiohttp runs them in this order and tears them down in reverse.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import attrs
 from aiofiles.os import wrap
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, web
 
-from devkit_api.catalogs.control.routes import CATALOG_UPLOADS, INGESTIONS
+from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
+from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS
 from devkit_api.catalogs.views.routes import VIEWS
@@ -29,6 +33,7 @@ from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
 from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.routes import OBJECTS
+from devkit_api.objects.uploads.routes import PART_UPLOADS
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.routes import RUNS
 from devkit_api.security.routes import LOGIN
@@ -37,12 +42,19 @@ from devkit_api.state import DocumentStore
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
+if TYPE_CHECKING:
+    from devkit_api.tracing.export import Tracing
+
+log = logging.getLogger(__name__)
+_LAST_SPANS_SECONDS = 5
+
 HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
+TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
 Context = Callable[[web.Application], AsyncIterator[None]]
@@ -59,8 +71,10 @@ async def _state_lock(app: web.Application) -> AsyncIterator[None]:
 
 async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].open()
+    await app[PART_UPLOADS].open()
     app[HEALTH].checks["objects"] = app[OBJECTS].check
     yield
+    await app[PART_UPLOADS].close()
     await app[OBJECTS].close()
 
 
@@ -97,6 +111,14 @@ async def _http_client(app: web.Application) -> AsyncIterator[None]:
 async def _audit(app: web.Application) -> AsyncIterator[None]:
     with audit_file(app[SETTINGS].audit_file):
         yield
+
+
+async def _tracing(app: web.Application) -> AsyncIterator[None]:
+    """Closes after the supervisor: stopping ends runs, and their spans are sent as well."""
+    yield
+    tracing = app[TRACING]
+    if tracing is not None and not await asyncio.to_thread(tracing.close, _LAST_SPANS_SECONDS):
+        log.warning("the collector did not take the last traces in time")
 
 
 async def _module_registry(app: web.Application) -> AsyncIterator[None]:
@@ -189,6 +211,7 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[BUNDLES].sweep(set())
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
+        await app[PART_UPLOADS].clear()
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:
@@ -208,6 +231,6 @@ async def _reset_catalogs(app: web.Application) -> None:
 
 # The supervisor after the pools it uses: aiohttp cancels loose tasks only when every context has closed.
 LIFETIMES: tuple[Context, ...] = (
-    _state_lock, _audit, _object_store, _local_data, _database, _http_client,
+    _state_lock, _audit, _tracing, _object_store, _local_data, _database, _http_client,
     _module_registry, _executor, _run_supervisor, _publish, _watcher,
 )  # fmt: skip

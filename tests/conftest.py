@@ -9,14 +9,27 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient
+from hypothesis import HealthCheck, settings
 
 from devkit_api.app import create_app
+from devkit_api.execution.zygote.pool import ZygotePool
 from devkit_api.settings import load_settings
 from tests.support.client import DevkitServer
 from tests.support.process import TEST_KEY, DevkitProcess
 
+# How fast a machine is proves nothing: no example is too slow, and none takes too long to make up.
+settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
 # One file is one worker's: the longest begin first, so that no worker waits alone at the end.
-LONGEST = ("test_hostile_zoo.py", "test_ui_template.py", "test_kill_nine.py", "test_contract.py", "test_recovery.py")
+LONGEST = (
+    "test_hostile_zoo.py",
+    "test_documented_commands.py",
+    "test_ui_template.py",
+    "test_kill_nine.py",
+    "test_contract.py",
+    "test_recovery.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +53,15 @@ def make_devkit(tmp_path: Path) -> Iterator[Callable[..., DevkitProcess]]:
 
 
 @pytest.fixture
-async def make_client(tmp_path: Path) -> Any:
+def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applications in this process begin the processes of modules with the first run. Most tests of them run none, and
+    would wait half a second each for the interpreter that is made ready at the start.
+    """
+    monkeypatch.setattr(ZygotePool, "open", lambda _: None)
+
+
+@pytest.fixture
+async def make_client(tmp_path: Path, nothing_ahead: None) -> Any:
     """In-process clients of the application, with the API key on every request."""
     clients = []
 

@@ -1,23 +1,20 @@
-"""The container files keep their promises: read as data, rule by rule, and the proxy's configuration run for real."""
+"""The container files keep their promises: read as data, rule by rule. `test_stack.py` runs them as processes."""
 
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from tests.support.process import REPO, TEST_KEY
+from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 COMPOSE = yaml.safe_load((REPO / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -39,11 +36,25 @@ def test_every_service_is_hardened(name: str) -> None:
     assert PINNED.fullmatch(service["image"]) or service["build"] == "."
 
 
+def test_compose_takes_the_files(tmp_path: Path) -> None:
+    compose = ["docker", "compose", "--env-file", str(tmp_path / "env"), "--project-directory", str(REPO)]
+    has_it = shutil.which("docker") and not subprocess.run([*compose[:2], "version"], check=False).returncode
+    if not has_it:
+        pytest.skip("`docker compose` is not installed; .github/workflows/image.yml asks it")
+    subprocess.run([REPO / "scripts" / "init-dev.sh", tmp_path / "env"], check=True, capture_output=True, timeout=60)
+    for files in (["docker-compose.yml"], ["docker-compose.yml", "docker-compose.dev.yml"]):
+        named = [argument for name in files for argument in ("--file", str(REPO / name))]
+        done = subprocess.run([*compose, *named, "config", "--quiet"], check=False, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", LASTING)
 def test_every_lasting_service_is_watched_and_waited_for(name: str) -> None:
     service = SERVICES[name]
     assert service["healthcheck"]["test"][0] == "CMD", "no shell"
     assert service["restart"] == "unless-stopped"
+    assert [mount for mount in service["tmpfs"] if mount.startswith("/tmp:")], "the only place that can be written"
+    assert not {"/", "/tmp"} & {mount.split(":")[1] for mount in service["volumes"]}
     for other, condition in service.get("depends_on", {}).items():
         expected = "service_healthy" if other in LASTING else "service_completed_successfully"
         assert condition == {"condition": expected}
@@ -106,11 +117,14 @@ def test_the_dockerfile() -> None:
     last = text.rsplit("\nFROM ", 1)[1]
     assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
     assert '"health"' in last
+    assert "pip uninstall" in last, "no tool that only a build needs"
+    assert "/usr/sbin/nologin" in last
+    assert "org.opencontainers.image.licenses" in last
     assert "curl" not in text
     assert "--require-hashes" in text
     assert not re.search(r"(?:KEY|SECRET|PASSWORD)=", text)
     hadolint = str(Path(sys.executable).with_name("hadolint"))
-    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=60)
+    subprocess.run([hadolint, str(REPO / "Dockerfile")], check=True, timeout=PATIENCE)
 
 
 def test_what_is_copied_is_sent_to_the_builder() -> None:
@@ -123,7 +137,8 @@ def test_what_is_copied_is_sent_to_the_builder() -> None:
 def test_every_dependency_is_locked_with_hashes() -> None:
     config = configparser.ConfigParser()
     config.read(REPO / "setup.cfg")
-    wanted = config["options"]["install_requires"] + config["options.extras_require"]["s3"]
+    wanted = config["options"]["install_requires"]
+    wanted += "".join(config["options.extras_require"][extra] for extra in ("s3", "otel"))
     names = {re.split(r"[\[<>=;~! ]", line)[0].lower() for line in wanted.split("\n") if line.strip()}
     text = (REPO / "conf" / "requirements.lock").read_text()
     pins = re.findall(
@@ -134,103 +149,3 @@ def test_every_dependency_is_locked_with_hashes() -> None:
     assert names <= locked
     assert "index-url" not in text
     assert "://" not in text
-
-
-@pytest.fixture
-def proxy(tmp_path: Path, make_devkit: Any) -> Iterator[tuple[str, Path]]:
-    """nginx with the shipped configuration, on free ports, in front of a devkit: address and certificate."""
-    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    if nginx is None:
-        pytest.skip("nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)")
-    tls = tmp_path / "tls"
-    made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=60)
-    assert made.returncode == 0, made.stderr
-    devkit = make_devkit().start()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = (REPO / "conf" / "nginx.conf").read_text()
-    changes = {
-        " /tmp/": f" {tmp_path}/", "/etc/nginx/tls/": f"{tls}/", "listen 8443 ": f"listen {port} ",
-        "server devkit:4100 ": f"server {devkit.endpoint.removeprefix('http://')} ",
-        "worker_processes auto": "worker_processes 1",
-    }  # fmt: skip
-    for old, new in changes.items():
-        assert old in config
-        config = config.replace(old, new)
-    if os.getuid() == 0:
-        config = "user root;\n" + config
-    (tmp_path / "nginx.conf").write_text(config)
-    command = [nginx, "-e", "stderr", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off;"]
-    checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=30)
-    assert checked.returncode == 0, checked.stderr
-    with (tmp_path / "nginx.log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log, stdout=log)
-    try:
-        _wait_for(port, process)
-        yield f"https://localhost:{port}", tls / "devkit.crt"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        assert process.poll() is None, "nginx ended"
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            try:
-                process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-        else:
-            return
-    raise AssertionError("nginx does not listen")
-
-
-@pytest.mark.process
-def test_the_proxy_speaks_http2_over_tls(proxy: tuple[str, Path]) -> None:
-    address, certificate = proxy
-    headers = {"X-API-Key": TEST_KEY}
-    with httpx.Client(http2=True, verify=str(certificate), base_url=address, headers=headers, timeout=60) as client:
-        answer = client.get("/v1/system/ready")
-        assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
-        assert answer.json()["status"] == "ready"
-        assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        missing = client.get("/not/here")
-        assert missing.json()["error"]["code"] == "ROUTE_NOT_FOUND"
-        assert "Strict-Transport-Security" in missing.headers
-        registered = client.post("/v1/devkit/modules", json={"manifest": _manifest()})
-        assert registered.status_code == 201, registered.text
-        run = client.post("/v1/module-runs", json={"moduleId": "proxied", "parameters": {}}).json()
-        with client.stream("GET", f"/v1/module-runs/{run['runId']}/events") as events:
-            assert events.http_version == "HTTP/2"
-            # The first event arrives while the run still waits: nothing on the way holds it back.
-            first = next(events.iter_lines())
-        assert first == "event: state"
-        assert client.post(f"/v1/module-runs/{run['runId']}/cancel").json()["status"] == "cancelled"
-    with httpx.Client(verify=str(certificate), base_url=address, timeout=60) as client:
-        assert client.get("/v1/modules").status_code == 401
-    plain = httpx.get(address.replace("https:", "http:") + "/v1/system/ready", timeout=30)
-    assert plain.status_code == 400, "plain HTTP is not served"
-
-
-@pytest.mark.process
-def test_a_body_beyond_the_limit_is_refused_through_the_proxy(proxy: tuple[str, Path], tmp_path: Path) -> None:
-    address, certificate = proxy
-    (tmp_path / "large").write_bytes(b"x" * 20_000_000)
-    # curl, because httpx goes on sending over HTTP/2 and never reads the early answer.
-    done = subprocess.run(
-        ["curl", "--silent", "--http2", "--cacert", certificate, "--header", f"X-API-Key: {TEST_KEY}",
-         "--header", "Content-Type: application/json", "--data-binary", f"@{tmp_path / 'large'}",
-         f"{address}/v1/module-runs"],
-        check=False, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert '"code":"BODY_TOO_LARGE"' in done.stdout, (done.returncode, done.stdout[:300])
-
-
-def _manifest() -> dict[str, Any]:
-    from tests.support.modules import manifest
-
-    return manifest("proxied")

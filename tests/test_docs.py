@@ -16,6 +16,7 @@ import pytest
 from devkit_api.cli import cli
 from devkit_api.errors import CATALOGUE
 from devkit_api.settings import setting_infos
+from tests.support.waiting import PATIENCE
 
 REPO = Path(__file__).resolve().parents[1]
 PAGES = sorted([*REPO.glob("*.md"), *(REPO / "docs").glob("**/*.md"), *REPO.glob("templates/*/README.md")])
@@ -74,7 +75,7 @@ def test_the_example_environment_is_valid_shell_and_valid_settings() -> None:
     lines = (REPO / ".env.example").read_text().splitlines()
     assert all(line == "" or line.startswith("#") for line in lines), "every variable is commented out"
     shell = "\n".join(line[1:] if line.startswith("#DEVKIT_") else line for line in lines)
-    subprocess.run(["bash", "-euc", shell], check=True, timeout=30)
+    subprocess.run(["bash", "-euc", shell], check=True, timeout=PATIENCE)
     for info in setting_infos().values():
         if "$(" not in info.example:
             info.parse(info.example)
@@ -113,6 +114,21 @@ def test_commands_exist(name: str) -> None:
                 assert word.split("=")[0] in known, f"{name}: {command}"
 
 
+def test_every_requirement_names_code_test_and_page_that_exist() -> None:
+    text = (REPO / "docs" / "requirements.md").read_text()
+    rows = [
+        line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ") and "| Code |" not in line
+    ]
+    assert len(rows) >= 60
+    template = REPO / "templates" / "ui-template"
+    for row in rows:
+        assert len(row) == 4, row
+        assert all(cell.strip() for cell in row), row
+        assert LINK.search(row[3]), row
+        for path in re.findall(r"`([\w./*-]*[/.][\w./*-]+)`", row[1] + row[2]):
+            assert any(any(folder.glob(path)) for folder in (REPO, REPO / "devkit_api", template)), path
+
+
 def test_the_readme_names_both_commands() -> None:
     text = (REPO / "README.md").read_text()
     assert "./scripts/run.sh" in text
@@ -135,6 +151,10 @@ def test_every_command_has_help() -> None:
 
 def test_make_docs_refuses_unknown_arguments() -> None:
     done = subprocess.run(
-        [sys.executable, "scripts/make_docs.py", "--chekc"], check=False, cwd=REPO, capture_output=True, timeout=60
+        [sys.executable, "scripts/make_docs.py", "--chekc"],
+        check=False,
+        cwd=REPO,
+        capture_output=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 2

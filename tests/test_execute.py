@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
     root = tmp_path_factory.mktemp("execute")
     write_module(root / "mods" / "paged", WORK, type="with-ui", inputs=INPUTS)
     write_module(root / "mods" / "plain", WORK, inputs=INPUTS)
-    with DevkitProcess(root / "devkit", root / "mods", interactive_timeout=20) as devkit:
+    with DevkitProcess(root / "devkit", root / "mods", interactive_timeout=55) as devkit:
         yield devkit
 
 
@@ -83,10 +84,9 @@ def test_a_run_that_does_not_end_in_time_is_an_error_and_goes_on(
     make_devkit: Callable[..., DevkitProcess], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
+    os.mkfifo(gate)
     work = f"""
-import pathlib, time
-while not pathlib.Path({str(gate)!r}).exists():
-    time.sleep(0.02)
+open({str(gate)!r}).read()  # until the test has opened the other end, and closed it
 return self.success(results={{}})
 """
     write_module(tmp_path / "mods" / "waits", work, type="with-ui")

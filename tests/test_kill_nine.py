@@ -12,12 +12,14 @@ import requests
 
 from tests.support.modules import manifest, write_module
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 ROUNDS = 20
 CLIENTS = 8
-ENOUGH = 6  # acknowledged runs in a round before the kill; from then on external ones, which cost no worker
+ENOUGH = 6  # acknowledged runs in a round before the runs are listed; after that external ones, which cost no worker
+MORE = 20  # acknowledged meanwhile, before the kill comes between two answers
 STATES = {"queued", "running", "cancel_requested", "completed", "failed", "cancelled", "timed_out"}
 TERMINAL = {"completed", "failed", "cancelled", "timed_out"}
 KINDS = ("quick", "sleeper", "outside")
@@ -33,7 +35,8 @@ class Posting:
         self.acknowledged: dict[str, str] = {}
         self.doubled: list[str] = []
         self.refused: list[str] = []
-        self.enough = threading.Event()
+        self._later = 0
+        self.enough, self.listed, self.more = threading.Event(), threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=self._post, args=(n,)) for n in range(CLIENTS)]
         for thread in self._threads:
             thread.start()
@@ -42,11 +45,13 @@ class Posting:
         with requests.Session() as session:
             session.headers["X-API-Key"] = TEST_KEY
             while not self._stop.is_set():
+                if self.enough.is_set():
+                    self.listed.wait(PATIENCE)
                 kind = "outside" if self.enough.is_set() else KINDS[number % len(KINDS)]
                 number += 1
                 body = {"moduleId": kind, "parameters": {"n": number}, "mode": "async"}
                 try:
-                    answer = session.post(self._endpoint + "/v1/module-runs", json=body, timeout=20)
+                    answer = session.post(self._endpoint + "/v1/module-runs", json=body, timeout=PATIENCE)
                     status, run = answer.status_code, answer.json()
                 except (requests.RequestException, ValueError):
                     return  # killed before it answered: not acknowledged
@@ -59,11 +64,16 @@ class Posting:
                     self.acknowledged[run["runId"]] = kind
                     if len(self.acknowledged) >= ENOUGH:
                         self.enough.set()
+                    if self.listed.is_set():
+                        self._later += 1
+                    if self._later >= MORE:
+                        self.more.set()
 
     def finish(self) -> None:
         self._stop.set()
+        self.listed.set()
         for thread in self._threads:
-            thread.join(timeout=60)
+            thread.join(timeout=PATIENCE)
             assert not thread.is_alive()
 
 
@@ -105,8 +115,10 @@ def test_acknowledged_runs_survive_kill_nine(make_devkit: Callable[..., DevkitPr
     for _ in range(ROUNDS):
         posting = Posting(devkit.endpoint)
         try:
-            assert posting.enough.wait(60), posting.refused
+            assert posting.enough.wait(PATIENCE), posting.refused
             before = _runs(devkit)
+            posting.listed.set()
+            assert posting.more.wait(PATIENCE), posting.refused
         finally:
             devkit.kill()
             posting.finish()

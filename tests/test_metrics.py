@@ -16,6 +16,7 @@ from devkit_api.settings import load_settings
 from devkit_api.system.metrics import METRICS
 from tests.support.modules import manifest, write_module
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -122,7 +123,7 @@ def test_the_health_command(make_devkit: Any) -> None:
     def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command, *arguments], check=False, env=devkit.environment(), cwd=devkit.root, capture_output=True,
-            text=True, timeout=60,
+            text=True, timeout=PATIENCE,
         )  # fmt: skip
 
     assert (ask().returncode, ask().stdout) == (0, "ready\n")

@@ -16,6 +16,7 @@ import pytest
 from devkit_api import __version__
 from tests.support.modules import manifest
 from tests.support.process import REPO, TEST_KEY
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPO, check=True, capture_output=True,
-        text=True, timeout=60,
+        text=True, timeout=PATIENCE,
     ).stdout.split("\n")  # fmt: skip
     for name in filter(None, names):
         if name.startswith(("devkit_api/", "templates/")) or "/" not in name:
@@ -32,6 +33,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             if (REPO / name).is_file():
                 target.write_bytes((REPO / name).read_bytes())
+    junk = folder / "source" / "templates" / "ui-template" / "frontend" / "node_modules" / "junk"
+    junk.mkdir(parents=True)
+    (junk / "index.js").write_text("")
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(folder / "source")],
         check=True, capture_output=True, timeout=240,
@@ -43,12 +47,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The interpreter of an environment that has the wheel; its dependencies are those of this environment."""
     venv = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=PATIENCE)
     python = venv / "bin" / "python"
     uv = str(Path(sys.executable).with_name("uv"))
     subprocess.run(
         [uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--no-index", "--offline", str(wheel)],
-        check=True, cwd=venv, env=environment(venv / "state"), timeout=120,
+        check=True, cwd=venv, env=environment(venv / "state"), timeout=PATIENCE,
     )  # fmt: skip
     here = [path for path in sys.path if path.endswith("site-packages")]
     lines = "".join(f"{path}\n" for path in here)
@@ -75,7 +79,8 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     for name in (
         "py.typed", "templates/no-ui-template/manifest.json", "templates/ui-template/frontend/package.json",
         "apidocs/assets/reference.css", "apidocs/assets/reference.html.j2", "catalogs/data/demo_epitopes.csv",
-        "database/migrations/0001_catalogs.sql",
+        "database/migrations/0001_catalogs.sql", "templates/ui-template/frontend/package-lock.json",
+        "templates/ui-template/frontend/.npmrc", "templates/ui-template/.gitignore",
     ):  # fmt: skip
         assert f"devkit_api/{name}" in names
     assert not [name for name in names if "__pycache__" in name or "node_modules" in name or name.startswith("tests/")]
@@ -86,7 +91,7 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
 def test_the_version_comes_from_one_place(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [installed, "-m", "devkit_api", "--version"], cwd=tmp_path, env=environment(tmp_path), check=True,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert __version__ in done.stdout
     assert "attr: devkit_api.__version__" in (REPO / "setup.cfg").read_text()
@@ -99,14 +104,17 @@ def test_the_main_job_from_another_folder(installed: Path, tmp_path: Path) -> No
     def devkit(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [installed, "-m", "devkit_api", *arguments], cwd=tmp_path, env=env, check=False, capture_output=True,
-            text=True, timeout=180,
+            text=True, timeout=PATIENCE,
         )  # fmt: skip
 
-    made = devkit("new", "my-module", "--template", "no-ui")
-    assert made.returncode == 0, made.stdout + made.stderr
+    for name, template in ("my-module", "no-ui"), ("my-page", "ui"):
+        made = devkit("new", name, "--template", template)
+        assert made.returncode == 0, made.stdout + made.stderr
+    assert (tmp_path / "my-page" / "frontend" / ".npmrc").is_file()
+    assert (tmp_path / "my-page" / ".gitignore").is_file()
     where = subprocess.run(
         [installed, "-c", "import devkit_api; print(devkit_api.__file__)"], cwd=tmp_path, env=env, check=True,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=PATIENCE,
     ).stdout  # fmt: skip
     assert str(installed.parent.parent) in where
     with (tmp_path / "log").open("w") as log:
@@ -122,7 +130,7 @@ def test_the_main_job_from_another_folder(installed: Path, tmp_path: Path) -> No
         assert json.loads(done.stdout)["status"] == "completed"
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(PATIENCE)
         server.stdout.close()
 
 
@@ -136,6 +144,7 @@ async def test_a_state_directory_of_an_older_version_opens(make_client: Any) -> 
     stored = json.loads(path.read_text())
     document = stored.get("document", stored)
     later = ("navigation_data", "data_context", "heartbeat_at", "progress", "summary", "metrics", "has_output")
+    later += ("traceparent",)
     for name in later:
         document.pop(name, None)
     document["a_field_of_another_version"] = 1

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.modules import write_module
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 pytest_plugins = ["pytester"]
 EXECUTE = """
@@ -53,7 +54,7 @@ def pytest_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *ISOLATED, *arguments],
         cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin"}, check=False, capture_output=True,
-        text=True, timeout=180,
+        text=True, timeout=PATIENCE,
     )  # fmt: skip
 
 

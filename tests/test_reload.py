@@ -15,6 +15,7 @@ import requests
 
 import devkit_api
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -30,15 +31,15 @@ def test_change_of_the_devkits_code_restarts_the_server_and_the_end_ends_both(tm
     )  # fmt: skip
     try:
         first = _ready(server)
-        version = requests.get(f"{first}/v1/system/version", timeout=30).json()
+        version = requests.get(f"{first}/v1/system/version", timeout=PATIENCE).json()
         (package / "__init__.py").write_text('"""Changed."""\n__version__ = "9.9.9"\n')
         second = _ready(server)
-        assert version != requests.get(f"{second}/v1/system/version", timeout=30).json()
-        assert "9.9.9" in requests.get(f"{second}/v1/system/version", timeout=30).text
+        assert version != requests.get(f"{second}/v1/system/version", timeout=PATIENCE).json()
+        assert "9.9.9" in requests.get(f"{second}/v1/system/version", timeout=PATIENCE).text
         server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
+        server.wait(timeout=PATIENCE)
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{second}/v1/system/ready", timeout=30)
+            requests.get(f"{second}/v1/system/ready", timeout=PATIENCE)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)

@@ -103,6 +103,13 @@ async def test_interrupted_run_is_settled_later_when_the_disk_is_full_at_the_sta
     execution.stop(StopReason.SHUTDOWN)
 
 
+async def test_asking_for_changes_of_ended_runs_costs_no_memory(make_held: Any) -> None:  # noqa: F811
+    held = await make_held()
+    run = await held.end((await held.start())["runId"])
+    assert await held.runs.repository.change(run.run_id, token_serial="0" * 16) is None
+    assert len(held.runs.repository._locks) == 0
+
+
 @pytest.mark.parametrize("outcome", [SUCCESS, LARGE], ids=["small", "large"])
 async def test_output_is_kept_whatever_its_size(make_held: Any, outcome: Any) -> None:  # noqa: F811
     held = await make_held()

@@ -25,8 +25,9 @@ from devkit_api.runs.repository import RunRepository
 from devkit_api.runs.routes import RUNS
 from devkit_api.runs.service import RunService
 from devkit_api.state.json_files import JsonFileStore
-from tests.support.client import snapshot
+from tests.support.client import below, snapshot
 from tests.support.modules import manifest, write_module
+from tests.support.waiting import PATIENCE, until_async
 
 STATUSES = st.sampled_from(list(RunStatus))
 
@@ -292,7 +293,7 @@ class HeldExecutor:
         return execution
 
     async def started(self, run_id: str) -> HeldExecution:
-        async with asyncio.timeout(20), self.launched:
+        async with asyncio.timeout(PATIENCE), self.launched:
             await self.launched.wait_for(lambda: run_id in self.executions)
         return self.executions[run_id]
 
@@ -316,14 +317,23 @@ class Held:
         return await self.ended(run_id)
 
     async def ended(self, run_id: str) -> Run:
-        run = await self.runs.watch.until_finished(run_id, 20)
+        run = await self.runs.watch.until_finished(run_id, PATIENCE)
         assert run is not None
         assert run.is_terminal
         return run
 
     async def idle(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await self.runs.supervisor.until_idle()
+
+    async def retained(self) -> None:
+        """Wait until the ends so far have had their consequences: an end is announced before old runs are removed."""
+        ended = [task for run_id, task in self.runs.supervisor._conducting.items() if self._has_ended(run_id)]
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*ended)
+
+    def _has_ended(self, run_id: str) -> bool:
+        return self.runs.repository.live(run_id) is None
 
     async def status(self, run_id: str) -> str:
         return (await (await self.client.get(f"/v1/module-runs/{run_id}")).json())["status"]  # type: ignore[no-any-return]
@@ -400,6 +410,7 @@ async def test_cancel_is_idempotent_in_every_state(make_held: Any) -> None:
     assert queued["runId"] not in held.executor.executions, "a cancelled run was executed"
     done = await held.start()
     await held.end(done["runId"])
+    await held.idle()
     before = snapshot(held.state)
     assert [await cancel(done) for _ in range(2)] == ["completed"] * 2
     assert snapshot(held.state) == before
@@ -422,10 +433,10 @@ async def test_a_cancel_that_meets_the_start_stops_the_execution(
 
     monkeypatch.setattr(store, "put", put)
     run = await held.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await entered.wait()
-    cancelling = asyncio.create_task(held.runs.cancel(run["runId"]))
-    await asyncio.sleep(0)  # it waits for the lock of the run now
+    lock, cancelling = held.runs.repository._locks.of(run["runId"]), asyncio.create_task(held.runs.cancel(run["runId"]))
+    await until_async(lambda: lock._waiters)  # the cancel waits for the run, which is being stored
     go.set()
     await cancelling
     ended = await held.ended(run["runId"])
@@ -458,13 +469,13 @@ async def test_interactive_start_answers_202_when_it_is_not_finished_in_time(mak
 
 
 async def _when_started(held: Held) -> None:
-    async with asyncio.timeout(20), held.executor.launched:
+    async with asyncio.timeout(PATIENCE), held.executor.launched:
         await held.executor.launched.wait_for(lambda: bool(held.executor.executions))
     next(iter(held.executor.executions.values())).end(SUCCESS)
 
 
 async def test_interactive_start_answers_the_output(make_held: Any) -> None:
-    held = await make_held(interactive_timeout=20)
+    held = await make_held(interactive_timeout=55)
     ending = asyncio.create_task(_when_started(held))
     answer = await held.start(200, mode="interactive")
     await ending
@@ -473,7 +484,7 @@ async def test_interactive_start_answers_the_output(make_held: Any) -> None:
 
 
 async def test_start_without_mode_answers_the_run_with_its_result(make_held: Any) -> None:
-    held = await make_held(interactive_timeout=20)
+    held = await make_held(interactive_timeout=55)
     ending = asyncio.create_task(_when_started(held))
     answer = await held.client.post("/v1/module-runs", json={"moduleId": "job", "parameters": {"p": 1}})
     await ending
@@ -501,9 +512,8 @@ async def test_retention_removes_the_oldest_finished_with_all_they_left(make_hel
         finished.append(run["runId"])
         await _save_object(held, run["runId"], f"file{n}".encode())
         await held.end(run["runId"], LARGE)
-        async with asyncio.timeout(20):
-            while _mentioned(held, finished[:-2]):  # a removed run leaves nothing
-                await asyncio.sleep(0.01)
+        await held.retained()
+        assert not _mentioned(held, finished[:-2]), "a removed run left something"
     assert held.runs.repository.ids == {*unfinished, *finished[-2:]}
     for run_id in finished[:-2]:
         assert (await held.client.get(f"/v1/module-runs/{run_id}")).status == 404
@@ -517,7 +527,7 @@ async def test_retention_removes_the_oldest_finished_with_all_they_left(make_hel
 
 
 def _mentioned(held: Held, run_ids: list[str]) -> bool:
-    text = "\n".join(snapshot(held.state))
+    text = "\n".join(map(str, below(held.state)))
     return any(run_id in text for run_id in run_ids)
 
 

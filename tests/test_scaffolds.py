@@ -14,8 +14,10 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 import requests
 
+from tests.support.client import below
 from tests.support.modules import scaffold, write_module
 from tests.support.process import REPO, DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -86,11 +88,21 @@ def _picked_up(devkit: DevkitProcess, folder: str) -> str:
     assert devkit.modules is not None
     files = [path for path in (devkit.modules / folder).rglob("*") if path.is_file()]
     wanted = _manifest(devkit, folder)["name"]
-    while True:  # the test's own timeout bounds it
+
+    def registered() -> dict[str, Any] | None:
         answer = devkit.request("GET", f"/v1/modules/{wanted}")
-        if answer.status_code == 200 and answer.json()["source"]["files"] == len(files):
-            assert answer.json()["source"]["origin"] == "directory"
-            return str(answer.json()["id"])
+        is_whole = answer.status_code == 200 and answer.json()["source"]["files"] == len(files)
+        return answer.json() if is_whole else None
+
+    module = until(registered)
+    assert module["source"]["origin"] == "directory"
+    return str(module["id"])
+
+
+def _documents(devkit: DevkitProcess, run_id: str) -> list[dict[str, Any]]:
+    """What is stored in the folders of a run that has ended."""
+    found = [path for path in below(devkit.state) if path.parent.name == run_id and path.suffix == ".json"]
+    return [json.loads(path.read_text()) for path in found]
 
 
 def _completed(
@@ -130,7 +142,7 @@ def test_no_ui_scaffold_saves_its_file(devkit: DevkitProcess) -> None:
     run_id = result["runId"]
     assert result["data"]["results"]["artifact_url"].endswith(f"/runs/{run_id}/files/results/{run_id}/processed.json")
     assert result["data"]["summary"]["saved_artifact"] is True
-    stored = [json.loads(path.read_text()) for path in devkit.state.rglob(f"{run_id}/*.json") if path.is_file()]
+    stored = _documents(devkit, run_id)
     assert f"results/{run_id}/processed.json" in {document.get("name") for document in stored}
 
 
@@ -140,7 +152,7 @@ def test_template_of_this_project_completes_with_its_files(devkit: DevkitProcess
     assert results["storage"] == "saved"
     assert len(results["files"]) == 3
     assert results["counts"]["own"] == 2  # one of the sample's three is among the published ones
-    stored = [json.loads(path.read_text()) for path in devkit.state.rglob(f"{result['runId']}/*.json")]
+    stored = _documents(devkit, result["runId"])
     sizes = {document["name"]: document["size"] for document in stored if "sha256" in document}
     assert sizes.keys() == {file["name"] for file in results["files"]}
     assert all(sizes.values())
@@ -158,7 +170,7 @@ def test_storage_does_what_a_module_expects(saved: dict[str, Any]) -> None:
 
 
 def test_presigned_url_gives_the_file_without_a_key(saved: dict[str, Any]) -> None:
-    answer = requests.get(saved["urls"]["deep/er/table of peptides.json"], timeout=30)
+    answer = requests.get(saved["urls"]["deep/er/table of peptides.json"], timeout=PATIENCE)
     assert answer.status_code == 200
     assert answer.json() == {"rows": ["SIINFEKL", "Ω"]}
     assert answer.headers["Content-Type"] == "application/json"
@@ -168,13 +180,13 @@ def test_presigned_url_gives_the_file_without_a_key(saved: dict[str, Any]) -> No
 
 def test_presigned_url_gives_a_range(saved: dict[str, Any]) -> None:
     url = saved["urls"]["note.txt"]
-    answer = requests.get(url, headers={"Range": "bytes=98-"}, timeout=30)
+    answer = requests.get(url, headers={"Range": "bytes=98-"}, timeout=PATIENCE)
     assert (answer.status_code, answer.text) == (206, "89!")
     assert answer.headers["Content-Range"] == "bytes 98-100/101"
-    assert requests.get(url, headers={"Range": "bytes=500-"}, timeout=30).status_code == 416
-    whole = requests.get(url, timeout=30)
+    assert requests.get(url, headers={"Range": "bytes=500-"}, timeout=PATIENCE).status_code == 416
+    whole = requests.get(url, timeout=PATIENCE)
     assert hashlib.sha256(whole.content).digest() == hashlib.sha256(b"0123456789" * 10 + b"!").digest()
-    again = requests.get(url, headers={"If-None-Match": whole.headers["ETag"]}, timeout=30)
+    again = requests.get(url, headers={"If-None-Match": whole.headers["ETag"]}, timeout=PATIENCE)
     assert again.status_code == 304
 
 
@@ -202,16 +214,16 @@ def _altered(url: str) -> dict[str, str]:
 
 def test_altered_url_is_refused(saved: dict[str, Any]) -> None:
     for change, url in _altered(saved["urls"]["note.txt"]).items():
-        answer = requests.get(url, timeout=30)
+        answer = requests.get(url, timeout=PATIENCE)
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "SIGNATURE_INVALID"), change
         assert "0123456789" not in answer.text
 
 
 def test_url_to_read_is_not_one_to_write(saved: dict[str, Any]) -> None:
     url = saved["urls"]["note.txt"]
-    answer = requests.put(url, data=b"other", timeout=30)
+    answer = requests.put(url, data=b"other", timeout=PATIENCE)
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "SIGNATURE_INVALID")
-    assert requests.get(url, timeout=30).text.endswith("9!")
+    assert requests.get(url, timeout=PATIENCE).text.endswith("9!")
 
 
 def test_broker_takes_the_token_of_the_run_alone(devkit: DevkitProcess, saved: dict[str, Any]) -> None:
@@ -228,6 +240,5 @@ def test_changed_module_is_picked_up_as_it_is_now(devkit: DevkitProcess, tmp_pat
     old = devkit.request("GET", f"/v1/modules/{module_id}").json()["source"]["digest"]
     main = folder / "backend" / "main.py"
     main.write_text(main.read_text().replace('"old"', '"new"'))
-    while devkit.request("GET", f"/v1/modules/{module_id}").json()["source"]["digest"] == old:
-        pass
+    until(lambda: devkit.request("GET", f"/v1/modules/{module_id}").json()["source"]["digest"] != old)
     assert _completed(devkit, module_id, {})["data"]["results"] == {"is": "new"}

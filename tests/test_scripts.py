@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE
+
 REPO = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 COMMANDS = ("scripts/run.sh", "scripts/test.sh", "scripts/setup-dev.sh", "scripts/bench", ".ci/run")
@@ -45,7 +47,7 @@ def serving(copy: Path, environment: dict[str, str], tmp_path: Path) -> Iterator
     yield process
     if process.poll() is None:
         process.kill()
-    process.wait(timeout=30)
+    process.wait(timeout=PATIENCE)
     assert process.stdout is not None
     process.stdout.close()
 
@@ -53,7 +55,7 @@ def serving(copy: Path, environment: dict[str, str], tmp_path: Path) -> Iterator
 def run(command: list[str], environment: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, check=False, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -125,7 +127,7 @@ def test_run_serves_until_ctrl_c(serving: subprocess.Popen[str], tmp_path: Path)
     pid = server_pid(tmp_path / "state")
     assert is_alive(pid), "".join(lines)
     os.killpg(serving.pid, signal.SIGINT)
-    assert serving.wait(timeout=30) == 0
+    assert serving.wait(timeout=PATIENCE) == 0
     assert not is_alive(pid)
 
 

@@ -25,6 +25,7 @@ import pytest
 
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -54,7 +55,7 @@ return self.success(results={})
 """
 INPUTS = {"type": "object", "required": ["peptide"], "properties": {"peptide": {"type": "string"}}}
 HLA_COMPASS = str(Path(sys.executable).with_name("hla-compass"))
-SECONDS = 60
+SECONDS = PATIENCE
 
 
 @attrs.frozen
@@ -153,18 +154,11 @@ def _together(*calls: Callable[[], Any]) -> list[Any]:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
-def _until(probe: Callable[[], Any]) -> Any:
-    """What `probe` returns once that is something; the test's own timeout bounds it."""
-    while not (found := probe()):
-        pass
-    return found
-
-
 def _waiting(desk: Desk) -> tuple[str, int]:
     """A run of the waiter that has begun to wait, and its process."""
     run_id = desk.devkit.run("waiter")["runId"]
     path = f"/v1/module-runs/{run_id}/logs"
-    found = _until(lambda: re.search(r"waiting in (\d+)", desk.devkit.request("GET", path).text))
+    found = until(lambda: re.search(r"waiting in (\d+)", desk.devkit.request("GET", path).text))
     return run_id, int(found[1])
 
 
@@ -290,7 +284,7 @@ def test_api_client_starts_waits_and_reads(desk: Desk) -> None:
         """
         started = client.start_module_run("peptide-counter", parameters={"peptide": "SIINFEKL"})
         queued = client.start_module_run("peptide-counter", parameters={"peptide": "SIINFEK"}, mode="async")
-        waited = client.wait_for_module_run(queued["run_id"], timeout=60, poll_interval=0.1)
+        waited = client.wait_for_module_run(queued["run_id"], timeout=180, poll_interval=0.1)
         again = client.get_module_run_result(started["_run"]["runId"])
         plan = client.prepare_module_run("peptide-counter", parameters={"peptide": "SII"}, mode="interactive")
         prepared = [client.start_prepared_module_run(plan) for _ in range(2)]
@@ -331,7 +325,7 @@ def test_api_client_reports_failures(desk: Desk) -> None:
         attempt("input", lambda: client.start_module_run("peptide-counter", parameters={"peptide": 1}))
         attempt("module", lambda: client.start_module_run("not-there"))
         run = client.start_module_run("broken", mode="async")
-        attempt("run", lambda: client.wait_for_module_run(run["run_id"], timeout=60, poll_interval=0.1))
+        attempt("run", lambda: client.wait_for_module_run(run["run_id"], timeout=180, poll_interval=0.1))
         attempt("result", lambda: client.get_module_run_result("devkit-run-not-there"))
         """.replace("\n        ", "\n")
     )

@@ -16,6 +16,7 @@ import devkit_api
 from devkit_api.security.credentials import FILE_NAME, load_credentials
 from devkit_api.settings import SettingsError, load_settings, setting_infos, unknown_variables
 from tests.support.process import REPO, TEST_KEY
+from tests.support.waiting import PATIENCE
 
 GOOD_SECRET = "a-Long-enough-fake-secret-4711-for-tests"
 
@@ -209,7 +210,7 @@ def _run(tmp_path: Path, *command: str, **environ: str) -> subprocess.CompletedP
     env |= {f"DEVKIT_{name}": value for name, value in environ.items()}
     return subprocess.run(
         [sys.executable, "-m", "devkit_api", *command],
-        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        env=env, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

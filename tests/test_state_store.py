@@ -24,6 +24,7 @@ from devkit_api.state.json_files import JsonFileStore
 from tests.support.client import snapshot as whole_snapshot
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE, until_async
 
 KEYS = st.sampled_from(["a", "B", "run-1", "run-2", "m@1.0.0", "x" * 200])
 COLLECTIONS = st.sampled_from(["runs", "modules"])
@@ -182,8 +183,8 @@ async def test_the_writer_survives_whatever_happens(store: JsonFileStore, monkey
     with monkeypatch.context() as patch:
         patch.setattr(json_files, "write_atomic", explode)
         with pytest.raises(StateError):
-            await asyncio.wait_for(store.put("runs", "a", {}), 20)
-    await asyncio.wait_for(store.put("runs", "a", {}), 20)
+            await asyncio.wait_for(store.put("runs", "a", {}), PATIENCE)
+    await asyncio.wait_for(store.put("runs", "a", {}), PATIENCE)
 
 
 def _break_disk(patch: pytest.MonkeyPatch, failing: str) -> None:
@@ -306,22 +307,47 @@ async def test_writes_to_one_document_take_effect_in_order(store: JsonFileStore,
     assert await store.get("runs", "a") is None
 
 
-async def test_a_caller_that_goes_away_takes_nothing_back(store: JsonFileStore) -> None:
+class HeldDisk:
+    """Commits wait for `go`; `busy` tells that one does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.busy, self.go = asyncio.Event(), asyncio.Event()
+        self._commit = json_files._commit_batch
+        monkeypatch.setattr(json_files, "_commit_batch", self._wait_and_commit)
+
+    async def _wait_and_commit(self, changes: Any) -> Any:
+        self.busy.set()
+        await self.go.wait()
+        return await self._commit(changes)
+
+
+async def test_a_caller_that_goes_away_takes_nothing_back(
+    store: JsonFileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = HeldDisk(monkeypatch)
     task = asyncio.create_task(store.put("runs", "a", {"n": 1}))
-    await asyncio.sleep(0)
+    await disk.busy.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    disk.go.set()
     await store.put("runs", "b", {})
     assert await store.get("runs", "a") == {"n": 1}
 
 
-async def test_closing_commits_what_is_pending(tmp_path: Path) -> None:
+async def test_closing_commits_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = HeldDisk(monkeypatch)
     store = JsonFileStore(tmp_path)
     await store.open()
-    writes = [asyncio.create_task(store.put("runs", f"r{n}", {})) for n in range(20)]
-    await asyncio.sleep(0)
-    await store.close()
+    writes = [asyncio.create_task(store.put("runs", "r0", {}))]
+    await disk.busy.wait()
+    writes += [asyncio.create_task(store.put("runs", f"r{n}", {})) for n in range(1, 20)]
+    await until_async(lambda: len(store._pending) == 19)
+    closing = asyncio.create_task(store.close())
+    await until_async(lambda: store._closing)
+    assert not any(write.done() for write in writes)
+    disk.go.set()
+    await closing
     await asyncio.gather(*writes)
     assert len(list((tmp_path / "runs").rglob("*.json"))) == 20
     with pytest.raises(StateError):
@@ -347,7 +373,13 @@ def running(make_devkit: Callable[..., DevkitProcess]) -> Iterator[DevkitProcess
 def test_a_second_server_says_what_to_do(running: DevkitProcess) -> None:
     command = [sys.executable, "-m", "devkit_api", "serve"]
     second = subprocess.run(
-        command, env=running.environment(), cwd=running.root, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=running.environment(),
+        cwd=running.root,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert second.returncode == 1
     assert "another devkit is using" in second.stderr

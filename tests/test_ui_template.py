@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE, free_port
 
 TEMPLATE = REPO / "templates" / "ui-template"
 FRONTEND = TEMPLATE / "frontend"
@@ -25,7 +26,7 @@ EMAIL, PASSWORD = "ada@example.org", "a long pass phrase"
 def node_version() -> tuple[int, ...]:
     if shutil.which("node") is None or shutil.which("npm") is None:
         return (0,)
-    done = subprocess.run(["node", "--version"], check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["node", "--version"], check=False, capture_output=True, text=True, timeout=PATIENCE)
     return tuple(int(part) for part in done.stdout.strip().lstrip("v").split(".") if part.isdigit())
 
 
@@ -39,6 +40,7 @@ MISSING = [name for name, is_there in NEEDED.items() if not is_there]
 pytestmark = [
     pytest.mark.process,
     pytest.mark.slow,
+    # A browser and npm are much to ask of everybody. Build machines have them (`.ci/run`), and walk.
     pytest.mark.skipif(bool(MISSING), reason="missing: " + ", ".join(MISSING)),
 ]
 
@@ -74,8 +76,8 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
     (root / "study" / "peptides.txt").write_text("KLGGALQAK\nQYDPVAALF\n")
     modules = root / "modules"
     shutil.copytree(TEMPLATE, modules / "ui", ignore=shutil.ignore_patterns("node_modules", "__pycache__", ".*_cache"))
-    with DevkitProcess(root / "devkit", modules, data_roots=f"Study data={root / 'study'}") as devkit:
-        devkit.settings["port"] = int(devkit.endpoint.rsplit(":", 1)[1])  # the same after a restart
+    # The port is the same after a restart.
+    with DevkitProcess(root / "devkit", modules, data_roots=f"Study data={root / 'study'}", port=free_port()) as devkit:
         add = [sys.executable, "-m", "devkit_api", "users", "add", EMAIL, "--password-stdin"]
         subprocess.run(add, env=devkit.environment(), input=PASSWORD + "\n", text=True, check=True, capture_output=True)
         yield devkit
@@ -96,7 +98,7 @@ def test_every_walk_in_front_of_the_real_devkit(devkit: DevkitProcess, restarter
     command = ["npm", "run", "--silent", "test:e2e", "--", "--reporter=default", "--reporter=json"]
     done = subprocess.run(
         [*command, f"--outputFile.json={report}"],
-        check=False, cwd=FRONTEND, capture_output=True, text=True, timeout=400,
+        check=False, cwd=FRONTEND, capture_output=True, text=True, timeout=4 * PATIENCE,
         env={**os.environ, "E2E_BASE_URL": devkit.endpoint, "E2E_API_KEY": TEST_KEY, "E2E_EMAIL": EMAIL,
              "E2E_PASSWORD": PASSWORD, "E2E_CHROMIUM": CHROMIUM, "E2E_RESTART": restarter.url},
     )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.modules import write_module
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -39,7 +40,7 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
 def command(devkit: DevkitProcess, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """A command in the devkit's own directory."""
     return subprocess.run(
-        [sys.executable, "-m", "devkit_api", *arguments], check=False, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "devkit_api", *arguments], check=False, capture_output=True, text=True, timeout=PATIENCE,
         cwd=devkit.root, env={**devkit.environment(), "PYTHONPATH": str(REPO), "COLUMNS": "200", **variables},
     )  # fmt: skip
 
@@ -96,7 +97,7 @@ def test_a_devkit_that_stops_under_a_followed_run_is_told_from_one_that_never_wa
         while "läuft" not in (line := following.stderr.readline()):
             assert line, "the run never said it runs"
         devkit.kill()
-        _, errors = following.communicate(timeout=120)
+        _, errors = following.communicate(timeout=PATIENCE)
     assert following.returncode == 1
     assert "stopped while devkit-run-" in errors
     assert "RUN_INTERRUPTED" in errors

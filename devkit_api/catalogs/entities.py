@@ -245,10 +245,20 @@ def page_statement(entity: Entity, query: Query, segments: list[int]) -> Conditi
     page = f"SELECT e.* FROM {entity.table} WHERE {chosen.text} ORDER BY {order} LIMIT %s OFFSET %s"  # noqa: S608
     text_ = f"{details} FROM ({page}) e{source} ORDER BY {order}"
     detail_values = [segments] * entity.details.count("%s")
-    return Condition(text_, (*detail_values, *chosen.values, query.limit, query.offset, *extra))
+    values = (*detail_values, *chosen.values, query.limit, query.offset, *extra)
+    return _of_one_segment(Condition(text_, values), segments)
 
 
 def count_statement(entity: Entity, query: Query, segments: list[int]) -> Condition:
     """How many rows there are on all pages."""
     chosen = where(entity, query, segments)
-    return Condition(f"SELECT count(*) FROM {entity.table} WHERE {chosen.text}", chosen.values)  # noqa: S608  constants
+    statement = f"SELECT count(*) FROM {entity.table} WHERE {chosen.text}"  # noqa: S608  constants
+    return _of_one_segment(Condition(statement, chosen.values), segments)
+
+
+def _of_one_segment(statement: Condition, segments: list[int]) -> Condition:
+    """A version of one segment asks for equality: index entries then come in an order that saves sorting them."""
+    if len(segments) != 1:
+        return statement
+    text_ = statement.text.replace("segment = ANY(%s)", "segment = %s")
+    return Condition(text_, tuple(segments[0] if value is segments else value for value in statement.values))

@@ -20,7 +20,7 @@ import attrs
 from psycopg2 import sql
 
 from devkit_api.catalogs.chemistry import AlleleName, allele, peptide_mass
-from devkit_api.catalogs.writer import TABLES, CatalogSpec, VersionWriter
+from devkit_api.catalogs.writer import TABLES, CatalogSpec, VersionWriter, settle
 
 TOOL, TOOL_VERSION = "devkit-synthetic", "1"
 _AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
@@ -69,9 +69,7 @@ def generate(connection: Any, spec: CatalogSpec, size: Size, progress: Progress)
         with ThreadPoolExecutor(1) as sender:
             _Generator(cursor, writer, size, sender).write(progress)
         writer.finish()
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-    connection.commit()
+    settle(connection)
     return writer
 
 

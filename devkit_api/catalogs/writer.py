@@ -53,6 +53,17 @@ class Parent:
     segments: list[int]
 
 
+def settle(connection: Any) -> None:
+    """After many new rows: statistics for the planner, and pages marked as visible to all, so that reads by index need
+    not look at the rows. Blocking; outside a transaction.
+    """
+    tables = sql.SQL(", ").join(sql.Identifier(tier, table) for table, tier in TABLES.items())
+    autocommit, connection.autocommit = connection.autocommit, True
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("VACUUM (ANALYZE) {}").format(tables))
+    connection.autocommit = autocommit
+
+
 class VersionWriter:
     """Fills one new version. Rows get its segment; `finish` counts them and makes it ready."""
 
@@ -113,12 +124,21 @@ class VersionWriter:
         return self._reference(table, id_column, [name_column], [(name,) for name in names])
 
     def proteins(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[tuple[str, str], int]:
-        """(name, organism) -> id, made where missing; `columns` start with these two."""
-        self._insert("proteins", columns, rows, " ON CONFLICT (name, organism) DO NOTHING")
+        """(name, organism) -> id, made where missing; `columns` start with these two.
+
+        One that is known under another name is found by its accession.
+        """
+        self._insert("proteins", columns, rows, " ON CONFLICT DO NOTHING")
         self._cursor.execute(
             "SELECT name, organism, protein_id FROM reference.proteins WHERE name = ANY(%s)", [[row[0] for row in rows]]
         )
-        return {(name, organism): protein_id for name, organism, protein_id in self._cursor.fetchall()}
+        found = {(name, organism): protein_id for name, organism, protein_id in self._cursor.fetchall()}
+        place = columns.index("accession")
+        unknown = {row[place]: (row[0], row[1]) for row in rows if (row[0], row[1]) not in found}
+        self._cursor.execute(
+            "SELECT accession, protein_id FROM reference.proteins WHERE accession = ANY(%s)", [list(unknown)]
+        )
+        return {**found, **{unknown[accession]: protein_id for accession, protein_id in self._cursor.fetchall()}}
 
     def finish(self) -> dict[str, int]:
         """Count the rows the version sees and make it ready; from here on nothing of it changes."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psycopg2
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from devkit_api.catalogs.seed import seed
 from devkit_api.database.embedded import EmbeddedPostgres
@@ -20,6 +20,8 @@ from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
 log = logging.getLogger(__name__)
 
 _REACH_SECONDS = 20.0
+# What a server that has started says of who and what it does not know (libpq gives no SQLSTATE for it).
+_REFUSALS = ("password authentication failed", "does not exist", "no pg_hba.conf entry", "not permitted to log in")
 _STATEMENT_SECONDS = 30.0
 
 
@@ -56,7 +58,7 @@ async def running(database: Database, embedded: EmbeddedPostgres | None) -> Asyn
 async def prepare(target: Target) -> None:
     """Migrate and seed. A server that is only starting is waited for; one that refuses us is a wrong setting."""
     attempts = AsyncRetrying(
-        retry=retry_if_exception_type(psycopg2.OperationalError),
+        retry=retry_if_exception(_may_pass),
         stop=stop_after_delay(_REACH_SECONDS),
         wait=wait_random_exponential(0.1, max=2),
         reraise=True,
@@ -70,6 +72,11 @@ async def prepare(target: Target) -> None:
         reason = f"the database {target.name} at {target.host}:{target.port} cannot be prepared ({_why(exc)})"
         fix = f"check {PREFIX}DB_HOST, _PORT, _NAME, _USER and _PASSWORD, or unset {PREFIX}DB_HOST for the embedded one"
         raise SettingsError([Problem(f"{PREFIX}DB_HOST", reason, fix)]) from exc
+
+
+def _may_pass(exc: BaseException) -> bool:
+    """Whether the server may only be starting. What it says when it knows us not, it will say again."""
+    return isinstance(exc, psycopg2.OperationalError) and not any(text in str(exc) for text in _REFUSALS)
 
 
 def _migrate_and_seed(target: Target) -> None:

@@ -8,6 +8,7 @@ Its edges, handled here and nowhere else:
 - After a restart of the server a pool is full of dead connections: they are dropped and the work is tried again, as
   often as there can be dead ones.
 - `wait_closed()` waits for connections in use without end: it is bounded.
+- Giving a closed connection back wakes nobody who waits for one.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Pool:
         self._arguments = arguments
         self._statement_seconds = statement_seconds
         self._pool: Any = None
+        self._waking: asyncio.Future[None] | None = None
 
     async def open(self, *, ready: int = 1) -> None:
         """Connect `ready` times; the rest when needed."""
@@ -151,25 +153,31 @@ class Pool:
                 await asyncio.shield(self._stop_backend(pid))
             raise
         finally:
-            await self._release(connection)
+            self._release(connection)
 
     async def _acquire(self) -> Any:
         if self._pool is None:
             raise unavailable()
         self.counts.acquired += 1
         try:
-            return await asyncio.wait_for(self._pool._acquire(), _ACQUIRE_SECONDS)
+            # Not `wait_for`, which makes a task of every wait.
+            async with asyncio.timeout(_ACQUIRE_SECONDS):
+                return await self._pool._acquire()
         except (TimeoutError, psycopg2.OperationalError, RuntimeError):
             self.counts.refused += 1
             raise unavailable() from None
 
-    async def _release(self, connection: Any) -> None:
+    def _release(self, connection: Any) -> None:
         """Back to the pool; a connection in the middle of something is closed instead."""
         raw = connection.raw
         idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
         if not connection.closed and (raw.isexecuting() or raw.get_transaction_status() != idle):
             connection.close()
-        await asyncio.shield(self._pool.release(connection))
+        # It is back when this returns; what is left is a task of the pool's own that wakes who waits.
+        self._pool.release(connection)
+        if connection.closed:
+            # For a closed one it has none, although there is room for another now.
+            self._waking = asyncio.ensure_future(self._pool._wakeup())
 
     async def _connected(self, _connection: Any) -> None:
         self.counts.connected += 1

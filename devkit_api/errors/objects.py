@@ -41,6 +41,51 @@ class ObjectReplaced(DevkitError):
     hint = "Ask for a fresh address; it is for the version that is kept now."
 
 
+class PartsInvalid(DevkitError):
+    """A file cannot be made of these parts."""
+
+    code = "PARTS_INVALID"
+    status = 422
+    template = "The file cannot be made of these parts: {reason}."
+    hint = "Name every part once, in order, with the etag it was answered with; all but the last have 5 MiB or more."
+
+
+class PartsNotFound(DevkitError):
+    """Nothing was begun under this id, or it has ended."""
+
+    code = "PARTS_NOT_FOUND"
+    status = 404
+    template = "There is no file in parts {begun!r}; it was completed, given up, or never begun."
+    hint = "Begin again."
+
+
+class UploadNotFound(DevkitError):
+    """There is no such upload of this source."""
+
+    code = "UPLOAD_NOT_FOUND"
+    status = 404
+    template = "There is no upload {upload_id!r} here."
+    hint = "`hla-compass data uploads upload SOURCE FILE --idempotency-key KEY` begins one."
+
+
+class UploadInvalid(DevkitError):
+    """An upload in parts cannot go on like this."""
+
+    code = "UPLOAD_INVALID"
+    status = 422
+    template = "The upload cannot be done: {reason}."
+    hint = "GET the upload: it tells its status, its revision and the parts that are stored."
+
+
+class UploadConflict(DevkitError):
+    """The upload changed since the caller looked, or is not in a state that allows this."""
+
+    code = "UPLOAD_CONFLICT"
+    status = 409
+    template = "The upload is {status!r} at revision {revision}; {reason}."
+    hint = "GET the upload, and use its `revision`."
+
+
 class RunQuotaExceeded(DevkitError):
     """A run may not save that much."""
 

@@ -72,6 +72,8 @@ def run_environment(root: Path, spec: RunSpec) -> dict[str, str]:
         # Local runs poll and report as often as they like; the server has its own limits.
         "HLA_RATE_LIMIT_MAX_REQUESTS": "10000",
     }
+    if spec.traceparent is not None:  # OpenTelemetry: environment variables as context propagation carriers
+        own["TRACEPARENT"] = spec.traceparent
     return {**_inherited(), **allowed(spec.environment), **_COMMON, **own}
 
 

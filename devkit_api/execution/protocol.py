@@ -49,6 +49,7 @@ class RunSpec:
     environment: dict[str, str]
     limits: Limits
     network: bool = True
+    traceparent: str | None = None
 
 
 @attrs.frozen

@@ -1,8 +1,8 @@
 """Objects as files.
 
-Layout: `<root>/<two hex digits>/<namespace>/<sha256 of the name>.json` (what is known of the object) beside
-`<sha256 of the name>.<version>` (its bytes). The JSON is renamed into place last, so an object is visible whole or not
-at all, and no text of a user is part of a path.
+Layout: `<root>/<two hex digits>/<namespace>/<sha256 of the name>.json` (what is known of the object and of its earlier
+versions) beside `<sha256 of the name>.<version>` (the bytes of each). The JSON is renamed into place last, so an object
+is visible whole or not at all, and no text of a user is part of a path.
 
 The version is the time of change of the bytes' file and their number, the same text that a file answer of aiohttp
 has as its ETag.
@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,14 @@ import aiofiles
 import attrs
 from aiofiles.os import wrap
 
-from devkit_api import jsonio
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
 from devkit_api.errors import ObjectNotFound, ObjectReplaced
 from devkit_api.ids import utc_now
 from devkit_api.locks import KeyedLocks
-from devkit_api.objects.file_index import NamespaceIndex, digest, load_index
-from devkit_api.objects.file_receive import receive, unique_stamp
-from devkit_api.objects.protocol import CHUNK, DirectPut, Expected, Listed, ObjectInfo
-from devkit_api.state import StateError
+from devkit_api.objects.file_index import Entry, NamespaceIndex, digest, load_index
+from devkit_api.objects.file_parts import PARTS, FileParts
+from devkit_api.objects.file_receive import drop_parts, part_file, receive, unique_stamp
+from devkit_api.objects.protocol import CHUNK, Begun, DirectPut, Expected, Listed, ObjectInfo, Part, Version
 
 _CACHED_NAMESPACES = 128
 
@@ -40,14 +39,18 @@ _CACHED_NAMESPACES = 128
 class FileObjectStore:
     """`ObjectStore` on a directory of this machine."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, version_bytes: int = 1024**3) -> None:
+        """`version_bytes`: the most that earlier versions of all files of a namespace take."""
         self._root = root
+        self._version_bytes = version_bytes
+        self._parts = FileParts(root / PARTS)
         self._indexes: OrderedDict[str, NamespaceIndex] = OrderedDict()
         self._locks = KeyedLocks()
 
     async def open(self) -> None:
         """Make the directory and remove uploads an unclean stop left half-written."""
         await _prepare(self._root)
+        await self._parts.open()
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -59,48 +62,59 @@ class FileObjectStore:
         self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected | None, info: dict[str, Any]
     ) -> ObjectInfo:
         """See `ObjectStore.put`."""
-        temporary = self._root / f".{os.urandom(8).hex()}.part"
-        try:
-            found = await receive(temporary, chunks, expected)
-            stamp = unique_stamp()
-            os.utime(temporary, ns=(stamp, stamp))
-            stored = ObjectInfo(
-                name=name,
-                size=found.size,
-                sha256=found.sha256,
-                content_type=info["content_type"],
-                version=f"{stamp:x}-{found.size:x}",
-                created_at=utc_now(),
-                metadata=info["metadata"],
-            )
-            return await self._commit(namespace, stored, temporary)
-        except ConnectionError:
-            raise  # the sender went away; nothing is wrong here
-        except OSError as exc:
-            raise StateError("the file could not be stored") from exc
-        finally:
-            await _unlink(temporary)
+        async with part_file(self._root, "the file could not be stored") as temporary:
+            return await self._keep(namespace, name, temporary, await receive(temporary, chunks, expected), info)
 
-    async def stat(self, namespace: str, name: str) -> ObjectInfo | None:
+    async def _keep(
+        self, namespace: str, name: str, temporary: Path, found: Expected, info: dict[str, Any]
+    ) -> ObjectInfo:
+        """Make a whole, synced file the object."""
+        stamp = unique_stamp()
+        os.utime(temporary, ns=(stamp, stamp))
+        stored = ObjectInfo(
+            name=name,
+            size=found.size,
+            sha256=found.sha256,
+            content_type=info["content_type"],
+            version=f"{stamp:x}-{found.size:x}",
+            created_at=utc_now(),
+            metadata=info["metadata"],
+        )
+        return await self._commit(namespace, stored, temporary)
+
+    async def stat(self, namespace: str, name: str, version: str | None = None) -> ObjectInfo | None:
         """See `ObjectStore.stat`."""
-        return (await self._index(namespace)).get(name)
+        entry = (await self._index(namespace)).get(name)
+        if entry is None or version is None:
+            return entry.info if entry else None
+        return next((info for info in entry.versions if info.version == version), None)
+
+    async def versions(self, namespace: str, info: ObjectInfo) -> list[Version]:
+        """See `ObjectStore.versions`."""
+        entry = (await self._index(namespace)).get(info.name)
+        kept = entry.versions if entry else ()
+        return [Version(one.version, one.size, one.created_at) for one in kept]
 
     async def read(
         self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
         """See `ObjectStore.read`."""
-        info = await self.stat(namespace, name)
+        info = await self.stat(namespace, name, version)
         if info is None:
-            raise ObjectNotFound(key=name)
-        if version is not None and info.version != version:
-            raise ObjectReplaced(key=name)
+            raise ObjectReplaced(key=name) if await self.stat(namespace, name) else ObjectNotFound(key=name)
         left = info.size - start if length is None else min(length, info.size - start)
         # Once open, the bytes stay readable: a put or a deletion meanwhile does not tear what is read here.
-        async with aiofiles.open(self._content(namespace, info), "rb") as file:
+        try:
+            file = await aiofiles.open(self._content(namespace, info), "rb")
+        except FileNotFoundError:
+            raise ObjectReplaced(key=name) from None
+        try:
             await file.seek(start)
             while left > 0 and (chunk := await file.read(min(CHUNK, left))):
                 left -= len(chunk)
                 yield chunk
+        finally:
+            await file.close()
 
     async def local_path(self, namespace: str, info: ObjectInfo) -> Path | None:
         """See `ObjectStore.local_path`."""
@@ -118,6 +132,29 @@ class FileObjectStore:
         """The devkit takes its files itself."""
         return None
 
+    async def begin_parts(self, namespace: str, name: str, info: dict[str, Any]) -> Begun:
+        """See `ObjectStore.begin_parts`."""
+        return await self._parts.begin(namespace, name, info)
+
+    async def put_part(self, begun: Begun, number: int, chunks: AsyncIterator[bytes], expected: Expected) -> Part:
+        """See `ObjectStore.put_part`."""
+        return await self._parts.put(begun, number, chunks, expected)
+
+    async def parts(self, begun: Begun) -> list[Part]:
+        """See `ObjectStore.parts`."""
+        return await self._parts.list(begun)
+
+    async def complete_parts(self, begun: Begun, parts: Sequence[Part]) -> ObjectInfo:
+        """See `ObjectStore.complete_parts`."""
+        joined = await self._parts.joined(begun, parts)
+        stored = await self.put(begun.namespace, begun.name, joined, None, await self._parts.info(begun))
+        await self._parts.abort(begun)
+        return stored
+
+    async def abort_parts(self, begun: Begun) -> None:
+        """See `ObjectStore.abort_parts`."""
+        await self._parts.abort(begun)
+
     async def list(
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> tuple[list[Listed], str | None]:
@@ -126,27 +163,25 @@ class FileObjectStore:
 
     async def copy(self, namespace: str, name: str, to_namespace: str, to_name: str) -> ObjectInfo:
         """See `ObjectStore.copy`. Bytes never change once stored, so the copy is another link to them."""
-        temporary = self._root / f".{os.urandom(8).hex()}.part"
-        try:
+        async with part_file(self._root, "the file could not be copied") as temporary:
             info = await self.stat(namespace, name)
             if info is None:
                 raise ObjectNotFound(key=name)
-            await _link(self._content(namespace, info), temporary)
-            return await self._commit(to_namespace, attrs.evolve(info, name=to_name, created_at=utc_now()), temporary)
-        except FileNotFoundError:
-            raise ObjectNotFound(key=name) from None
-        except OSError as exc:
-            raise StateError("the file could not be copied") from exc
-        finally:
-            await _unlink(temporary)
+            copied = attrs.evolve(info, name=to_name, created_at=utc_now())
+            try:
+                await _link(self._content(namespace, info), temporary)
+                return await self._commit(to_namespace, copied, temporary)
+            except FileNotFoundError:
+                raise ObjectNotFound(key=name) from None
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
         async with self._locks.of(namespace):
-            info = (await self._index(namespace)).pop(name)
-            if info is not None:
+            entry = (await self._index(namespace)).pop(name)
+            if entry is not None:
                 await _unlink(self._folder(namespace) / f"{digest(name)}.json")
-                await _unlink(self._content(namespace, info))
+                for info in entry.versions:
+                    await _unlink(self._content(namespace, info))
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
@@ -162,12 +197,12 @@ class FileObjectStore:
         folder = self._folder(namespace)
         # One commit at a time per namespace: disk and index agree on who was last.
         async with self._locks.of(namespace):
-            replaced = (await self._index(namespace)).get(info.name)
-            await _store(folder, temporary, self._content(namespace, info), info)
+            entry, dropped = (await self._index(namespace)).succeed(info, self._version_bytes)
+            await _store(folder, temporary, self._content(namespace, info), entry)
             # Looked up again: it may have left the cache meanwhile, and been read anew.
-            (await self._index(namespace)).set(info)
-        if replaced is not None and replaced.version != info.version:
-            await _unlink(self._content(namespace, replaced))
+            (await self._index(namespace)).set(entry)
+        for old in dropped:
+            await _unlink(self._content(namespace, old))
         return info
 
     async def _index(self, namespace: str) -> NamespaceIndex:
@@ -182,17 +217,27 @@ class FileObjectStore:
         return index
 
     def _content(self, namespace: str, info: ObjectInfo) -> Path:
-        return self._folder(namespace) / f"{digest(info.name)}.{info.version}"
+        return place_of(self._root, namespace, info)[0]
 
     def _folder(self, namespace: str) -> Path:
-        return self._root / hashlib.blake2b(namespace.encode(), digest_size=1).hexdigest() / namespace
+        return _folder_of(self._root, namespace)
+
+
+def place_of(root: Path, namespace: str, info: ObjectInfo) -> tuple[Path, Path]:
+    """Where the bytes of a version are, and where the description of its file."""
+    stem = _folder_of(root, namespace) / digest(info.name)
+    return stem.with_name(f"{stem.name}.{info.version}"), stem.with_name(f"{stem.name}.json")
+
+
+def _folder_of(root: Path, namespace: str) -> Path:
+    return root / hashlib.blake2b(namespace.encode(), digest_size=1).hexdigest() / namespace
 
 
 @wrap
-def _store(folder: Path, temporary: Path, content: Path, info: ObjectInfo) -> None:
+def _store(folder: Path, temporary: Path, content: Path, entry: Entry) -> None:
     make_folder_durable(folder)
     temporary.replace(content)
-    write_atomic(folder / f"{digest(info.name)}.json", jsonio.dumps(attrs.asdict(info)))
+    write_atomic(folder / f"{digest(entry.info.name)}.json", entry.document())
     fsync_folder(folder)
 
 
@@ -224,8 +269,7 @@ def _remove_tree(folder: Path) -> None:
 @wrap
 def _prepare(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
+    drop_parts(root)
 
 
 @wrap

@@ -2,7 +2,7 @@
 
 A source names a file by its `s3://` address (an upload, or what another run saved) or as `local://<root>/<path>` (a
 file under DEVKIT_DATA_ROOTS). Freezing copies it to the run's own inputs with its checksum, so that neither the
-original's change nor its deletion changes what the run reads (wire-contract E.4).
+original's change nor its deletion changes what the run reads (wire-contract E.4). A data view is frozen as its rows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from devkit_api.errors import (
 from devkit_api.local_data.service import LocalData
 from devkit_api.objects.describe import describe
 from devkit_api.objects.namespaces import UPLOADS, Location, locate, run_files, run_inputs, run_of, run_reports, uri
-from devkit_api.objects.protocol import CHUNK, ObjectInfo, ObjectStore, check_name
+from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, ObjectStore, check_name
+from devkit_api.objects.view_inputs import CONTENT_TYPES, TYPE, Selection, Views, ViewTable, selection_of
 from devkit_api.schemas import field_error
 from devkit_api.security.principals import Principal
 
@@ -50,6 +51,7 @@ class Inputs:
     store: ObjectStore
     bucket: str
     local_data: LocalData
+    views: Callable[[], Views]
 
     async def upload(
         self, filename: str, content_type: str, chunks: AsyncIterator[bytes], principal: Principal
@@ -83,12 +85,15 @@ class Inputs:
     async def freeze(
         self, run_id: str, context: dict[str, Any] | None, principal: Principal, find_run: FindRun
     ) -> dict[str, Any] | None:
-        """The context with its named sources copied, checked and described; one without sources stays as it is.
+        """The context with its named sources, or its data view, frozen and described; one with neither stays as it is.
 
         Raises `DataContextInvalid` with one finding per wrong source, and then nothing is kept.
         """
-        if not context or "sources" not in context:
+        if not context:
             return context
+        if "sources" not in context:
+            selection = selection_of(context)
+            return await self._freeze_view(run_id, context, selection, principal) if selection else context
         sources = _checked(context["sources"])
         try:
             frozen = [await self._freeze_source(run_id, i, s, principal, find_run) for i, s in enumerate(sources)]
@@ -96,22 +101,54 @@ class Inputs:
         except BaseException:
             await self.store.delete_namespace(run_inputs(run_id))
             raise
-        materialization = {
-            "uri": uri(self.bucket, run_inputs(run_id), MANIFEST),
-            "format": "JSON",
-            "checksum": manifest.sha256,
-        }
         return {
             **context,
             "type": context.get("type") or "named",
             "sources": frozen,
-            "materialization": materialization,
+            "materialization": self._materialization(run_id, manifest),
         }
 
     async def discard(self, run_id: str) -> None:
         """Delete everything a run saved and read, and what people attached to it."""
         for namespace in (run_files(run_id), run_inputs(run_id), run_reports(run_id)):
             await self.store.delete_namespace(namespace)
+
+    async def _freeze_view(
+        self, run_id: str, context: dict[str, Any], selection: Selection, principal: Principal
+    ) -> dict[str, Any]:
+        found = await self.views().tables(selection, principal)
+        try:
+            frozen = [await self._put_table(run_id, selection, table) for table in found.tables]
+            manifest = await self._put_manifest(run_id, frozen)
+        except BaseException:
+            await self.store.delete_namespace(run_inputs(run_id))
+            raise
+        materialization = self._materialization(run_id, manifest)
+        if not found.is_named:
+            (only,) = frozen
+            materialization = {k: only[k] for k in ("uri", "format", "checksum", "columns")}
+            materialization["row_count"] = only["rowCount"]
+        told = {"view_id": selection.view_id, "columns": materialization.get("columns", [])}
+        ids = {"selected_ids": list(selection.selected_ids), "id_column": selection.id_column}
+        return {
+            **context,
+            "type": TYPE,
+            "view_id": selection.view_id,
+            "selection": {**told, **(ids if selection.selected_ids else {})},
+            "sources": frozen,
+            "materialization": materialization,
+        }
+
+    async def _put_table(self, run_id: str, selection: Selection, table: ViewTable) -> dict[str, Any]:
+        name = f"sources/{table.name}"
+        expected = Expected(len(table.content), table.sha256)
+        info: dict[str, Any] = {"content_type": CONTENT_TYPES[selection.form], "metadata": {}}
+        await self.store.put(run_inputs(run_id), name, _once(table.content), expected, info)
+        return table.source(uri(self.bucket, run_inputs(run_id), name), selection.form, selection.view_id)
+
+    def _materialization(self, run_id: str, manifest: ObjectInfo) -> dict[str, Any]:
+        address = uri(self.bucket, run_inputs(run_id), MANIFEST)
+        return {"uri": address, "format": "JSON", "checksum": manifest.sha256}
 
     async def _freeze_source(
         self, run_id: str, number: int, source: dict[str, Any], principal: Principal, find_run: FindRun
@@ -159,12 +196,8 @@ class Inputs:
 
     async def _put_manifest(self, run_id: str, sources: list[dict[str, Any]]) -> ObjectInfo:
         data = jsonio.canonical({"composition": "named", "runId": run_id, "sources": sources})
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield data
-
         info: dict[str, Any] = {"content_type": "application/json", "metadata": {}}
-        return await self.store.put(run_inputs(run_id), MANIFEST, chunks(), None, info)
+        return await self.store.put(run_inputs(run_id), MANIFEST, _once(data), None, info)
 
     async def _hash(self, namespace: str, info: ObjectInfo) -> str:
         digest = hashlib.sha256()
@@ -216,6 +249,10 @@ def _checked(sources: Any) -> list[dict[str, Any]]:
 def _refusal(number: int, field: str, message: str, expected: str = "") -> Exception:
     finding = {"path": f"/dataContext/sources/{number}" + (f"/{field}" if field else ""), "message": message}
     return field_error(DataContextInvalid, [{**finding, **({"expected": expected} if expected else {})}])
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _stream(file: BinaryIO) -> AsyncIterator[bytes]:

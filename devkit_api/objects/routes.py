@@ -78,7 +78,7 @@ async def _while_live(request: web.Request, run_id: str) -> AsyncIterator[bytes]
     live = request.app[RUNS].repository.live
     if live(run_id) is None:
         raise SignatureInvalid(reason="its run has ended")
-    async for chunk in request.content.iter_chunked(CHUNK):
+    async for chunk in request.content.iter_any():
         yield chunk
     if live(run_id) is None:
         raise SignatureInvalid(reason="its run has ended")
@@ -95,11 +95,12 @@ async def get_object(request: web.Request) -> web.StreamResponse:
     namespace, name = request.match_info["namespace"], request.match_info["name"]
     version = request.app[URL_SIGNER].check_get(namespace, name, request.query)
     store = request.app[OBJECTS]
-    info = await store.stat(namespace, name) if NAMESPACE.fullmatch(namespace) else None
-    if info is None:
+    if not NAMESPACE.fullmatch(namespace):
         raise ObjectNotFound(key=name)
-    if version and version != info.version:
-        raise ObjectReplaced(key=name)
+    info = await store.stat(namespace, name, version or None)
+    if info is None:
+        is_there = await store.stat(namespace, name) is not None
+        raise ObjectReplaced(key=name) if is_there else ObjectNotFound(key=name)
     path = await store.local_path(namespace, info)
     if path is None or _wants_another(request, info):
         return await stream_object(request, store, namespace, info)

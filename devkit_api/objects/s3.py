@@ -8,135 +8,93 @@ put is signed for one length and one SHA-256, which S3 verifies before the objec
 from __future__ import annotations
 
 import asyncio
-import base64
-import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
 
 import aiohttp
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from devkit_api.errors import ObjectNotFound, ObjectReplaced, ObjectStoreUnavailable
 from devkit_api.httpio import attachment
-from devkit_api.objects.file_receive import receive
+from devkit_api.objects.file_receive import drop_parts, part_file, receive
 from devkit_api.objects.namespaces import prefix_of
-from devkit_api.objects.protocol import CHUNK, DirectPut, Expected, Listed, ObjectInfo
-from devkit_api.objects.s3_calls import ATTEMPT_SECONDS, ATTEMPTS, TransferFailed, is_missing, retried, unavailable
+from devkit_api.objects.protocol import CHUNK, Begun, DirectPut, Expected, Listed, ObjectInfo, Part, Version, check_part
+from devkit_api.objects.s3_bucket import Bucket, base64_of, info_of, metadata_for, pinned, time_of, version_of
+from devkit_api.objects.s3_calls import ATTEMPTS, retried, unavailable
+from devkit_api.objects.s3_parts import COPY_BYTES, PART_BYTES, S3Parts, Upload
 from devkit_api.settings import Settings
-from devkit_api.state import StateError
 
-_CONNECTIONS = 32
-_CHECK_SECONDS = 1.5
-_SHA256 = "devkit-sha256"
 _PAGE = 1000
-_LEAST_THROUGHPUT = 64 * 1024  # bytes per second below which a transfer has failed
+# The most S3 takes in one put.
+_SINGLE_BYTES = 5 * 1024**3
 
 
 class S3ObjectStore:
     """`ObjectStore` on a bucket. `spool` is where uploads wait until their checksum is known."""
 
     def __init__(self, settings: Settings, spool: Path) -> None:
-        self._settings = settings
-        self._bucket = settings.s3_bucket
         self._spool = spool
-        self._resources = AsyncExitStack()
-        self._client: Any = None
-        self._http: aiohttp.ClientSession
-        self._bucket_seen = False
-        self._bucket_lock = asyncio.Lock()
+        self._bucket = Bucket(settings)
+        self._parts = S3Parts(self._bucket)
 
     async def open(self) -> None:
         """Open the pool. The bucket is looked for, and made, with the first call that needs it."""
         await asyncio.to_thread(_prepare_spool, self._spool)
-        config = AioConfig(
-            connect_timeout=3, read_timeout=ATTEMPT_SECONDS, max_pool_connections=_CONNECTIONS,
-            retries={"total_max_attempts": 1}, signature_version="s3v4", s3={"addressing_style": "path"},
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
-        )  # fmt: skip
-        client = get_session().create_client(
-            "s3", endpoint_url=self._settings.s3_endpoint, region_name=self._settings.s3_region,
-            aws_access_key_id=self._settings.s3_access_key, aws_secret_access_key=self._settings.s3_secret_key,
-            config=config,
-        )  # fmt: skip
-        self._client = await self._resources.enter_async_context(client)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=ATTEMPT_SECONDS)
-        connector = aiohttp.TCPConnector(limit=_CONNECTIONS)
-        self._http = await self._resources.enter_async_context(
-            aiohttp.ClientSession(connector=connector, timeout=timeout)
-        )
+        await self._bucket.open()
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._resources.aclose()
+        await self._bucket.close()
 
     async def check(self) -> None:
-        """See `ObjectStore.check`: the bucket, and MinIO's own word where MinIO it is."""
-        try:
-            answer = await self._client.head_bucket(Bucket=self._bucket)
-        except ClientError as exc:
-            if not _no_bucket(exc):
-                raise
-            await self._make_bucket()
-            answer = await self._client.head_bucket(Bucket=self._bucket)
-        self._bucket_seen = True
-        if answer["ResponseMetadata"]["HTTPHeaders"].get("server", "").lower().startswith("minio"):
-            address = f"{str(self._settings.s3_endpoint).rstrip('/')}/minio/health/ready"
-            async with self._http.get(address, timeout=aiohttp.ClientTimeout(total=_CHECK_SECONDS)) as ready:
-                ready.raise_for_status()
+        """See `ObjectStore.check`."""
+        await self._bucket.check()
 
     async def put(
         self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected | None, info: dict[str, Any]
     ) -> ObjectInfo:
         """See `ObjectStore.put`. The bytes wait in a local file: only what is whole and right is sent."""
-        temporary = self._spool / f"{os.urandom(8).hex()}.part"
-        try:
+        async with part_file(self._spool, "the file could not be stored") as temporary:
             found = await receive(temporary, chunks, expected)
-            direct = await self.direct_put(namespace, name, found, info, seconds=300)
-            await retried(lambda: self._send(direct, temporary, found.size))
-        except ConnectionError:
-            raise  # the sender went away; nothing is wrong here
-        except OSError as exc:
-            raise StateError("the file could not be stored") from exc
-        finally:
-            with suppress(OSError):
-                await asyncio.to_thread(temporary.unlink)
-        stored = await self.stat(namespace, name)
-        if stored is None:
-            raise ObjectStoreUnavailable(reason="it lost the file")
-        return stored
+            if found.size > PART_BYTES:
+                await self._parts.put_file(_key(namespace, name), temporary, found, info)
+            else:
+                direct = await self._direct_put(namespace, name, found, info, seconds=300)
+                await retried(lambda: self._bucket.send(direct.url, direct.headers, temporary, 0, found.size))
+        return await self._stored(namespace, name)
 
-    async def stat(self, namespace: str, name: str) -> ObjectInfo | None:
+    async def stat(self, namespace: str, name: str, version: str | None = None) -> ObjectInfo | None:
         """See `ObjectStore.stat`."""
-        try:
-            head = await self._call("head_object", Key=_key(namespace, name), ChecksumMode="ENABLED")
-        except ClientError:
-            return None
-        return _info(name, head)
+        head = await self._bucket.head(_key(namespace, name), version)
+        return None if head is None else info_of(name, head)
+
+    async def versions(self, namespace: str, info: ObjectInfo) -> list[Version]:
+        """See `ObjectStore.versions`: those the bucket keeps, when versioning is on."""
+        await self._bucket.find()
+        if not self._bucket.versioned:
+            return [Version(info.version, info.size, info.created_at)]
+        found = [item async for item in self._every_version(_key(namespace, info.name), exact=True) if "Size" in item]
+        return [Version(version_of(item), item["Size"], time_of(item["LastModified"])) for item in found]
 
     async def read(
         self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
         """See `ObjectStore.read`. A connection that breaks is taken up where it broke, on the same version."""
-        info = await self.stat(namespace, name)
+        info = await self.stat(namespace, name, version)
         if info is None:
-            raise ObjectNotFound(key=name)
-        if version is not None and info.version != version:
-            raise ObjectReplaced(key=name)
+            is_there = version is not None and await self.stat(namespace, name) is not None
+            raise ObjectReplaced(key=name) if is_there else ObjectNotFound(key=name)
         end = info.size if length is None else min(info.size, start + length)
         breaks = -1
         while start < end:
             breaks += 1
             try:
-                part = await self._call(
-                    "get_object", Key=_key(namespace, name), Range=f"bytes={start}-{end - 1}",
-                    IfMatch=f'"{info.version}"',
-                )  # fmt: skip
+                part = await self._bucket.call(
+                    "get_object", Key=_key(namespace, name), Range=f"bytes={start}-{end - 1}", **pinned(info.version)
+                )
             except ClientError:
                 raise ObjectReplaced(key=name) from None
             try:
@@ -154,35 +112,49 @@ class S3ObjectStore:
 
     async def direct_get(self, namespace: str, info: ObjectInfo, seconds: int) -> str | None:
         """See `ObjectStore.direct_get`."""
-        params = {
-            "Bucket": self._bucket,
-            "Key": _key(namespace, info.name),
-            "ResponseContentDisposition": attachment(info.name),
-        }
-        url: str = await self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds)
-        return url
+        version = {key: value for key, value in pinned(info.version).items() if key == "VersionId"}
+        return await self._bucket.address(
+            "get_object", seconds, Key=_key(namespace, info.name),
+            ResponseContentDisposition=attachment(info.name), **version,
+        )  # fmt: skip
 
     async def direct_put(
         self, namespace: str, name: str, expected: Expected, info: dict[str, Any], seconds: int
-    ) -> DirectPut:
-        """See `ObjectStore.direct_put`."""
-        await self._find_bucket()
-        checksum = base64.b64encode(bytes.fromhex(expected.sha256)).decode()
-        # Percent-encoded: S3 takes ASCII only.
-        metadata = {key: quote(value, safe=" /:+,;=@") for key, value in info["metadata"].items()}
-        metadata[_SHA256] = expected.sha256
-        params = {
-            "Bucket": self._bucket,
-            "Key": _key(namespace, name),
-            "ContentType": info["content_type"],
-            "ContentLength": expected.size,
-            "ChecksumSHA256": checksum,
-            "Metadata": metadata,
-        }
-        url: str = await self._client.generate_presigned_url("put_object", Params=params, ExpiresIn=seconds)
-        headers = {"x-amz-checksum-sha256": checksum, "Content-Type": info["content_type"]}
-        headers |= {f"x-amz-meta-{key}": value for key, value in metadata.items()}
-        return DirectPut(url, headers)
+    ) -> DirectPut | None:
+        """See `ObjectStore.direct_put`. What is too large for one put goes through the devkit, and on in parts."""
+        if expected.size > _SINGLE_BYTES:
+            return None
+        return await self._direct_put(namespace, name, expected, info, seconds)
+
+    async def begin_parts(self, namespace: str, name: str, info: dict[str, Any]) -> Begun:
+        """See `ObjectStore.begin_parts`."""
+        return Begun(namespace, name, (await self._parts.begin(_key(namespace, name), info)).id)
+
+    async def put_part(self, begun: Begun, number: int, chunks: AsyncIterator[bytes], expected: Expected) -> Part:
+        """See `ObjectStore.put_part`. As with `put`, only what is whole and right is sent."""
+        check_part(number, expected.size)
+        await self._parts.list(_upload(begun))
+        async with part_file(self._spool, "the part could not be stored") as temporary:
+            found = await receive(temporary, chunks, expected)
+            return await self._parts.put(_upload(begun), number, temporary, found)
+
+    async def parts(self, begun: Begun) -> list[Part]:
+        """See `ObjectStore.parts`."""
+        return await self._parts.list(_upload(begun))
+
+    async def complete_parts(self, begun: Begun, parts: Sequence[Part]) -> ObjectInfo:
+        """See `ObjectStore.complete_parts`."""
+        await self._parts.complete(_upload(begun), parts)
+        info = await self._stored(begun.namespace, begun.name)
+        digest = hashlib.sha256()
+        async for chunk in self.read(begun.namespace, begun.name, version=info.version):
+            digest.update(chunk)
+        await self._parts.note_sha256(_key(begun.namespace, begun.name), info, digest.hexdigest())
+        return await self._stored(begun.namespace, begun.name)
+
+    async def abort_parts(self, begun: Begun) -> None:
+        """See `ObjectStore.abort_parts`."""
+        await self._parts.abort(_upload(begun))
 
     async def list(
         self, namespace: str, *, prefix: str = "", after: str = "", limit: int = 1000
@@ -193,9 +165,9 @@ class S3ObjectStore:
         while True:
             start = {"StartAfter": base + after} if after else {}
             size = min(_PAGE, limit - len(found))
-            page = await self._call("list_objects_v2", Prefix=base + prefix, MaxKeys=size, **start)
+            page = await self._bucket.call("list_objects_v2", Prefix=base + prefix, MaxKeys=size, **start)
             found += [
-                Listed(name=item["Key"][len(base) :], size=item["Size"], created_at=_time(item["LastModified"]))
+                Listed(name=item["Key"][len(base) :], size=item["Size"], created_at=time_of(item["LastModified"]))
                 for item in page.get("Contents", [])
             ]
             if not page.get("IsTruncated"):
@@ -206,28 +178,39 @@ class S3ObjectStore:
 
     async def copy(self, namespace: str, name: str, to_namespace: str, to_name: str) -> ObjectInfo:
         """See `ObjectStore.copy`."""
-        source = {"Bucket": self._bucket, "Key": _key(namespace, name)}
-        try:
-            await self._call("copy_object", Key=_key(to_namespace, to_name), CopySource=source)
-        except ClientError:
-            raise ObjectNotFound(key=name) from None
-        info = await self.stat(to_namespace, to_name)
+        source, target = _key(namespace, name), _key(to_namespace, to_name)
+        info = await self.stat(namespace, name)
         if info is None:
-            raise ObjectStoreUnavailable(reason="it lost the file")
-        return info
+            raise ObjectNotFound(key=name)
+        if info.size > COPY_BYTES:
+            await self._parts.copy(source, target, info)
+        else:
+            try:
+                await self._bucket.call(
+                    "copy_object", Key=target, CopySource={"Bucket": self._bucket.name, "Key": source}
+                )
+            except ClientError:
+                raise ObjectNotFound(key=name) from None
+        return await self._stored(to_namespace, to_name)
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
+        await self._bucket.find()
+        if self._bucket.versioned:
+            await self._delete_versions(_key(namespace, name), exact=True)
+            return
         with suppress(ClientError):
-            await self._call("delete_object", Key=_key(namespace, name))
+            await self._bucket.call("delete_object", Key=_key(namespace, name))
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
+        await self._bucket.find()
+        if self._bucket.versioned:
+            await self._delete_versions(prefix_of(namespace), exact=False)
+            return
         while True:
             listed, more = await self.list(namespace, limit=_PAGE)
-            if listed:
-                keys = [{"Key": _key(namespace, item.name)} for item in listed]
-                await self._call("delete_objects", Delete={"Objects": keys, "Quiet": True})
+            await self._delete_all([{"Key": _key(namespace, item.name)} for item in listed])
             if more is None:
                 return
 
@@ -235,66 +218,57 @@ class S3ObjectStore:
         """Nothing is swept: another devkit may share the bucket, and its runs are not known here."""
         return 0
 
-    async def _send(self, direct: DirectPut, source: Path, size: int) -> None:
-        timeout = aiohttp.ClientTimeout(total=60 + size / _LEAST_THROUGHPUT, sock_connect=3, sock_read=60)
-        headers = {**direct.headers, "Content-Length": str(size)}
-        with await asyncio.to_thread(source.open, "rb") as body:
-            async with self._http.put(direct.url, data=body, headers=headers, timeout=timeout) as answer:
-                if answer.status != 200:
-                    raise TransferFailed(answer.status)
+    async def _direct_put(
+        self, namespace: str, name: str, expected: Expected, info: dict[str, Any], seconds: int
+    ) -> DirectPut:
+        checksum, metadata = base64_of(expected.sha256), metadata_for(info, expected.sha256)
+        url = await self._bucket.address(
+            "put_object", seconds, Key=_key(namespace, name), ContentType=info["content_type"],
+            ContentLength=expected.size, ChecksumSHA256=checksum, Metadata=metadata,
+        )  # fmt: skip
+        headers = {"x-amz-checksum-sha256": checksum, "Content-Type": info["content_type"]}
+        headers |= {f"x-amz-meta-{key}": value for key, value in metadata.items()}
+        return DirectPut(url, headers)
 
-    async def _call(self, operation: str, **params: Any) -> Any:
-        """One operation on the bucket. Raises `ClientError` when the object is missing, else as `retried`."""
-        await self._find_bucket()
-        method = getattr(self._client, operation)
-        return await retried(lambda: method(Bucket=self._bucket, **params))
+    async def _stored(self, namespace: str, name: str) -> ObjectInfo:
+        stored = await self.stat(namespace, name)
+        if stored is None:
+            raise ObjectStoreUnavailable(reason="it lost the file")
+        return stored
 
-    async def _find_bucket(self) -> None:
-        if self._bucket_seen:
-            return
-        async with self._bucket_lock:
-            if not self._bucket_seen:
-                await retried(self.check)
+    async def _every_version(self, prefix: str, *, exact: bool) -> AsyncIterator[dict[str, Any]]:
+        """Versions and, without a size, the marks of deletions: of one key, or of all that begin with `prefix`."""
+        after: dict[str, str] = {}
+        while True:
+            page = await self._bucket.call("list_object_versions", Prefix=prefix, **after)
+            for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                if not exact or item["Key"] == prefix:
+                    yield item
+            if not page.get("IsTruncated"):
+                return
+            after = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
 
-    async def _make_bucket(self) -> None:
-        region = self._settings.s3_region
-        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        try:
-            await self._client.create_bucket(Bucket=self._bucket, **place)
-        except ClientError as exc:
-            if exc.response.get("Error", {}).get("Code") != "BucketAlreadyOwnedByYou":
-                raise
+    async def _delete_versions(self, prefix: str, *, exact: bool) -> None:
+        keys = [
+            {"Key": item["Key"], "VersionId": item["VersionId"]}
+            async for item in self._every_version(prefix, exact=exact)
+        ]
+        for start in range(0, len(keys), _PAGE):
+            await self._delete_all(keys[start : start + _PAGE])
+
+    async def _delete_all(self, keys: Sequence[dict[str, str]]) -> None:
+        if keys:
+            await self._bucket.call("delete_objects", Delete={"Objects": list(keys), "Quiet": True})
 
 
 def _key(namespace: str, name: str) -> str:
     return prefix_of(namespace) + name
 
 
-def _no_bucket(exc: ClientError) -> bool:
-    return is_missing(exc) or exc.response.get("Error", {}).get("Code") == "NoSuchBucket"
-
-
-def _info(name: str, head: dict[str, Any]) -> ObjectInfo:
-    metadata = {key: unquote(value) for key, value in head.get("Metadata", {}).items()}
-    sha256 = metadata.pop(_SHA256, "")
-    if not sha256 and head.get("ChecksumSHA256") and "-" not in head["ChecksumSHA256"]:
-        sha256 = base64.b64decode(head["ChecksumSHA256"]).hex()
-    return ObjectInfo(
-        name=name,
-        size=head["ContentLength"],
-        sha256=sha256,
-        content_type=head.get("ContentType", "application/octet-stream"),
-        version=head["ETag"].strip('"'),
-        created_at=_time(head["LastModified"]),
-        metadata=metadata,
-    )
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _upload(begun: Begun) -> Upload:
+    return Upload(_key(begun.namespace, begun.name), begun.upload)
 
 
 def _prepare_spool(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.part"):
-        leftover.unlink(missing_ok=True)
+    drop_parts(folder)

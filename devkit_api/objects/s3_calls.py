@@ -22,7 +22,7 @@ ATTEMPTS = 4
 # No new attempt after so many seconds: the caller waits as well.
 TOTAL_SECONDS = 20.0
 ATTEMPT_SECONDS = 10.0
-_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
 _REFUSED = frozenset({"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 
 _PASSING = (HTTPClientError, EndpointError, aiohttp.ClientError, ConnectionError, TimeoutError)

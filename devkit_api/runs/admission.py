@@ -25,6 +25,7 @@ from devkit_api.runs.supervisor import Supervisor
 from devkit_api.schemas import field_error
 from devkit_api.security.principals import Principal, Role
 from devkit_api.security.tokens import Signer
+from devkit_api.tracing import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ class Admission:
             compute_profile=request.get("computeProfile"),
             data_context=request.get("dataContext"),
             navigation_data=request.get("navigationData"),
+            traceparent=current_traceparent.get(),
         )
         if run.is_external:
             run, created = await self.repository.create(run)

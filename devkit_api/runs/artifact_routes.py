@@ -57,7 +57,10 @@ async def artifact_lineage(request: web.Request) -> web.Response:
 
 
 @describe(
-    query=(text("lineageId", "What the artifact must be of."), text("versionId", "What the file must be now.")),
+    query=(
+        text("lineageId", "One version, by its lineage id."),
+        text("versionId", "One version; without both, the newest."),
+    ),
     answer=_RECEIPT,
     errors=(RunNotFound, ArtifactNotFound),
 )

@@ -26,6 +26,7 @@ from devkit_api.runs.models import Run
 RECEIPT_SECONDS = 300
 _MODE = 0o100644
 _CHUNK = 256 * 1024
+_AT_ONCE = 16
 
 
 @attrs.frozen
@@ -43,7 +44,7 @@ class Artifacts:
             "status": run.status.value,
             "module": {"id": run.module_id, "version": run.module_version, "sourceDigest": run.source_digest},
             "inputs": [self._input(source) for source in (run.data_context or {}).get("sources", [])],
-            "outputs": [self._output(run.run_id, info) async for info in self._files(run.run_id)],
+            "outputs": [output async for page in self._pages(run.run_id) for output in await self._outputs(run, page)],
         }
 
     async def origin(self, text: str) -> tuple[str, str] | None:
@@ -57,22 +58,22 @@ class Artifacts:
     async def described(self, run_id: str, name: str) -> dict[str, Any] | None:
         """One artifact, or None."""
         info = await self.store.stat(run_files(run_id), name)
-        return self._output(run_id, info) if info else None
+        return await self._described(run_id, info) if info else None
 
     async def receipt(
         self, run_id: str, artifact_id: str, lineage_id: str | None, version_id: str | None
     ) -> dict[str, Any]:
         """Where to read an artifact, and what it must turn out to be. Raises `ArtifactNotFound`."""
-        info = await self._find(run_id, artifact_id)
-        if info is None:
+        current = await self._find(run_id, artifact_id)
+        if current is None:
             raise ArtifactNotFound(artifact_id=artifact_id[:64], what="of this run")
-        found = self._output(run_id, info)
-        if version_id not in {None, info.version} or lineage_id not in {None, found["id"]}:
-            raise ArtifactNotFound(artifact_id=artifact_id, what="in this version; it was replaced")
+        info = await self._version(run_id, artifact_id, current, lineage_id, version_id)
+        if info is None:
+            raise ArtifactNotFound(artifact_id=artifact_id, what="in this version, or it is no longer kept")
         return {
             "runId": run_id,
             "artifactId": artifact_id,
-            "lineageId": found["id"],
+            "lineageId": _lineage_id(artifact_id, info.version),
             "versionId": info.version,
             "url": await self.addresses.get(run_files(run_id), info, RECEIPT_SECONDS),
             "expiresIn": RECEIPT_SECONDS,
@@ -88,20 +89,42 @@ class Artifacts:
         stream_zip = await asyncio.to_thread(import_module, "stream_zip")
 
         async def members() -> AsyncIterator[Any]:
-            async for info in self._files(run_id):
-                method = stream_zip.ZIP_AUTO(info.size, level=1)
-                content = self.store.read(run_files(run_id), info.name, version=info.version)
-                yield info.name, datetime.fromisoformat(info.created_at), _MODE, method, content
+            async for page in self._pages(run_id):
+                for info in page:
+                    method = stream_zip.ZIP_AUTO(info.size, level=1)
+                    content = self.store.read(run_files(run_id), info.name, version=info.version)
+                    yield info.name, datetime.fromisoformat(info.created_at), _MODE, method, content
 
         async for chunk in stream_zip.async_stream_zip(members(), chunk_size=_CHUNK, get_compressobj=_compressor):
             yield chunk
 
-    async def _files(self, run_id: str) -> AsyncIterator[ObjectInfo]:
+    async def _version(
+        self, run_id: str, artifact_id: str, current: ObjectInfo, lineage_id: str | None, version_id: str | None
+    ) -> ObjectInfo | None:
+        """The version that is meant: by either id, or as it is now."""
+        if version_id is None and lineage_id is not None:
+            kept = await self.store.versions(run_files(run_id), current)
+            version_id = next((v.version for v in kept if _lineage_id(artifact_id, v.version) == lineage_id), "")
+        if version_id is None:
+            return current
+        if lineage_id not in {None, _lineage_id(artifact_id, version_id)}:
+            return None
+        return await self.store.stat(run_files(run_id), current.name, version_id)
+
+    async def _outputs(self, run: Run, page: list[ObjectInfo]) -> list[dict[str, Any]]:
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(info: ObjectInfo) -> dict[str, Any]:
+            async with limit:
+                return await self._described(run.run_id, info)
+
+        return await asyncio.gather(*map(one, page))
+
+    async def _pages(self, run_id: str) -> AsyncIterator[list[ObjectInfo]]:
         namespace, after = run_files(run_id), ""
         while True:
             listed, more = await self.store.list(namespace, after=after)
-            for info in await describe(self.store, namespace, listed):
-                yield info
+            yield await describe(self.store, namespace, listed)
             if more is None:
                 return
             after = more
@@ -120,9 +143,10 @@ class Artifacts:
     def _artifact_id(self, run_id: str, name: str) -> str:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, uri(self.bucket, run_files(run_id), name)))
 
-    def _output(self, run_id: str, info: ObjectInfo) -> dict[str, Any]:
+    async def _described(self, run_id: str, info: ObjectInfo) -> dict[str, Any]:
         artifact_id = self._artifact_id(run_id, info.name)
-        lineage_id = str(uuid.uuid5(uuid.UUID(artifact_id), info.version))
+        lineage_id = _lineage_id(artifact_id, info.version)
+        versions = await self.store.versions(run_files(run_id), info)
         return {
             "id": lineage_id,
             "lineageId": lineage_id,
@@ -134,6 +158,15 @@ class Artifacts:
             "artifactSizeBytes": info.size,
             "artifactChecksum": f"sha256:{info.sha256}" if info.sha256 else None,
             "artifactVersionId": info.version,
+            "artifactVersions": [
+                {
+                    "versionId": kept.version,
+                    "lineageId": _lineage_id(artifact_id, kept.version),
+                    "sizeBytes": kept.size,
+                    "createdAt": kept.created_at,
+                }
+                for kept in versions
+            ],
             "artifactDeleted": False,
             "createdAt": info.created_at,
             "metadata": {**info.metadata, "s3VersionId": info.version},
@@ -144,6 +177,10 @@ class Artifacts:
         found = locate(self.bucket, origin)
         producer = run_of(found.namespace) if found else None
         return {**source, **({"producedByRunId": producer} if producer else {})}
+
+
+def _lineage_id(artifact_id: str, version: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(artifact_id), version))
 
 
 def _compressor() -> Any:

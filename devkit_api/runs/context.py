@@ -10,6 +10,7 @@ from devkit_api.execution.protocol import Limits, RunSpec
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.models import Run
 from devkit_api.security.tokens import Signer
+from devkit_api.tracing import process_traceparent
 
 
 def run_context(run: Run, token: str, base_url: str) -> dict[str, Any]:
@@ -61,6 +62,7 @@ def run_spec(run: Run, token: str, base_url: str, bounds: Limits) -> RunSpec:
         environment=run.environment_variables,
         limits=attrs.evolve(bounds, runtime_seconds=run.max_runtime_seconds, memory_mb=run.memory_mb),
         network=run.network,
+        traceparent=process_traceparent(run.run_id, run.traceparent),
     )
 
 

@@ -92,6 +92,7 @@ class Run:
     has_output: bool = False
     # A small output is part of the document: one write, and one read, less. Others are files (`files.py`).
     output: dict[str, Any] | None = attrs.field(default=None, repr=False)
+    traceparent: str | None = None  # the request that started it, when traces are on
 
     @property
     def is_external(self) -> bool:
@@ -147,7 +148,7 @@ class Run:
 def _check_types(document: Document) -> None:
     """What indexes and answers rely on; a document of another shape was not written by the devkit."""
     texts = ("run_id", "module_id", "module_version", "created_at", "user_id", "organization_id", "token_serial")
-    maybe_texts = ("source_digest", "started_at", "finished_at", "heartbeat_at")
+    maybe_texts = ("source_digest", "started_at", "finished_at", "heartbeat_at", "traceparent")
     if not all(isinstance(document[name], str) for name in texts):
         raise TypeError("a text is missing")
     if not all(isinstance(document.get(name), str | None) for name in maybe_texts):

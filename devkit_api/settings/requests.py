@@ -7,7 +7,16 @@ from pathlib import Path
 import attrs
 
 from devkit_api.settings.declare import setting
-from devkit_api.settings.values import RateLimit, choice, networks, path, positive_seconds, rate_limit, whole_number
+from devkit_api.settings.values import (
+    RateLimit,
+    choice,
+    networks,
+    path,
+    positive_seconds,
+    rate_limit,
+    url,
+    whole_number,
+)
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -84,6 +93,13 @@ class RequestSettings:
         "Proxies whose X-Forwarded-For, X-Forwarded-Proto and Forwarded are believed; none by default.",
         example="127.0.0.1,10.0.0.0/8",
     )
+    otlp_endpoint: str | None = setting(
+        "OTLP_ENDPOINT",
+        None,
+        url,
+        "Collector that gets traces of requests and runs, as OTLP over HTTP; needs the extra otel. Unset: no traces.",
+        example="http://127.0.0.1:4318",
+    )
     audit_file: Path | None = setting(
         "AUDIT_FILE",
         None,
@@ -97,6 +113,13 @@ class RequestSettings:
         whole_number(1024, 5 * 1024**4),
         "Most bytes all files of one run may have.",
         example="53687091200",
+    )
+    max_version_bytes: int = setting(
+        "MAX_VERSION_BYTES",
+        1024**3,
+        whole_number(0, 5 * 1024**4),
+        "Most bytes the earlier versions of a run's files may take; 0 keeps none. A bucket keeps what it is set to.",
+        example="1073741824",
     )
     max_run_files: int = setting(
         "MAX_RUN_FILES", 100_000, whole_number(1, 10_000_000), "Most files one run may save.", example="100000"

@@ -14,9 +14,11 @@ from typing import Any
 
 import aiopg
 import psycopg2
+import uvloop
 
 from bench_lib import servers
 from bench_lib.load import Load, measure
+from bench_lib.machine import cores, pin
 from bench_lib.report import Row, ratio_row
 from devkit_api.catalogs.entities import PEPTIDES, page_statement
 from devkit_api.catalogs.reads import parse
@@ -37,7 +39,7 @@ def typed_reads(rounds: int, seconds: float, peptides: int, data: Path | None) -
         loads: dict[int, list[Load]] = {count: [] for count in running}
         bare: list[float] = []
         for _ in range(rounds):
-            bare.append(asyncio.run(_bare_rate(roots[peptides], seconds)))
+            bare.append(_bare_rate(roots[peptides], seconds))
             for count, server in running.items():
                 loads[count].append(measure(server.endpoint, "GET", PATH, seconds=seconds, clients=CLIENTS))
     ratios = [load.rate / rate for load, rate in zip(loads[peptides], bare, strict=True)]
@@ -73,8 +75,19 @@ def _generated(folder: Path, peptides: int) -> Path:
     return root
 
 
-async def _bare_rate(root: Path, seconds: float) -> float:
-    """Answers per second of the very statement, by `CLIENTS` tasks on aiopg connections of their own."""
+def _bare_rate(root: Path, seconds: float) -> float:
+    """Answers per second of the very statement through bare aiopg, in a process on the devkit's own core."""
+    command = [sys.executable, "-m", "bench_lib.catalogs", str(root), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        pin(client.pid, cores()[0])
+        seen, _ = client.communicate(timeout=seconds + 60)
+    if client.returncode != 0:
+        raise RuntimeError("bare aiopg broke off")
+    return float(seen)
+
+
+async def _rate(root: Path, seconds: float) -> float:
+    """By `CLIENTS` tasks on aiopg connections of their own."""
     target = EmbeddedPostgres(root / "state" / "postgres").target
     with psycopg2.connect(**target.owner()) as connection, connection.cursor() as cursor:
         cursor.execute(
@@ -98,3 +111,8 @@ async def _ask(pool: Any, statement: Any, deadline: float) -> int:
                 raise RuntimeError("the statement answered another number of rows")
             answers += 1
     return answers
+
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        print(runner.run(_rate(Path(sys.argv[1]), float(sys.argv[2]))))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,8 +19,23 @@ from hla_compass import APIClient
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.target import Target
 from tests.support.modules import write_module
+from tests.support.postgres import external_postgres, new_database
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
+# A module that reads the only source of its data context.
+SELECTOR = """
+selection = self.context.data_selection
+content = selection.load_source(input_data["source"], self.storage)
+source = selection.source(input_data["source"])
+return self.success(results={
+    "text": content.decode(), "uri": selection.uri, "format": selection.format, "checksum": selection.checksum,
+    "row_count": selection.row_count, "columns": list(selection.columns), "view_id": selection.view_id,
+    "ids": list(selection.selected_ids), "id_column": selection.id_column, "source": dict(source),
+    "names": [s["name"] for s in selection.sources],
+    "manifest": dict(selection.load_manifest(self.storage)) if input_data.get("manifest") else None,
+})
+"""
 # A module that reads with its run token.
 ASKER = """
 api = self.bind_catalog_id(input_data["catalog_id"])
@@ -53,7 +66,8 @@ def catalog_devkit(folder: Path) -> Iterator[DevkitProcess]:
 @pytest.fixture(scope="session")
 def working_devkit(folder: Path) -> Iterator[DevkitProcess]:
     """A running devkit that tests may add catalogs to, each under keys of its own (`fresh_key`)."""
-    with DevkitProcess(folder / "working", catalogs="on") as devkit:
+    write_module(folder / "working-modules" / "selector", SELECTOR)
+    with DevkitProcess(folder / "working", folder / "working-modules", catalogs="on") as devkit:
         yield devkit
 
 
@@ -91,7 +105,7 @@ def compass(devkit: DevkitProcess, *arguments: str, token: str | None = None) ->
         environment["HLA_ACCESS_TOKEN"] = token
     program = str(Path(sys.executable).with_name("hla-compass"))
     return subprocess.run(
-        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=120,
+        [program, *arguments], env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=PATIENCE,
         check=False,
     )  # fmt: skip
 
@@ -164,33 +178,11 @@ def sdk(catalog_devkit: DevkitProcess, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture(scope="session")
 def external_server(folder: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
     """A PostgreSQL with passwords over TCP on loopback and its port; one for all tests, each with its own database."""
-    home = folder / "external"
-    server = EmbeddedPostgres(home)
-    asyncio.run(server.start())
-    asyncio.run(server.stop())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    hba = "host all all 127.0.0.1/32 scram-sha-256\n"
-    (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
-    asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
-    yield server, port
-    asyncio.run(server.stop())
+    with external_postgres(folder / "external") as found:
+        yield found
 
 
 @pytest.fixture
 def external(external_server: tuple[EmbeddedPostgres, int]) -> dict[str, str]:
     """Settings of a new database whose owner is no superuser."""
-    server, port = external_server
-    password, name = "a-password-of-the-tests-1", f"external_{uuid.uuid4().hex[:8]}"
-    connection = psycopg2.connect(**{**server.target.owner(), "port": port})
-    connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'external_owner')")
-        if not cursor.fetchone()[0]:
-            cursor.execute("CREATE ROLE external_owner LOGIN CREATEROLE PASSWORD %s", [password])
-        cursor.execute(f"CREATE DATABASE {name} OWNER external_owner")
-    connection.close()
-    return {
-        "db_host": "127.0.0.1", "db_port": str(port), "db_name": name, "db_user": "external_owner",
-        "db_password": password,
-    }  # fmt: skip
+    return new_database(*external_server)

@@ -17,7 +17,9 @@ from hla_compass import APIClient
 from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id
 from devkit_api.database.embedded import EmbeddedPostgres
 from tests.catalogs.conftest import command, compass, sdk_client, shown
+from tests.support.client import below
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -71,7 +73,7 @@ class Plane:
         part = {"partNumber": 1, "checksumSHA256": base64.b64encode(digest.digest()).decode()}
         signed = self.ok("POST", place + "/parts", {"parts": [part]})["parts"][0]
         put = requests.put(
-            signed["uploadUrl"], data=data, headers={"x-amz-checksum-sha256": part["checksumSHA256"]}, timeout=30
+            signed["uploadUrl"], data=data, headers={"x-amz-checksum-sha256": part["checksumSHA256"]}, timeout=PATIENCE
         )
         assert put.status_code == 200, put.text
         done = {"stateVersion": begun["stateVersion"], "parts": [{**part, "etag": put.headers["ETag"]}]}
@@ -81,11 +83,11 @@ class Plane:
 
     def ended(self, catalog: str, job: str) -> dict[str, Any]:
         """The job once it has ended."""
-        for _ in range(1200):
-            found: dict[str, Any] = self.ok("GET", f"/v1/data-catalogs/{catalog}/ingestions/{job}")
-            if found["status"] not in {"queued", "running"}:
-                return found
-        raise AssertionError(found)
+        return until(lambda: self._ended(f"/v1/data-catalogs/{catalog}/ingestions/{job}"))
+
+    def _ended(self, path: str) -> dict[str, Any] | None:
+        found: dict[str, Any] = self.ok("GET", path)
+        return None if found["status"] in {"queued", "running"} else found
 
     def ingest(self, catalog: str, uploads: dict[str, dict[str, Any]], key: str, **fields: Any) -> dict[str, Any]:
         sources = [{"sourceUri": upload["s3Uri"], "targetTable": table} for table, upload in uploads.items()]
@@ -264,12 +266,14 @@ def test_uploads_replay_their_key_and_hold_to_their_plan(plane: Plane, fresh_key
     signed = plane.ok("POST", place + "/parts", {"parts": wanted})["parts"]
     assert [part["sizeBytes"] for part in signed] == [len(part) for part in parts]
     done = [
-        {**one, "etag": requests.put(put["uploadUrl"], data=part, timeout=60).headers["ETag"]}
+        {**one, "etag": requests.put(put["uploadUrl"], data=part, timeout=PATIENCE).headers["ETag"]}
         for one, put, part in zip(wanted, signed, parts, strict=True)
     ]
-    assert requests.put(signed[0]["uploadUrl"], data=parts[0][:-1] + b"y", timeout=60).status_code == 422
+    assert requests.put(signed[0]["uploadUrl"], data=parts[0][:-1] + b"y", timeout=PATIENCE).status_code == 422
     assert (
-        requests.put(signed[0]["uploadUrl"].replace("part-000001", "part-000002"), data=b"x", timeout=60).status_code
+        requests.put(
+            signed[0]["uploadUrl"].replace("part-000001", "part-000002"), data=b"x", timeout=PATIENCE
+        ).status_code
         == 403
     )
     complete = place + "/complete"
@@ -278,14 +282,12 @@ def test_uploads_replay_their_key_and_hold_to_their_plan(plane: Plane, fresh_key
     assert plane.refused("POST", complete, {"stateVersion": 0, "parts": wrong})[1] == "CATALOG_UPLOAD_INVALID"
     assert plane.refused("POST", complete, {"stateVersion": 7, "parts": done}) == (409, "STATE_CONFLICT")
     plane.ok("POST", complete, {"stateVersion": 0, "parts": done})
-    for _ in range(500):
-        claimed = plane.ok("GET", place)
-        if claimed["status"] != "verifying":
-            break
+    until(lambda: plane.ok("GET", place)["status"] != "verifying")
+    claimed = plane.ok("GET", place)
     assert claimed["status"] == "claimed"
     assert claimed["s3Uri"].startswith("s3://")
     assert plane.refused("POST", complete, {"stateVersion": 0, "parts": done}) == (409, "STATE_CONFLICT")
-    assert requests.put(signed[1]["uploadUrl"], data=parts[1], timeout=60).status_code == 409
+    assert requests.put(signed[1]["uploadUrl"], data=parts[1], timeout=PATIENCE).status_code == 409
 
 
 def test_an_upload_that_is_not_the_declared_file_is_quarantined(plane: Plane, fresh_key: str) -> None:
@@ -295,7 +297,7 @@ def test_an_upload_that_is_not_the_declared_file_is_quarantined(plane: Plane, fr
     place = f"/v1/catalogs/{catalog}/uploads/{begun['uploadId']}"
     part = {"partNumber": 1, "checksumSHA256": base64.b64encode(hashlib.sha256(b"abc").digest()).decode()}
     signed = plane.ok("POST", place + "/parts", {"parts": [part]})["parts"][0]
-    etag = requests.put(signed["uploadUrl"], data=b"abc", timeout=30).headers["ETag"]
+    etag = requests.put(signed["uploadUrl"], data=b"abc", timeout=PATIENCE).headers["ETag"]
     ended = plane.ok("POST", place + "/complete", {"stateVersion": 0, "parts": [{**part, "etag": etag}]})
     assert ended["status"] == "quarantined"
     uri = f"s3://hla-compass-devkit/catalog-imports/{begun['uploadId']}/a.csv"
@@ -360,11 +362,8 @@ def held(working_devkit: DevkitProcess) -> Any:
 
 
 def _waiting(ask: Ask) -> list[int]:
-    for _ in range(3000):
-        found = ask("SELECT pid FROM pg_locks WHERE relation = 'vocabulary.peptides'::regclass AND NOT granted")
-        if found:
-            return [row[0] for row in found]
-    raise AssertionError("nobody waits")
+    statement = "SELECT pid FROM pg_locks WHERE relation = 'vocabulary.peptides'::regclass AND NOT granted"
+    return [row[0] for row in until(lambda: ask(statement))]
 
 
 def _submit(plane: Plane, catalog: str) -> tuple[str, dict[str, Any]]:
@@ -417,8 +416,7 @@ def test_jobs_and_uploads_survive_a_killed_devkit(make_devkit: Callable[..., Dev
     with holding.cursor() as cursor:
         cursor.execute("LOCK TABLE vocabulary.peptides IN SHARE MODE")
     path, job = _submit(plane, catalog)
-    while plane.ok("GET", path)["status"] != "running":
-        pass
+    until(lambda: plane.ok("GET", path)["status"] == "running")
     devkit.kill()
     holding.close()
     devkit.start()
@@ -439,7 +437,7 @@ def test_jobs_and_uploads_survive_a_killed_devkit(make_devkit: Callable[..., Dev
     count = answer.json()["data"][0]
     assert count["first"] == 1
     assert count["n"] == listed[0]["currentVersion"]["rowCounts"]["peptides"]
-    assert [p for p in (devkit.state / "objects").rglob("*") if "~catalog-imports" in p.parts and p.is_file()] == []
+    assert [p for p in below(devkit.state / "objects") if "~catalog-imports" in p.parts and p.is_file()] == []
     assert plane.create(fresh_key) == catalog
 
 

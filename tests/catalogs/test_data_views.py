@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,17 @@ from typing import Any
 import pytest
 import requests
 
-from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id, version_id
+from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_LABEL, DEMO_PROVIDER, catalog_id, version_id
 from tests.catalogs.conftest import command, compass, shown
 from tests.catalogs.test_control_plane import MORE, Plane
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 DEMO = catalog_id(DEMO_PROVIDER, DEMO_CATALOG)
-VERSION = str(version_id(DEMO, "demo-1"))
+VERSION = str(version_id(DEMO, DEMO_LABEL))
 NONAMERS = {
     "name": "Nonamers",
     "sql": "SELECT sequence, mass FROM peptides WHERE length = %s ORDER BY 1",
@@ -64,11 +64,13 @@ def test_a_view_is_exported_refreshed_changed_and_deleted(plane: Plane, ask: Ask
     expected = [[sequence, str(mass)] for sequence, mass in ask(EXPECTED, VERSION)]
     exported = plane.ok("POST", path + "/export", {"format": "CSV"})
     assert exported["rowCount"] == len(expected) > 20
-    answer = requests.get(exported["downloadUrl"], timeout=30)
+    answer = requests.get(exported["downloadUrl"], timeout=PATIENCE)
     assert list(csv.reader(io.StringIO(answer.text))) == [["sequence", "mass"], *expected]
     assert answer.headers["Content-Disposition"].startswith('attachment; filename="Nonamers.csv"')
-    assert requests.get(exported["downloadUrl"][:-1] + "x", timeout=30).status_code == 403
-    as_json = requests.get(plane.ok("POST", path + "/export", {"format": "json"})["downloadUrl"], timeout=30).json()
+    assert requests.get(exported["downloadUrl"][:-1] + "x", timeout=PATIENCE).status_code == 403
+    as_json = requests.get(
+        plane.ok("POST", path + "/export", {"format": "json"})["downloadUrl"], timeout=PATIENCE
+    ).json()
     assert [row["sequence"] for row in as_json["data"]] == [row[0] for row in expected]
     assert plane.ok("POST", path + "/refresh")["sources"][0]["rowCount"] == len(expected)
     changed = plane.ok("PATCH", path, {"params": [10], "name": "Decamers"})
@@ -97,7 +99,10 @@ def test_a_named_view_pins_each_source_and_the_current_one_follows(plane: Plane,
         first["catalogVersionId"], second["catalogVersionId"],
     ]  # fmt: skip
     files = plane.ok("POST", f"/v1/data-views/{made['id']}/export", {})["files"]
-    assert [requests.get(file["downloadUrl"], timeout=30).text.split() for file in files] == [["n", "2"], ["n", "3"]]
+    assert [requests.get(file["downloadUrl"], timeout=PATIENCE).text.split() for file in files] == [
+        ["n", "2"],
+        ["n", "3"],
+    ]
     plane.ok("DELETE", f"/v1/data-catalogs/{catalog}")
     assert plane.ok("GET", f"/v1/data-views/{made['id']}/status")["status"] == "unavailable"
 
@@ -158,8 +163,7 @@ def test_views_of_another_organisation_are_not_there(
     made = plane.ok("POST", "/v1/data-views", {"name": fresh_key, "sql": "SELECT 1 AS one", "catalogId": str(DEMO)})
     path = f"/v1/data-views/{made['id']}"
     key = command(working_devkit, "keys", "create", fresh_key, "--role", "developer").stdout.strip().splitlines()[-1]
-    while working_devkit.request("GET", path, key=key).status_code == 401:
-        time.sleep(0.1)  # a new key is known within a second
+    until(lambda: working_devkit.request("GET", path, key=key).status_code != 401)  # a new key is known a little later
     ask("UPDATE devkit.data_views SET organization_id = 'another' WHERE view_id = %s RETURNING 1", made["id"])
     for hidden in (path, f"{path}/status"):
         assert working_devkit.request("GET", hidden, key=key).status_code == 404

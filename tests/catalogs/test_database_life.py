@@ -11,16 +11,19 @@ import psutil
 import psycopg2
 import pytest
 
+from devkit_api.database import lifetime
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.migrate import Migration, migrate, shipped
 from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
 Make = Callable[..., DevkitProcess]
+NAMES = ("db_name", "db_user", "db_password")
 
 
 def _query(devkit: DevkitProcess, statement: str) -> list[tuple[Any, ...]]:
@@ -55,7 +58,7 @@ def test_data_survives_a_stop_and_a_kill_and_no_server_is_left(make_devkit: Make
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
     server = _server(devkit)
     devkit.kill()
-    assert server.wait(timeout=20) is None or not server.is_running()
+    assert server.wait(timeout=PATIENCE) is None or not server.is_running()
 
 
 def test_unclean_stop_of_the_server_itself_is_recovered(make_devkit: Make) -> None:
@@ -124,6 +127,27 @@ def test_external_database_that_cannot_be_used_stops_the_start(make_devkit: Make
     with pytest.raises(AssertionError, match="DEVKIT_DB_HOST"):
         devkit.start()
     assert "another-password" not in devkit.log_text()
+
+
+async def test_a_server_that_refuses_us_is_asked_once_and_one_that_starts_again(
+    external: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Target] = []
+
+    def count(target: Target) -> int:
+        asked.append(target)
+        if len(asked) == 3:
+            raise psycopg2.OperationalError("FATAL:  the database system is starting up")
+        return migrate(target)
+
+    monkeypatch.setattr(lifetime, "migrate", count)
+    right = Target(external["db_host"], int(external["db_port"]), *(external[n] for n in NAMES))
+    for wrong in (attrs.evolve(right, password="another-password-0123"), attrs.evolve(right, name="nowhere")):
+        with pytest.raises(SettingsError, match="DEVKIT_DB_HOST"):
+            await lifetime.prepare(wrong)
+    assert len(asked) == 2
+    await lifetime.prepare(right)
+    assert len(asked) == 4
 
 
 def test_health_names_the_database(catalog_devkit: DevkitProcess) -> None:

@@ -18,6 +18,7 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from tests.catalogs.conftest import sdk_client
 from tests.support.modules import scaffold
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -89,7 +90,7 @@ def test_every_peptide_is_read_once_while_another_version_is_written(
         command, env=generated.environment(), cwd=generated.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     found = [p["id"] for p in client.iter_peptides(filters={"version": label}, page_size=5000)]
-    assert writer.wait(timeout=120) == 0
+    assert writer.wait(timeout=PATIENCE) == 0
     expected = ask("SELECT peptide_id FROM vocabulary.peptides WHERE segment = %s ORDER BY 1", _segment(ask))
     assert found == [row[0] for row in expected]
     assert len(found) == COUNT
@@ -223,7 +224,7 @@ def test_command_line_of_the_sdk_lists_catalogs_and_tables(generated: DevkitProc
             cwd=generated.root,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

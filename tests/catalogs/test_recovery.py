@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections import Counter
@@ -14,8 +15,11 @@ import psycopg2
 import pytest
 
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.pool import Pool, fetch
+from devkit_api.database.target import Target
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE, until, until_async
 
 pytestmark = pytest.mark.process
 
@@ -30,7 +34,7 @@ def _restart(devkit: DevkitProcess) -> psutil.Popen:
     # Its keeper waits for the devkit's pipe; the new server is the keeper's all the same, as it goes by the folder.
     process.terminate()
     process.send_signal(2)
-    psutil.wait_procs([process], timeout=20)
+    psutil.wait_procs([process], timeout=PATIENCE)
     started = psutil.Popen(
         command, stdin=-3, stdout=-3, stderr=-3, start_new_session=True, cwd="/",
         **({"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 else {}),
@@ -67,11 +71,9 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
     try:
         started = _restart(devkit)
         server = EmbeddedPostgres(devkit.state / "postgres")
-        while not server.is_running:
-            done.wait(0.02)
+        until(lambda: server.is_running)
         restarted.set()
-        while late[200] < 50 and not odd:
-            done.wait(0.02)
+        until(lambda: late[200] >= 50 or odd)
     finally:
         done.set()
         for thread in threads:
@@ -93,4 +95,19 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
         assert cursor.fetchone()[0] <= 16  # both pools, and this connection
     connection.close()
     assert devkit.stop() == 0
-    assert started.wait(timeout=20) == 0, "the restarted server stops with the devkit as well"
+    assert started.wait(timeout=PATIENCE) == 0, "the restarted server stops with the devkit as well"
+
+
+async def test_who_waits_for_a_connection_gets_the_place_of_a_cancelled_one(target: Target) -> None:
+    pool = Pool(target.owner(), 1, 60)
+    await pool.open()
+    try:
+        slow = asyncio.create_task(fetch(pool, "SELECT pg_sleep(60)"))
+        await until_async(lambda: pool.in_use == 1)
+        waiting = [asyncio.create_task(fetch(pool, "SELECT 1")) for _ in range(3)]
+        await until_async(lambda: pool.counts.acquired == 4)
+        slow.cancel()
+        assert await asyncio.gather(*waiting) == [[(1,)]] * 3
+        assert pool.counts.refused == 0
+    finally:
+        await pool.close()

@@ -14,6 +14,7 @@ import pytest
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.protocol import Execution, Limits, Outcome, RunSpec
 from tests.support.modules import write_module
+from tests.support.waiting import PATIENCE
 
 
 @attrs.define
@@ -85,7 +86,7 @@ class Bench:
             "organization_id": "o", "environment": "local", "correlation_id": f"correlation-{self.count}",
             "requested_at": "2026-01-01T00:00:00Z", "offline": True,
         }  # fmt: skip
-        limits = changes.pop("limits", Limits(runtime_seconds=30, output_bytes=1024 * 1024))
+        limits = changes.pop("limits", Limits(runtime_seconds=PATIENCE, output_bytes=1024 * 1024))
         values = {
             "module_id": "probe", "module_version": "1.0.0", "source_digest": digest, "environment": {},
             "entrypoint": "backend.main:Probe", "mode": "async", "limits": limits, **changes,
@@ -116,7 +117,7 @@ async def make_bench(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
 
     async def make(**settings: Any) -> Bench:
         values = {
-            "kill_grace": 0.5, "keep_workdirs": False, "warm_memory_bytes": 512 * 1024**2, "import_seconds": 20.0,
+            "kill_grace": 0.5, "keep_workdirs": False, "warm_memory_bytes": 512 * 1024**2, "import_seconds": PATIENCE,
             **settings,
         }  # fmt: skip
         root = tmp_path / f"bench-{len(benches)}"

@@ -17,6 +17,7 @@ from devkit_api.execution.protocol import Limits
 from devkit_api.execution.zygote import confine, wire
 from devkit_api.execution.zygote.handle import Lost, Zygote
 from tests.execution.conftest import Bench
+from tests.support.waiting import PATIENCE
 
 FINE = {"op": "ready", "seconds": 0.5, "memory_bytes": 1024}
 
@@ -42,13 +43,14 @@ async def test_what_a_module_says_for_its_zygote_is_a_number_or_the_end_of_it(bo
         with theirs:
             theirs.send(wire.encode(body))
             with pytest.raises(Lost):
-                await asyncio.wait_for(zygote.ready, 10)
+                await asyncio.wait_for(zygote.ready, PATIENCE)
             assert zygote.is_lost
     finally:
         zygote.close()
         child.communicate()
 
 
+# How many processes a user may have is counted per user. Build machines run the suite as root.
 @pytest.mark.skipif(os.geteuid() != 0, reason="runs have users of their own only when root started the devkit")
 async def test_an_import_cannot_fill_the_machine_with_processes(bench: Bench) -> None:
     prelude = """
@@ -83,6 +85,7 @@ async def test_an_import_takes_no_more_memory_than_a_run_may(bench: Bench) -> No
     assert result.outcome.metrics.import_seconds is not None, "it was imported ahead of the run"
 
 
+# Only root could end what is not its own, and so be misled. Build machines run the suite as root.
 @pytest.mark.skipif(os.geteuid() != 0, reason="it takes a process of another user")
 def test_a_run_names_only_its_own_process_as_the_one_to_be_ended_later(tmp_path: Path) -> None:
     """Where the devkit is root, its next start would end any process a module calls its own."""

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from devkit_api.database.embedded import EmbeddedPostgres
 from tests.support.modules import write_module
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -28,7 +28,7 @@ class Animal:
     status: str
     code: str | None = None
     prelude: str = ""
-    runtime: int = 60
+    runtime: int = 600
     memory: int = 512
     root_only: bool = False
 
@@ -133,7 +133,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
     """A server with every animal and one ordinary module."""
     root = tmp_path_factory.mktemp("zoo")
     for name, animal in ZOO.items():
-        resources = {"memory": animal.memory, "maxRuntimeSeconds": 60}
+        resources = {"memory": animal.memory, "maxRuntimeSeconds": 600}
         write_module(root / "mods" / name, animal.body, prelude=animal.prelude, resources=resources)
     write_module(root / "mods" / CALM, "return self.success(results={'n': input_data['n']})")
     devkit = DevkitProcess(
@@ -154,6 +154,7 @@ def sockets_of(devkit: DevkitProcess) -> str:
 @pytest.mark.parametrize("name", list(ZOO))
 def test_animal_ends_as_it_must_and_others_are_unaffected(zoo: DevkitProcess, name: str) -> None:
     animal = ZOO[name]
+    # Other users' runs have no user of their own. Build machines run the suite as root.
     if animal.root_only and os.geteuid() != 0:
         pytest.skip("needs users of its own for runs, which only root can give")
     hostile = zoo.run(
@@ -162,14 +163,15 @@ def test_animal_ends_as_it_must_and_others_are_unaffected(zoo: DevkitProcess, na
         maxRuntimeSeconds=animal.runtime,
     )["runId"]
     calm = [zoo.run(CALM, {"n": n})["runId"] for n in range(3)]
-    ended = zoo.wait(hostile)
+    ended = zoo.wait(hostile, within=4 * PATIENCE)
     code = ended["error"]["code"] if ended["error"] else None
     assert (ended["status"], code) == (animal.status, animal.code), _log(zoo, hostile)
     for n, run_id in enumerate(calm):
         assert zoo.wait(run_id)["status"] == "completed"
         assert zoo.request("GET", f"/v1/module-runs/{run_id}/result").json()["data"]["results"] == {"n": n}
     assert zoo.request("GET", "/v1/system/ready").status_code == 200
-    assert _left_over(zoo) == []
+    # Zygotes come and go beside the runs, and are neither for a moment.
+    until(lambda: _left_over(zoo) == [])
 
 
 def _log(devkit: DevkitProcess, run_id: str) -> str:
@@ -220,7 +222,7 @@ def test_many_runs_of_mixed_fates_with_cancels_each_end_once(
     )  # fmt: skip
     with devkit:
         for name in fates:  # every zygote is there before the first count
-            devkit.wait(devkit.run(name, maxRuntimeSeconds=3)["runId"])
+            devkit.wait(devkit.run(name, maxRuntimeSeconds=_seconds(name))["runId"])
         before = _descriptors(devkit), _memory(devkit)
         with ThreadPoolExecutor(8) as clients:
             ends = list(clients.map(lambda n: _run_one(devkit, list(fates), n), range(500)))
@@ -230,18 +232,21 @@ def test_many_runs_of_mixed_fates_with_cancels_each_end_once(
             "lasting": {"cancelled", "timed_out"}, "forking": {"completed", "cancelled"},
         }  # fmt: skip
         for run_id, name in ends:
-            ended = devkit.wait(run_id, within=240)
+            ended = devkit.wait(run_id, within=2 * PATIENCE)
             assert ended["status"] in allowed[name], (name, ended["error"])
         # More zygotes than before may be warm: as many per module as there are workers, two descriptors each.
-        after = _descriptors(devkit), _memory(devkit)
-        assert after[0] <= before[0] + 2 * 4 * len(fates) + 8
-        assert after[1] <= before[1] + 60 * 1024**2
-        assert _left_over(devkit) == []
+        until(lambda: _descriptors(devkit) <= before[0] + 2 * 4 * len(fates) + 8)
+        assert _memory(devkit) <= before[1] + 60 * 1024**2
+        until(lambda: _left_over(devkit) == [])
+
+
+def _seconds(name: str) -> int:
+    return 3 if name == "lasting" else 60
 
 
 def _run_one(devkit: DevkitProcess, names: list[str], n: int) -> tuple[str, str]:
     name = names[n % len(names)]
-    run_id = devkit.run(name, maxRuntimeSeconds=3)["runId"]
+    run_id = devkit.run(name, maxRuntimeSeconds=_seconds(name))["runId"]
     # Every lasting run but a few, and some of the others, are cancelled at once: queued, starting or working.
     if (name == "lasting" and n % 125 != 3) or n % 7 == 0:
         answer = devkit.request("POST", f"/v1/module-runs/{run_id}/cancel")
@@ -269,6 +274,7 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
         tmp_path / "mods" / "lasting",
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(600)\n    os._exit(0)\n"
         "print('working', flush=True); time.sleep(600)",
+        resources={"memory": 512, "maxRuntimeSeconds": 600},
     )
     devkit = make_devkit(modules=tmp_path / "mods", workers=8, isolation=isolation, rate_limit_run="off")
     devkit.start()
@@ -290,14 +296,13 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
 
 
 def _wait_for_some_to_work(devkit: DevkitProcess, run_ids: list[str]) -> None:
-    running: list[str] = []
-    while len(running) < 8:
+    def running() -> list[str]:
         runs = devkit.request("GET", "/v1/module-runs?limit=1000").json()["runs"]
-        running = [run["runId"] for run in runs if run["status"] == "running" and run["runId"] in run_ids]
-        time.sleep(0.05)  # a poll interval: the loop ends on the state
-    while "working" not in _log(devkit, running[0]):
-        assert _state(devkit, running[0])[0] == "running", _state(devkit, running[0])
-        time.sleep(0.05)
+        return [run["runId"] for run in runs if run["status"] == "running" and run["runId"] in run_ids]
+
+    until(lambda: len(running()) >= 8)
+    first = running()[0]
+    until(lambda: "working" in _log(devkit, first))
 
 
 def _state(devkit: DevkitProcess, run_id: str) -> tuple[str, str | None]:

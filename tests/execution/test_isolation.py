@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devkit_api.execution.isolation import FIRST_USER, Level
+from devkit_api.execution.isolation import FIRST_USER, USERS, Isolation, Level
 from devkit_api.execution.protocol import Limits
+from devkit_api.execution.zygote.pool import ZygotePool
 from tests.execution.conftest import Bench, Listener
+from tests.support.ordinary_run import TRY
+from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
+# Build machines run the suite as root.
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give runs a user of their own")
-
-TRY = """
-def attempt(function, *args):
-    try:
-        return repr(function(*args))[:300]
-    except BaseException as exc:
-        return type(exc).__name__
-"""
 
 
 @needs_root
@@ -63,37 +63,31 @@ async def test_run_is_an_unprivileged_user_who_sees_only_its_own(bench: Bench) -
     assert "lanes" in found["state"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="for a devkit that is not root")
-async def test_run_of_an_ordinary_user_sees_only_its_own(bench: Bench) -> None:
-    module = bench.module(
-        "prober",
-        """
-        import ctypes, os, subprocess
-        state, here = input_data["state"], os.path.dirname(__file__)
-        unmount = "umount -l " + state + "; cat " + state + "/credentials.env"
-        return self.success(results={
-            "user": os.getuid(), "privileges": open("/proc/self/status").read(),
-            "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
-            "state": sorted(os.listdir(state)), "home": attempt(os.listdir, input_data["home"]),
-            "write": attempt(open, here + "/main.py", "a"), "new": attempt(open, here + "/new.py", "w"),
-            "unmount": ctypes.CDLL(None).umount2(state.encode(), 2),
-            "nested": subprocess.run(["unshare", "-Urm", "sh", "-c", unmount], capture_output=True, text=True).stdout,
-            "zygote": attempt(open, f"/proc/{os.getppid()}/environ"),
-        })
-        """,
-        prelude=TRY,
+def test_run_of_an_ordinary_user_sees_only_its_own(tmp_path: Path) -> None:
+    """Of a devkit that is no root; where the suite is root's, a process of it becomes somebody else first."""
+    folder = tmp_path / "ordinary"
+    folder.mkdir()
+    program = ("tests.support.ordinary_user", str(folder), "tests.support.ordinary_run", str(folder / "state"))
+    done = subprocess.run(
+        [sys.executable, "-m", *program], check=False, cwd=REPO, capture_output=True, text=True, timeout=PATIENCE
     )
-    (bench.root / "credentials.env").write_text("DEVKIT_API_KEY=secret")
-    found = (await bench.run(module, {"state": str(bench.root), "home": str(Path.home())})).results
-    if bench.executor.pool.isolation.level is not Level.CONTAINED:
-        pytest.skip("this machine gives ordinary users no namespaces")
-    assert found["user"] == os.getuid()
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["devkit"] != 0
+    # Some kernels give ordinary users no namespaces. The devkit has to know which this is.
+    assert told["level"] == (Level.CONTAINED if told["namespaces"] else Level.PROCESS)
+    assert told["status"] == "success", told["text"]
+    found = told["results"]
+    assert found["user"] == told["devkit"]
     assert "NoNewPrivs:\t1" in found["privileges"]
     assert "CapPrm:\t0000000000000000" in found["privileges"]
-    assert len(found["processes"]) <= 4
-    assert set(found["state"]) <= {"bundles", "lanes"}
-    assert {found["write"], found["new"]} == {"OSError"}
-    assert (found["unmount"], found["nested"], found["zygote"]) == (-1, "", "PermissionError")
+    assert (found["unmount"], found["zygote"]) == (-1, "PermissionError")
+    if told["namespaces"]:
+        assert len(found["processes"]) <= 4
+        assert set(found["state"]) <= {"bundles", "lanes"}
+        assert "diary.txt" not in found["home"]
+        assert {found["write"], found["new"]} == {"OSError"}
+        assert found["nested"] == ""
 
 
 @needs_root
@@ -101,6 +95,20 @@ async def test_concurrent_runs_are_different_users(bench: Bench) -> None:
     module = bench.module("twin", "import os; return self.success(results={'user': os.getuid()})")
     one, two = await asyncio.gather(bench.run(module), bench.run(module))
     assert one.results["user"] != two.results["user"]
+
+
+@needs_root
+def test_devkits_beside_each_other_begin_with_different_users(tmp_path: Path) -> None:
+    """Two with the same users would share the number of processes those may have, and what is theirs."""
+    pools = [
+        ZygotePool(tmp_path / f"{n}" / "lanes", lambda _: tmp_path, memory_bytes=0, import_seconds=1) for n in range(20)
+    ]
+    for pool in pools:
+        pool.isolation = Isolation(Level.USER, tmp_path)
+    users = [pool._next_place()[1] for pool in pools]
+    assert len(set(users)) > 10
+    assert all(FIRST_USER <= user < FIRST_USER + USERS for user in users if user is not None)
+    assert None not in users
 
 
 async def test_limits_of_the_manifest_and_the_settings_hold(bench: Bench) -> None:

@@ -18,6 +18,7 @@ from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.principals import Role
 from devkit_api.security.private_files import PrivateFile
 from devkit_api.settings.values import DataRoot, data_roots
+from tests.support.waiting import PATIENCE, until_async
 
 SECRET = "outside every root"
 
@@ -192,9 +193,7 @@ async def test_sent_files_are_closed(client: Any) -> None:
     for headers in ({}, {"Range": "bytes=0-3"}, {"Range": "bytes=9999-"}):
         query = {"root": "study-data", "path": "big.txt"}
         await (await client.get("/dev/data/file", params=query, headers=headers)).read()
-    async with asyncio.timeout(20):
-        while still_open():  # aiohttp closes its own handle in a thread
-            await asyncio.sleep(0.01)
+    await until_async(lambda: not still_open())  # aiohttp closes its own handle in a thread
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100])
@@ -318,7 +317,7 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     answered, scandir = threading.Event(), os.scandir
 
     def wait_and_scan(*arguments: Any) -> Any:
-        answered.wait(60)
+        answered.wait(PATIENCE)
         return scandir(*arguments)
 
     monkeypatch.setattr(os, "scandir", wait_and_scan)
@@ -329,10 +328,10 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 async def test_listings_that_wait_for_the_disk_hold_up_nothing_else(study: Path, slow_disk: threading.Event) -> None:
     data = LocalData(roots(study))
     listings = [asyncio.create_task(data.browse("it", "", limit=5, token=None)) for _ in range(LISTINGS + WAITING)]
-    await asyncio.sleep(0)
+    await until_async(lambda: data._listings == LISTINGS + WAITING)
     with pytest.raises(DataBusy):
         await data.browse("it", "", limit=5, token=None)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         assert await asyncio.to_thread(lambda: "the server's own threads are free")
         with await data.open("it", "big.txt") as file:
             assert file.read(3) == b"012"

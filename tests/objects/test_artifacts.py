@@ -17,6 +17,7 @@ import requests
 from tests.objects.conftest import BIG, FILES, finish, upload
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 HLA_COMPASS = str(Path(sys.executable).with_name("hla-compass"))
@@ -25,7 +26,7 @@ HLA_COMPASS = str(Path(sys.executable).with_name("hla-compass"))
 def cli(devkit: DevkitProcess, *arguments: str) -> Any:
     """What the official CLI prints, as JSON."""
     ran = subprocess.run(  # noqa: PLW1510  its output is in the failure
-        [HLA_COMPASS, *arguments], env=devkit.sdk_environment(), capture_output=True, text=True, timeout=120
+        [HLA_COMPASS, *arguments], env=devkit.sdk_environment(), capture_output=True, text=True, timeout=PATIENCE
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return json.loads(ran.stdout)
@@ -49,7 +50,7 @@ def sdk(devkit: DevkitProcess, script: str, *arguments: str) -> Any:
     """What a script that uses the official SDK prints, as JSON."""
     ran = subprocess.run(  # noqa: PLW1510  its output is in the failure
         [sys.executable, "-c", script, *arguments],
-        env=devkit.sdk_environment(), capture_output=True, text=True, timeout=120,
+        env=devkit.sdk_environment(), capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return json.loads(ran.stdout)
@@ -67,12 +68,35 @@ def test_every_saved_file_is_an_artifact_the_cli_lists(devkit: DevkitProcess, sa
     exact = {"lineageId": seventh["id"], "versionId": seventh["artifactVersionId"]}
     receipt = devkit.request("GET", path, params=exact).json()
     assert (receipt["sizeBytes"], receipt["checksum"]) == (6, seventh["artifactChecksum"])
-    read = requests.get(receipt["url"], timeout=60)
+    read = requests.get(receipt["url"], timeout=PATIENCE)
     assert read.content == b"file 7"
     assert '"0007.txt"' in read.headers["Content-Disposition"]
     for wrong in ({"versionId": "another"}, {"lineageId": "another"}):
         refused = devkit.request("GET", path, params={**exact, **wrong})
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "ARTIFACT_NOT_FOUND")
+
+
+def test_a_file_saved_again_can_be_read_as_it_was(devkit: DevkitProcess, request: pytest.FixtureRequest) -> None:
+    run = finish(devkit, "saver", {"texts": ["first", "second"], "patient": True})
+    outputs = {output["artifactName"]: output for output in lineage(devkit, run)["outputs"]}
+    assert sorted(outputs) == ["patient.bin", "rewritten.txt"]
+    output = outputs["rewritten.txt"]
+    path = f"/v1/module-runs/{run['runId']}/artifacts/{output['artifactId']}/download"
+
+    def texts(**ids: str) -> str:
+        receipt = devkit.request("GET", path, params=ids).json()
+        content = requests.get(receipt["url"], timeout=60).content
+        assert receipt["checksum"] == "sha256:" + hashlib.sha256(content).hexdigest()
+        return content.decode()
+
+    versions = output["artifactVersions"]
+    kept = ["second", "first"] if request.node.callspec.params["devkit"] == "files" else ["second"]
+    assert [texts(versionId=one["versionId"]) for one in versions] == kept
+    assert [texts(lineageId=one["lineageId"]) for one in versions] == kept
+    assert texts() == "second"
+    assert (versions[0]["versionId"], versions[0]["lineageId"]) == (output["artifactVersionId"], output["id"])
+    mixed = {"versionId": versions[0]["versionId"], "lineageId": versions[-1]["lineageId"]}
+    assert devkit.request("GET", path, params=mixed).status_code == (404 if len(versions) > 1 else 200)
 
 
 def lineage(devkit: DevkitProcess, run: dict[str, Any]) -> Any:
@@ -126,7 +150,7 @@ def test_reports_are_attached_once_and_read_back(devkit: DevkitProcess, saved_ru
     path = f"/v1/module-runs/{run_id}/reports"
     receipt = devkit.request("GET", f"{path}/{report_id}/download?file=pdf").json()
     assert receipt["checksum"] == "sha256:" + hashlib.sha256(pdf).hexdigest()
-    assert requests.get(receipt["url"], timeout=60).content == pdf
+    assert requests.get(receipt["url"], timeout=PATIENCE).content == pdf
 
     def attach(key: str, **changed: str) -> requests.Response:
         body = {name: {"sourceId": "devkit", "uploadId": changed.get(name, uploads[name])} for name in uploads}
@@ -161,7 +185,7 @@ def test_the_official_runner_works_through_signed_addresses_from_elsewhere(
     }  # fmt: skip
     ran = subprocess.run(  # noqa: PLW1510  its output is in the failure
         [sys.executable, "-m", "hla_compass.runtime.runner"],
-        env=environment, cwd=folder, capture_output=True, text=True, timeout=120,
+        env=environment, cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert devkit.request("POST", f"{path}/complete", key=token, json={"status": "completed"}).status_code == 200
@@ -169,13 +193,13 @@ def test_the_official_runner_works_through_signed_addresses_from_elsewhere(
     assert (result["data"]["results"], result["summary"]) == ({"n": 42}, {"n": 1})
     shown = devkit.request("GET", path).json()["links"]
     assert sorted(shown) == ["output", "payload", "summary"]
-    assert requests.get(shown["output"], timeout=60).json()["results"] == {"n": 42}
-    assert requests.get(shown["payload"], timeout=60).json() == {"n": 41}
-    late = requests.put(links["output"], json={}, timeout=60)
+    assert requests.get(shown["output"], timeout=PATIENCE).json()["results"] == {"n": 42}
+    assert requests.get(shown["payload"], timeout=PATIENCE).json() == {"n": 41}
+    late = requests.put(links["output"], json={}, timeout=PATIENCE)
     assert (late.status_code, late.json()["error"]["code"]) == (409, "RUN_CONFLICT")
-    assert requests.get(links["context"], timeout=60).status_code == 409
+    assert requests.get(links["context"], timeout=PATIENCE).status_code == 409
     altered = shown["payload"].replace("/payload?", "/context?")
-    assert requests.get(altered, timeout=60).json()["error"]["code"] == "SIGNATURE_INVALID"
+    assert requests.get(altered, timeout=PATIENCE).json()["error"]["code"] == "SIGNATURE_INVALID"
 
 
 @pytest.mark.parametrize("devkit", ["files"], indirect=True)

@@ -15,6 +15,7 @@ from devkit_api.objects.quota import RunQuota
 from tests.objects.conftest import BIG, FILES, QUOTA
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -35,12 +36,12 @@ def test_many_files_and_a_large_one_come_back_as_they_were_saved(
             break
     assert [file["name"] for file in files] == ["big.bin", *(f"many/{i:04}.txt" for i in range(FILES))]
     digest, size = hashlib.sha256(), 0
-    with requests.get(files[0]["url"], stream=True, timeout=60) as answer:
+    with requests.get(files[0]["url"], stream=True, timeout=PATIENCE) as answer:
         for chunk in answer.iter_content(1024 * 1024):
             digest.update(chunk)
             size += len(chunk)
     assert (size, digest.hexdigest()) == (BIG, files[0]["sha256"])
-    assert requests.get(files[8]["url"], timeout=60).text == "file 7"
+    assert requests.get(files[8]["url"], timeout=PATIENCE).text == "file 7"
 
 
 def test_a_run_may_not_save_more_than_its_quota(devkit: DevkitProcess) -> None:
@@ -69,13 +70,13 @@ def test_what_was_deleted_no_longer_counts_and_the_end_of_the_run_ends_all_puts(
     assert ask(action="delete", key="one").json()["deleted"] is True
     grant = put("two", almost).json()
     small = put("small", 3).json()
-    stored = requests.put(small["url"], data=bytes(3), headers=small["headers"], timeout=60)
+    stored = requests.put(small["url"], data=bytes(3), headers=small["headers"], timeout=PATIENCE)
     assert stored.status_code == 200
     assert ask(action="get", key="small").status_code == 200
     assert devkit.request("POST", f"{path}/complete", key=token, json={"status": "completed"}).status_code == 200
     assert ask(action="list", prefix="").status_code == 401
     if not devkit.settings.get("s3_endpoint"):
-        late = requests.put(grant["url"], data=bytes(almost), headers=grant["headers"], timeout=60)
+        late = requests.put(grant["url"], data=bytes(almost), headers=grant["headers"], timeout=PATIENCE)
         assert (late.status_code, late.json()["error"]["code"]) == (403, "SIGNATURE_INVALID")
     names = [file["name"] for file in devkit.request("GET", f"{path}/files").json()["files"]]
     assert names == ["small"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import resource
@@ -16,7 +17,7 @@ import pytest
 import requests
 
 from devkit_api.errors import ObjectStoreUnavailable
-from devkit_api.objects import s3
+from devkit_api.objects import s3, s3_bucket, s3_parts
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
@@ -24,7 +25,8 @@ from devkit_api.state import StateError
 from tests.objects.test_stores import put, read
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
-from tests.support.s3 import FaultyProxy, load_s3, s3_settings
+from tests.support.s3 import FaultyProxy, load_s3, s3_settings, unfinished
+from tests.support.waiting import PATIENCE, until
 
 RUN = "devkit-run-conformance"
 DATA = bytes(range(256)) * 8000  # 2 MB
@@ -44,7 +46,7 @@ async def behind(
     request: pytest.FixtureRequest, proxy: FaultyProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
     """A store whose S3 is behind the proxy; a parameter is its patience with one attempt, in seconds."""
-    monkeypatch.setattr(s3, "ATTEMPT_SECONDS", getattr(request, "param", 10.0))
+    monkeypatch.setattr(s3_bucket, "ATTEMPT_SECONDS", getattr(request, "param", PATIENCE))
     store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
     await store.open()
     yield store
@@ -87,9 +89,13 @@ async def test_no_answer_is_not_waited_for_forever(behind: S3ObjectStore, proxy:
     assert proxy.seen == ATTEMPTS
 
 
-async def test_a_put_that_breaks_off_leaves_the_earlier_file(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+@pytest.mark.parametrize("fault", ["refuse", "error", "reset", "silence"])
+async def test_a_put_that_breaks_off_leaves_the_earlier_file(
+    behind: S3ObjectStore, proxy: FaultyProxy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_bucket, "ANSWER_SECONDS", 1)
     await put(behind, "a", b"before")
-    proxy.break_with("refuse")
+    proxy.break_with(fault, cut_after=600_000)
     with pytest.raises(ObjectStoreUnavailable):
         await put(behind, "a", DATA)
     with pytest.raises(ObjectStoreUnavailable):
@@ -99,6 +105,38 @@ async def test_a_put_that_breaks_off_leaves_the_earlier_file(behind: S3ObjectSto
     assert await behind.stat(RUN, "new") is None
     await put(behind, "a", DATA)
     assert await read(behind, "a") == DATA
+
+
+async def test_a_file_sent_in_parts_survives_a_broken_part_and_leaves_nothing_when_it_is_given_up(
+    behind: S3ObjectStore, proxy: FaultyProxy, s3_endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (s3, s3_parts):
+        monkeypatch.setattr(module, "PART_BYTES", 5 * 1024**2)
+    await put(behind, "a", b"before")
+    proxy.break_with("reset", count=2, cut_after=600_000)
+    await put(behind, "a", LONG)
+    assert await read(behind, "a") == LONG
+    proxy.break_with("reset", cut_after=600_000)
+    with pytest.raises(ObjectStoreUnavailable):
+        await put(behind, "a", LONG[::-1])
+    proxy.heal()
+    assert await read(behind, "a") == LONG
+    assert unfinished(s3_endpoint, bucket) == []
+
+
+@pytest.mark.parametrize("behind", [1.0], indirect=True)
+async def test_a_get_that_stands_still_goes_on_where_it_stood(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+    await put(behind, "a", DATA)
+    stream = behind.read(RUN, "a")
+    proxy.break_with("stall", count=2, cut_after=600_000)
+    assert b"".join([chunk async for chunk in stream]) == DATA
+
+
+async def test_a_full_disk_sends_nothing_to_the_bucket(behind: S3ObjectStore) -> None:
+    await put(behind, "a", b"before")
+    with _disk_full(512 * 1024), pytest.raises(StateError):
+        await put(behind, "a", DATA)
+    assert await read(behind, "a") == b"before"
 
 
 async def test_a_get_that_breaks_off_goes_on_where_it_broke(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
@@ -125,11 +163,9 @@ async def test_the_devkit_is_not_ready_while_its_s3_is_away_and_ready_again_afte
     assert (upload.status, (await upload.json())["error"]["code"]) == (503, "OBJECT_STORE_UNAVAILABLE")
     assert int(upload.headers["Retry-After"]) > 0
     await proxy.start()
-    for _ in range(20):
-        if (await client.get("/v1/system/ready")).status == 200:
-            break
-    else:
-        raise AssertionError("it did not become ready again")
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get("/v1/system/ready")).status != 200:
+            pass
     assert (await client.post("/v1/devkit/inputs/a.csv", data=b"a")).status == 201
 
 
@@ -167,10 +203,10 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
         run = devkit.run("elsewhere")
         path, token = f"/v1/module-runs/{run['runId']}", run["token"]
         kept = _grant(devkit, path, token, "kept", b"before")
-        assert requests.put(kept["url"], data=b"before", headers=kept["headers"], timeout=60).status_code == 200
+        assert requests.put(kept["url"], data=b"before", headers=kept["headers"], timeout=PATIENCE).status_code == 200
         held = [_begin(_grant(devkit, path, token, name, LONG)) for name in ("kept", "new")]
         parts = devkit.state / "objects"
-        _until(lambda: sum(part.stat().st_size for part in parts.glob(".*.part")) >= 4 * 1024**2)
+        until(lambda: sorted(part.stat().st_size > 0 for part in parts.glob(".*.part")) == [True, True])
         devkit.kill()
         for connection in held:
             connection.close()
@@ -178,10 +214,10 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
     with devkit.start():
         files = devkit.request("GET", f"{path}/files").json()["files"]
         assert [(file["name"], file["sizeBytes"]) for file in files] == [("kept", 6)]
-        assert requests.get(files[0]["url"], timeout=60).content == b"before"
+        assert requests.get(files[0]["url"], timeout=PATIENCE).content == b"before"
         assert not list(parts.glob(".*.part"))
         again = _grant(devkit, path, token, "new", DATA)
-        assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=60).status_code == 200
+        assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=PATIENCE).status_code == 200
 
 
 def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) -> Any:
@@ -193,16 +229,7 @@ def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) 
 def _begin(grant: Any) -> socket.socket:
     """A put that sends all but its last bytes, and stays open."""
     url = urlsplit(grant["url"])
-    connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=30)
+    connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=PATIENCE)
     head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: {len(LONG)}\r\n\r\n"
     connection.sendall(head.encode() + LONG[:-100])
     return connection
-
-
-def _until(condition: Callable[[], bool], within: float = 30) -> None:
-    import time
-
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)  # a poll interval; the loop ends on the condition

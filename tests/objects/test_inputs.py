@@ -12,6 +12,7 @@ import pytest
 
 from tests.objects.conftest import finish, upload
 from tests.support.process import REPO, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 COHORT = b"sample,allele\nS1,A*02:01\n" * 2000
@@ -111,7 +112,7 @@ def test_the_command_line_uploads_a_file_and_runs_a_module_on_it(devkit: DevkitP
     def call(*arguments: str) -> Any:
         ran = subprocess.run(
             [*command, *arguments, "--json"],
-            env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=120, check=False,
+            env=environment, cwd=devkit.root, capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return json.loads(ran.stdout)

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 from yarl import URL
 
+from devkit_api.objects.file_index import MAX_EARLIER
 from devkit_api.objects.protocol import ObjectInfo
 from devkit_api.objects.routes import OBJECTS, URL_SIGNER
 from tests.objects.test_stores import put
@@ -94,9 +95,13 @@ async def test_a_copied_state_directory_keeps_its_etags(reader: Reader) -> None:
 async def test_an_address_is_for_one_version(reader: Reader) -> None:
     first = reader.url(await reader.put(b"first"))
     second = reader.url(await reader.put(b"second"))
+    assert await (await reader.get(first)).read() == b"first"
+    assert await (await reader.get(second)).read() == b"second"
+    for number in range(MAX_EARLIER):
+        await reader.put(b"another %d" % number)
     gone = await reader.get(first)
     assert (gone.status, (await gone.json())["error"]["code"]) == (404, "OBJECT_REPLACED")
-    assert await (await reader.get(second)).read() == b"second"
+    assert (await reader.get(second)).status == 200
 
 
 async def test_an_altered_address_is_refused(reader: Reader) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,26 +14,9 @@ import requests
 from devkit_api.settings import SettingsError, load_settings
 from tests.support.modules import write_module
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture(scope="module")
-def tls() -> Iterator[dict[str, str]]:
-    """What `tls init` made, in a folder that the user of module processes may enter."""
-    with tempfile.TemporaryDirectory(prefix="devkit-tls-") as name:
-        Path(name).chmod(0o755)
-        yield _made_in(Path(name))
-
-
-def _made_in(folder: Path) -> dict[str, str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "devkit_api", "tls", "init", str(folder / "made"), "--json"],
-        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
-    made: dict[str, str] = json.loads(ran.stdout)
-    assert Path(made["key.pem"]).stat().st_mode & 0o777 == 0o600
-    return made
 
 
 def test_the_cli_downloads_an_artifact_over_https(
@@ -61,13 +43,13 @@ def test_the_cli_downloads_an_artifact_over_https(
             "--output", str(tmp_path / "note.txt"),
         ]  # fmt: skip
         environment = {**devkit.sdk_environment(), "PYTHONPATH": str(tmp_path / "shim")}
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         assert json.loads(ran.stdout)["recordedChecksumVerified"] is True
         assert (tmp_path / "note.txt").read_text() == "over https"
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         with pytest.raises(requests.exceptions.SSLError):
-            requests.get(devkit.endpoint, timeout=30)
+            requests.get(devkit.endpoint, timeout=PATIENCE)
 
 
 def test_half_a_certificate_or_none_is_refused_with_the_way_out(tls: dict[str, str], tmp_path: Path) -> None:
@@ -78,7 +60,7 @@ def test_half_a_certificate_or_none_is_refused_with_the_way_out(tls: dict[str, s
         load_settings({**environ, "DEVKIT_TLS_CERT": tls["cert.pem"], "DEVKIT_TLS_KEY": str(tmp_path / "none")})
     swapped = {"DEVKIT_TLS_CERT": tls["key.pem"], "DEVKIT_TLS_KEY": tls["cert.pem"]}
     ran = subprocess.run(
-        [sys.executable, "-m", "devkit_api", "serve"], cwd=tmp_path, timeout=60, capture_output=True, text=True,
+        [sys.executable, "-m", "devkit_api", "serve"], cwd=tmp_path, timeout=PATIENCE, capture_output=True, text=True,
         env={**environ, **swapped, "PYTHONPATH": str(REPO), "PATH": "", "DEVKIT_PORT": "0"}, check=False,
     )  # fmt: skip
     assert ran.returncode == 1

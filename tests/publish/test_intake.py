@@ -20,16 +20,19 @@ from devkit_api.errors import SourceInvalid
 from devkit_api.lifetimes import STORE
 from devkit_api.modules import archives
 from devkit_api.modules.publish import uploads
+from devkit_api.modules.publish.book import COLLECTION
 from devkit_api.modules.publish.models import Publication, Status
-from devkit_api.modules.publish.routes import PUBLISH
-from devkit_api.modules.publish.service import COLLECTION, MOST_OPEN, PublishService
+from devkit_api.modules.publish.service import MOST_OPEN, PublishService
 from devkit_api.modules.publish.uploads import Uploads
+from devkit_api.modules.routes import REGISTRY
+from devkit_api.security.authentication import owner_principal
 from devkit_api.security.principals import Role
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from tests.support.client import snapshot
 from tests.support.process import DevkitProcess
 from tests.support.publishing import LOCK, pack, request_of, sign, signing_key, submission, write_publishable
+from tests.support.waiting import PATIENCE, until, until_async
 
 SECRET = "0123456789abcdef-fake-secret-for-tests"  # pragma: allowlist secret
 
@@ -64,11 +67,11 @@ class Shop:
         return {} if expect == 200 else await answer.json()
 
     async def end(self, publish_id: str) -> dict[str, Any]:
-        while True:
-            found = await (await self.client.get(f"/v1/modules/publish/{publish_id}")).json()
-            if found["status"] in {"completed", "failed"}:
-                return found
-            await asyncio.sleep(0.01)  # a poll interval; the loop ends on the state
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = await (await self.client.get(f"/v1/modules/publish/{publish_id}")).json()
+                if found["status"] in {"completed", "failed"}:
+                    return found
 
     async def publish(self, archive: bytes | None = None, **changes: Any) -> dict[str, Any]:
         archive = pack(self.folder) if archive is None else archive
@@ -306,9 +309,7 @@ async def test_a_hostile_archive_fails_and_leaves_nothing(shop: Shop, kind: str)
     waiting = {path.name for path in uploads.iterdir()}
     done = await shop.publish(HOSTILE[kind](shop.folder))
     assert (done["status"], done["failureCode"], done["failurePhase"]) == ("failed", "SOURCE_INVALID", "archive")
-    async with asyncio.timeout(30):  # the upload goes after the failure is told
-        while {path.name for path in uploads.iterdir()} - waiting:
-            await asyncio.sleep(0.02)
+    assert {path.name for path in uploads.iterdir()} == waiting
     left = snapshot(shop.client.app_state).keys() - before.keys()
     assert not [name for name in left if not name.startswith(("publications", "lock"))]
     assert await shop.versions() == 404
@@ -345,22 +346,26 @@ async def test_a_publication_whose_archive_was_lost_fails_truthfully(shop: Shop)
     archive = pack(shop.folder)
     asked = request_of(shop.folder, archive)
     grant = await shop.grant(asked)
-    store, registry = shop.client.app[STORE], shop.client.app[PUBLISH]._registry
+    store, registry = shop.client.app[STORE], shop.client.app[REGISTRY]
     document = await store.get(COLLECTION, grant["publishId"])
     interrupted = Publication.from_document({**document, "status": Status.IN_PROGRESS.value})
     await store.put(COLLECTION, interrupted.publish_id, interrupted.to_document())
     # What the next start does with what is stored.
     folder = Uploads(shop.client.app_state / "publish-uploads", Signer(SECRET))
+    viewer = owner_principal(interrupted.user_id, interrupted.organization_id)
     restarted = PublishService(store, registry, folder, "org", 1_000_000)
     await restarted.open()
     try:
-        while not restarted._known[interrupted.publish_id].is_terminal:
-            await asyncio.sleep(0.01)  # a poll interval; the loop ends on the state
-        failure = restarted._known[interrupted.publish_id].failure
+        await until_async(lambda: restarted.get(interrupted.publish_id, viewer).is_terminal)
+        failure = restarted.get(interrupted.publish_id, viewer).failure
         assert failure is not None
         assert failure.code == "SOURCE_NOT_UPLOADED"
     finally:
         await restarted.close()
+
+
+def ended(publication: dict[str, Any]) -> dict[str, Any] | None:
+    return None if publication["status"] == "in_progress" else publication
 
 
 @pytest.mark.process
@@ -378,9 +383,7 @@ def test_what_was_accepted_is_finished_after_a_kill(make_devkit: Callable[..., D
         accepted.append((folder.name, grant["publishId"]))
         devkit.start()
     for name, publish_id in accepted:
-        while (found := devkit.request("GET", f"/v1/modules/publish/{publish_id}").json())["status"] == "in_progress":
-            assert devkit.process is not None
-            assert devkit.process.poll() is None
+        found = until(lambda at=f"/v1/modules/publish/{publish_id}": ended(devkit.request("GET", at).json()))
         assert found["status"] == "completed", found
         assert devkit.wait(devkit.run(name)["runId"])["status"] == "completed"
 

@@ -15,6 +15,7 @@ import requests
 from tests.support.modules import scaffold
 from tests.support.process import DevkitProcess
 from tests.support.publishing import SDK_WHEEL, pack, request_of, simple_index, submission, write_publishable
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -36,7 +37,7 @@ class Author:
         """`python -m devkit_api …`, successful."""
         env = {**self.devkit.environment(), "UV_DEFAULT_INDEX": self.index, "UV_NO_CACHE": "1", "UV_NO_CONFIG": "1"}
         command = [sys.executable, "-m", "devkit_api", *arguments]
-        done = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         return done
 
@@ -44,7 +45,7 @@ class Author:
         """`hla-compass …` and what it printed."""
         done = subprocess.run(
             [HLA_COMPASS, *arguments], check=False, cwd=cwd, env={**self.environment, **changes},
-            capture_output=True, text=True, timeout=180,
+            capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
@@ -114,7 +115,7 @@ client = APIClient()
 uuid, version = sys.argv[1], sys.argv[2]
 client.register_module("to-deploy", {"version": version, "description": "first"})
 made = client.deploy_module(uuid, version=version)
-done = client.wait_for_module_deployment(uuid, made["deployment_id"], timeout=60, poll_interval=0.2)
+done = client.wait_for_module_deployment(uuid, made["deployment_id"], timeout=180, poll_interval=0.2)
 print(done["status"], done["version"], done["deployment_target"])
 try:
     client.deploy_module(uuid, version="9.9.9")
@@ -127,13 +128,13 @@ def test_the_sdk_registers_and_deploys_a_version(author: Author, tmp_path: Path)
     archive = pack(write_publishable(tmp_path / "to-deploy"))
     asked = request_of(tmp_path / "to-deploy", archive)
     grant = author.devkit.request("POST", "/v1/modules/publish/source-upload", json=asked).json()
-    assert requests.put(grant["uploadUrl"], data=archive, headers=grant["headers"], timeout=60).status_code == 200
+    assert requests.put(grant["uploadUrl"], data=archive, headers=grant["headers"], timeout=PATIENCE).status_code == 200
     author.devkit.request("POST", "/v1/modules/publish", json=submission(asked))
     said = author.sdk("publish-status", "--env", "dev", grant["publishId"], "--watch", "--interval", "1", cwd=tmp_path)
     assert "COMPLETED" in said
     uuid = author.devkit.request("GET", "/v1/modules/to-deploy").json()["uuid"]
     done = subprocess.run(
         [sys.executable, "-c", SDK_CALLS, uuid, "1.0.0"],
-        check=True, env=author.environment, capture_output=True, text=True, timeout=120, cwd=tmp_path,
+        check=True, env=author.environment, capture_output=True, text=True, timeout=PATIENCE, cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout.split("\n")[:2] == ["deployed 1.0.0 fargate", "404"]

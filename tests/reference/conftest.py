@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 EMAIL, PASSWORD = "me@lab.example", "a long phrase of mine"  # pragma: allowlist secret
 
@@ -26,7 +27,8 @@ def reference_devkit() -> Iterator[DevkitProcess]:
         devkit.root.mkdir()
         subprocess.run(
             [sys.executable, "-m", "devkit_api", "users", "add", EMAIL, "--password-stdin"],
-            env=devkit.environment(), input=PASSWORD + "\n", text=True, check=True, capture_output=True, timeout=60,
+            env=devkit.environment(), input=PASSWORD + "\n", text=True, check=True, capture_output=True,
+            timeout=PATIENCE,
         )  # fmt: skip
         with devkit:
             yield devkit
@@ -46,6 +48,6 @@ def bearer(reference_devkit: DevkitProcess) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "devkit_api", "token"],
         env=reference_devkit.environment(), cwd=reference_devkit.root, check=True, capture_output=True, text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )  # fmt: skip
     return f"Bearer {done.stdout.strip().splitlines()[-1]}"

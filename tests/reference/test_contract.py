@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import requests
 
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE, until
 
 # In this order, because each leaves what the next ones need; everything else follows.
 FIRST = (
@@ -130,7 +130,7 @@ class Caller:
         if name == "post_v1_module_runs":
             self.places["run_id"], self.token = answer.json()["runId"], answer.json()["token"]
         elif name == "post_v1_catalogs_catalog_id_uploads_upload_id_parts":
-            stored = requests.put(answer.json()["parts"][0]["uploadUrl"], data=FILE, timeout=60)
+            stored = requests.put(answer.json()["parts"][0]["uploadUrl"], data=FILE, timeout=PATIENCE)
             self.part = {"etag": stored.headers["ETag"]}
         elif name == "post_v1_catalogs_catalog_id_uploads_upload_id_complete":
             self.uri = answer.json()["s3Uri"]
@@ -142,13 +142,14 @@ class Caller:
 
     def _ingested(self) -> str:
         address = "/v1/data-catalogs/{catalog_id}/ingestions/{job_id}".format(**self.places)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            job = self.devkit.request("GET", address, key=None, headers={"Authorization": self.bearer}).json()
-            if job["status"] not in {"queued", "running"}:
-                return str(job["catalogVersionId"])
-            time.sleep(0.05)  # a poll interval, not a synchronisation: the loop ends on the state
-        raise AssertionError(f"the ingestion did not end: {job}")
+
+        def ended() -> dict[str, Any] | None:
+            job: dict[str, Any] = self.devkit.request(
+                "GET", address, key=None, headers={"Authorization": self.bearer}
+            ).json()
+            return None if job["status"] in {"queued", "running"} else job
+
+        return str(until(ended)["catalogVersionId"])
 
     def check(self, operation: dict[str, Any], answer: requests.Response) -> None:
         """Status, type and shape are documented ones."""

@@ -43,7 +43,7 @@ def test_what_a_client_says_it_takes(accepted: str, taken: bool) -> None:
 
 
 @pytest.fixture
-async def client(tmp_path: Any) -> Any:
+async def client(tmp_path: Any, nothing_ahead: None) -> Any:
     """One route for each policy that a session may call, each with the same large body, one small and one streamed."""
     environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path), "DEVKIT_CATALOGS": "off"}
     app = create_app(load_settings({**environ, "DEVKIT_COMPRESS_ABOVE": str(ABOVE)}))

@@ -9,18 +9,18 @@ from urllib.parse import urlsplit
 
 from devkit_api.app import HTTP
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 MOST = 64
-BOUND = 30  # seconds until a test gives up; the patience of the server is much longer
 
 
 def connect(devkit: DevkitProcess) -> socket.socket:
     address = urlsplit(devkit.endpoint)
-    return socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=BOUND)
+    return socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=PATIENCE)
 
 
 def is_cut(connection: socket.socket) -> bool:
-    """Whether the server ends the connection; fails when it says nothing for `BOUND`."""
+    """Whether the server ends the connection; fails when it says nothing for `PATIENCE`."""
     try:
         return connection.recv(1024) == b""
     except ConnectionResetError:

@@ -71,7 +71,7 @@ async def test_hsts_is_sent_under_https_alone(make_client: Any) -> None:
         assert "Strict-Transport-Security" in (await public.get(path)).headers
 
 
-async def test_an_answer_comes_in_time_and_a_write_goes_on_behind_it(tmp_path: Path) -> None:
+async def test_an_answer_comes_in_time_and_a_write_goes_on_behind_it(tmp_path: Path, nothing_ahead: None) -> None:
     app = create_app(
         load_settings({"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "s"), "DEVKIT_CATALOGS": "off"})
     )

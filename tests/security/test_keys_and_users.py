@@ -17,6 +17,7 @@ from devkit_api.security.rate_limit import TokenBuckets
 from devkit_api.security.users import UserBook
 from devkit_api.settings import RateLimit, SettingsError
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 PASSWORD = "a fake pass phrase"
 
@@ -24,7 +25,8 @@ PASSWORD = "a fake pass phrase"
 def devkit_cli(devkit: DevkitProcess, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments],
-        env=devkit.environment(), cwd=devkit.root, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        env=devkit.environment(), cwd=devkit.root, input=stdin, capture_output=True, text=True, check=False,
+        timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -119,8 +121,8 @@ def test_the_official_cli_signs_in_and_out(make_devkit: Callable[..., DevkitProc
         def sdk(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
             command = [str(Path(sys.executable).with_name("hla-compass")), *arguments]
             return subprocess.run(
-                command, env=environment, input=stdin, capture_output=True, text=True, timeout=60, cwd=devkit.root,
-                check=False,
+                command, env=environment, input=stdin, capture_output=True, text=True, timeout=PATIENCE,
+                cwd=devkit.root, check=False,
             )  # fmt: skip
 
         signed_in = sdk(

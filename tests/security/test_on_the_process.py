@@ -13,11 +13,22 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.security.attack import HEAD, ORIGIN, assert_complete, connection, every_route, pipelined, port, raw
+from tests.security.attack import (
+    HEAD,
+    ORIGIN,
+    assert_complete,
+    connection,
+    every_route,
+    pipelined,
+    port,
+    raw,
+    whole_lines,
+)
 from tests.security.test_chain import sign
 from tests.support.client import send_raw
 from tests.support.modules import manifest
 from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +38,7 @@ async def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_cut(devkit: 
     for _, writer in slow:
         writer.write(b"GET /v1/modules HTTP/1.1\r\nHost: devkit\r\nX-A: ")
     for _ in range(20):
-        answer = await asyncio.to_thread(devkit.request, "GET", "/v1/modules", timeout=20)
+        answer = await asyncio.to_thread(devkit.request, "GET", "/v1/modules", timeout=PATIENCE)
         assert answer.status_code == 200
 
     async def until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +49,7 @@ async def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_cut(devkit: 
             pass
         writer.close()
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*(until_cut(*each) for each in slow))
 
 
@@ -50,11 +61,12 @@ async def test_a_body_that_trickles_is_answered_408_and_cut(devkit: DevkitProces
         async def trickle() -> None:
             while True:
                 writer.write(b" ")
+                # The attack itself: bytes that come slowly. No state can be awaited instead of the time between them.
                 await asyncio.sleep(0.2)
 
         task = asyncio.create_task(trickle())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 answer = await reader.read()  # to the end: the server closes
         finally:
             task.cancel()
@@ -84,7 +96,7 @@ BAD_REQUESTS = {
 async def test_requests_that_two_servers_would_read_differently_are_refused(devkit: DevkitProcess, name: str) -> None:
     async with connection(devkit) as (reader, writer):
         writer.write(BAD_REQUESTS[name] + b"GET / HTTP/1.1\r\nHost: smuggled\r\n\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()  # to the end: the server closes
     head, _, body = answer.decode().partition("\r\n\r\n")
     assert head.startswith("HTTP/1.0 400") or head.startswith("HTTP/1.1 400")
@@ -145,7 +157,7 @@ def test_what_is_written_into_headers_forges_neither_answers_nor_log_lines(devki
             assert answer.status_code in {200, 400, 404}
             assert "Set-Cookie" not in answer.headers
             assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["X-Correlation-ID"]), mark
-    records = [json.loads(line) for line in devkit.log_text().splitlines()]
+    records = [json.loads(line) for line in whole_lines(devkit.log_text())]
     assert not [record for record in records if record["message"] == "forged"]
 
 
@@ -254,7 +266,7 @@ def test_head_is_answered_wherever_get_is(devkit: DevkitProcess) -> None:
         assert get.content
     assert devkit.request("HEAD", "/v1/modules", key=None).status_code == 401
     run = fresh_run(devkit)
-    assert devkit.request("HEAD", f"/v1/module-runs/{run['runId']}/events", timeout=20).status_code == 200
+    assert devkit.request("HEAD", f"/v1/module-runs/{run['runId']}/events", timeout=PATIENCE).status_code == 200
 
 
 def test_the_audit_stream_tells_of_writes_and_refusals_and_of_nothing_else(devkit: DevkitProcess) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from devkit_api.settings import SettingsError, load_settings
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 SECRET = "a-Fake-0123456789-secret-of-tests"
 DATABASE = {"DEVKIT_DB_HOST": "db.example", "DEVKIT_DB_PASSWORD": SECRET}
@@ -51,7 +52,12 @@ def test_a_start_with_bad_values_ends_with_code_1_and_names_them_all(tmp_path: P
     environment |= {"PYTHONPATH": str(REPO), "DEVKIT_STATE_DIR": str(tmp_path / "s"), "DEVKIT_HOST": "0.0.0.0"}
     environment |= {"DEVKIT_DB_HOST": "db.example", "DEVKIT_DB_PASSWORD": "postgres", "COLUMNS": "200"}
     ended = subprocess.run(
-        [sys.executable, "-m", "devkit_api"], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-m", "devkit_api"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert ended.returncode == 1
     for word in ("DEVKIT_API_KEY", "DEVKIT_DB_PASSWORD", "openssl rand"):
@@ -62,7 +68,7 @@ def test_a_start_with_bad_values_ends_with_code_1_and_names_them_all(tmp_path: P
 def init(file: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", str(REPO / "scripts" / "init-dev.sh"), str(file)],
-        capture_output=True, text=True, timeout=60, check=False, umask=0o000,
+        capture_output=True, text=True, timeout=PATIENCE, check=False, umask=0o000,
     )  # fmt: skip
 
 
@@ -107,6 +113,7 @@ def test_the_script_follows_no_link(tmp_path: Path) -> None:
 
 
 def test_git_ignores_what_holds_secrets() -> None:
+    # A wheel's tests, or an archive of the sources: there is nothing for git to ignore. Build machines have a clone.
     if not (REPO / ".git").exists():
         pytest.skip("no git work tree")
     for name in (".env.devkit", ".env", ".devkit/credentials.env"):

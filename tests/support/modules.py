@@ -9,6 +9,8 @@ from pathlib import Path
 from textwrap import dedent, indent
 from typing import Any
 
+from tests.support.waiting import PATIENCE
+
 
 def manifest(name: str, **changes: Any) -> dict[str, Any]:
     """A small valid manifest."""
@@ -42,5 +44,5 @@ def write_module(folder: Path, execute: str = 'return self.success(results={"ok"
 def scaffold(parent: Path, name: str, template: str, environment: dict[str, str]) -> Path:
     """What `hla-compass init` makes, untouched."""
     command = [str(Path(sys.executable).with_name("hla-compass")), "init", name, "--template", template, "--yes"]
-    subprocess.run(command, cwd=parent, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, cwd=parent, env=environment, check=True, capture_output=True, timeout=PATIENCE)
     return parent / name

@@ -6,15 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import requests
 
+from tests.support.waiting import PATIENCE, until
+
 REPO = Path(__file__).resolve().parents[2]
 TEST_KEY = "test-key-0123456789abcdef"
-START_SECONDS = 30
+ENDED = frozenset({"completed", "failed", "cancelled", "timed_out"})
 
 
 class DevkitProcess:
@@ -71,7 +72,7 @@ class DevkitProcess:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if "ready at" not in line:
-            self.process.wait(timeout=START_SECONDS)
+            self.process.wait(timeout=PATIENCE)
             self.process.stdout.close()
             self.log.close()
             raise AssertionError(f"no ready line, but {line!r}; log:\n{self.log_text()[-4000:]}")
@@ -82,7 +83,7 @@ class DevkitProcess:
         """The server's log so far."""
         return (self.root / "server.log").read_text()
 
-    def stop(self, number: int = signal.SIGTERM, within: float = 30) -> int:
+    def stop(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> int:
         """Stop with a signal; the exit code."""
         assert self.process is not None
         assert self.process.stdout is not None
@@ -103,7 +104,7 @@ class DevkitProcess:
     def request(self, method: str, path: str, *, key: str | None = TEST_KEY, **options: Any) -> requests.Response:
         """One request with the API key (or another, or none)."""
         headers = {**({"X-API-Key": key} if key else {}), **options.pop("headers", {})}
-        options.setdefault("timeout", 60)
+        options.setdefault("timeout", PATIENCE)
         return requests.request(method, self.endpoint + path, headers=headers, **options)
 
     def run(self, module_id: str, parameters: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
@@ -113,15 +114,13 @@ class DevkitProcess:
         assert answer.status_code == 202, answer.text
         return answer.json()
 
-    def wait(self, run_id: str, within: float = 60) -> dict[str, Any]:
+    def wait(self, run_id: str, within: float = PATIENCE) -> dict[str, Any]:
         """The run once it has ended."""
-        deadline = time.monotonic() + within
-        while time.monotonic() < deadline:
-            run = self.request("GET", f"/v1/module-runs/{run_id}").json()
-            if run["status"] in {"completed", "failed", "cancelled", "timed_out"}:
-                return run
-            time.sleep(0.05)  # a poll interval, not a synchronisation: the loop ends on the state
-        raise AssertionError(f"{run_id} did not end within {within} s: {run}")
+        return until(lambda: self._ended(run_id), within)
+
+    def _ended(self, run_id: str) -> dict[str, Any] | None:
+        run: dict[str, Any] = self.request("GET", f"/v1/module-runs/{run_id}").json()
+        return run if run["status"] in ENDED else None
 
     def __enter__(self) -> DevkitProcess:
         return self.start() if self.process is None else self

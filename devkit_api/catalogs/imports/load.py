@@ -23,13 +23,13 @@ from devkit_api.catalogs.imports.mapping import Mapped, map_columns
 from devkit_api.catalogs.imports.parsers import is_missing
 from devkit_api.catalogs.imports.report import Report, SourceReport
 from devkit_api.catalogs.imports.targets import TARGETS, Target
-from devkit_api.catalogs.writer import CatalogSpec, Parent, VersionWriter
+from devkit_api.catalogs.writer import CatalogSpec, Parent, VersionWriter, settle
 from devkit_api.errors import ImportInvalid, ImportUnreadable, VersionNotFound
 
 # One import at a time, in whatever process: reference rows are shared, and two could wait for each other.
 _LOCK = 4_100_621
 _BATCH = 5_000
-_ANALYZE_ABOVE = 10_000
+_SETTLE_ABOVE = 10_000
 
 
 @attrs.frozen
@@ -80,9 +80,8 @@ def load(connection: Any, plan: ImportPlan, watch: Watch) -> Loaded:
     """Write the version. Raises `ImportInvalid` (with the report), `ImportUnreadable` or what `watch` raises."""
     with connection, connection.cursor() as cursor:
         loaded = _Loader(cursor, plan, watch).run()
-    if loaded.report.rows > _ANALYZE_ABOVE:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
+    if loaded.report.rows > _SETTLE_ABOVE:
+        settle(connection)
     return loaded
 
 

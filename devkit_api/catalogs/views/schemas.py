@@ -7,9 +7,9 @@ from typing import Any
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from devkit_api.catalogs.sqldoor import MAX_SQL
+from devkit_api.objects.view_inputs import FORMATS
 from devkit_api.schemas import StrictSchema
 
-FORMATS = ("CSV", "TSV", "JSON")
 _NAME = validate.Regexp(r"^[^\x00-\x1f\x7f]{1,200}\Z", error="must be 1 to 200 printable characters")
 
 

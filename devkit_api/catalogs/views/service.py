@@ -15,13 +15,22 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits, describe, run_query
 from devkit_api.catalogs.views.export import as_stream, write_table
 from devkit_api.catalogs.views.schemas import ViewSchema
+from devkit_api.catalogs.views.selection import table_of
 from devkit_api.database.pool import Pool, fetch, write
-from devkit_api.errors import CatalogNotFound, DataViewNotFound, DevkitError, Forbidden, RequestInvalid
+from devkit_api.errors import (
+    CatalogNotFound,
+    DataContextInvalid,
+    DataViewNotFound,
+    DevkitError,
+    Forbidden,
+    RequestInvalid,
+)
 from devkit_api.ids import utc_now
 from devkit_api.jsonio import loads_trusted
 from devkit_api.objects.addresses import Addresses
 from devkit_api.objects.namespaces import VIEW_EXPORTS
 from devkit_api.objects.protocol import Expected, ObjectStore
+from devkit_api.objects.view_inputs import CONTENT_TYPES, Selection, ViewTables, refusal
 from devkit_api.schemas import field_error, load
 from devkit_api.security.principals import Principal, Role
 
@@ -33,7 +42,6 @@ _URL_SECONDS = 3600
 _COLUMNS = (
     "view_id::text, name, definition, user_id, organization_id, to_json(created_at)#>>'{}', to_json(updated_at)#>>'{}'"
 )
-_TYPES = {"CSV": "text/csv", "TSV": "text/tab-separated-values", "JSON": "application/json"}
 _VIEW = ViewSchema()
 
 
@@ -48,6 +56,11 @@ class View:
     organization_id: str
     created_at: str
     updated_at: str
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it has several queries, each with a name."""
+        return "sources" in self.definition
 
     @property
     def sources(self) -> list[Document]:
@@ -164,7 +177,7 @@ class ViewService:
             table = await write_table(answer["columns"], answer["data"], form)
             slug = re.sub(r"[^A-Za-z0-9._-]+", "-", source.get("name") or view.name).strip("-.")[:60] or "view"
             name = f"{prefix}/{slug}.{form.lower()}"
-            info = {"content_type": _TYPES[form], "metadata": {}}
+            info = {"content_type": CONTENT_TYPES[form], "metadata": {}}
             stored = await self._objects.put(
                 NAMESPACE, name, as_stream(table.content), Expected(len(table.content), table.sha256), info
             )
@@ -179,6 +192,21 @@ class ViewService:
             "id": view.view_id, "format": form, "status": "completed", "expiresIn": _URL_SECONDS, "files": files,
             **{k: first[k] for k in ("downloadUrl", "rowCount", "sizeBytes", "sha256") if k in first},
         }  # fmt: skip
+
+    async def tables(self, wanted: Selection, principal: Principal) -> ViewTables:
+        """The rows of a view now, for a run to read. Raises `DataContextInvalid`."""
+        try:
+            view = await self.get(wanted.view_id, principal)
+            if view.is_named and wanted.selected_ids:
+                raise refusal("selectedIds", "cannot choose from a view of several sources")
+            tables = [await table_of(s.get("name"), *await self._run(s), wanted) for s in view.sources]
+        except DataContextInvalid:
+            raise
+        except DevkitError as exc:
+            if exc.status >= 500:
+                raise
+            raise refusal("viewId", f"cannot be read: {exc.message.rstrip('.')}") from None
+        return ViewTables(tables, view.is_named)
 
     async def clear(self) -> None:
         """Remove every exported file."""

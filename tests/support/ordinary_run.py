@@ -1,0 +1,63 @@
+"""One run of a devkit that is not root, and what the module could reach, as JSON: `python -m ... FOLDER`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from devkit_api.execution.local import LocalExecutor
+from tests.execution.conftest import Bench
+from tests.support.waiting import PATIENCE
+
+TRY = """
+def attempt(function, *args):
+    try:
+        return repr(function(*args))[:300]
+    except BaseException as exc:
+        return type(exc).__name__
+"""
+PROBE = """
+import ctypes, os, subprocess
+state, here = input_data["state"], os.path.dirname(__file__)
+unmount = "umount -l " + state + "; cat " + state + "/credentials.env"
+return self.success(results={
+    "user": os.getuid(), "privileges": open("/proc/self/status").read(),
+    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "state": sorted(os.listdir(state)), "home": attempt(os.listdir, input_data["home"]),
+    "write": attempt(open, here + "/main.py", "a"), "new": attempt(open, here + "/new.py", "w"),
+    "unmount": ctypes.CDLL(None).umount2(state.encode(), 2),
+    "nested": subprocess.run(["unshare", "-Urm", "sh", "-c", unmount], capture_output=True, text=True).stdout,
+    "zygote": attempt(open, f"/proc/{os.getppid()}/environ"),
+})
+"""
+
+
+async def look(root: Path) -> dict[str, object]:
+    """The level of isolation, and what the module found."""
+    executor = LocalExecutor(
+        root / "work", lambda digest: root / "bundles" / digest, kill_grace=0.5, keep_workdirs=False,
+        warm_memory_bytes=512 * 1024**2, import_seconds=PATIENCE,
+    )  # fmt: skip
+    bench = Bench(root, executor)
+    (root / "bundles").mkdir(parents=True)
+    (root / "credentials.env").write_text("DEVKIT_API_KEY=secret")
+    await executor.open()
+    try:
+        module = bench.module("prober", PROBE, prelude=TRY)
+        result = await bench.run(module, {"state": str(root), "home": str(Path.home())})
+        found = result.output
+        return {"level": executor.pool.isolation.level, "devkit": os.getuid(), **found, "text": result.text}
+    finally:
+        await executor.close()
+
+
+if __name__ == "__main__":
+    told = asyncio.run(look(Path(sys.argv[1])))
+    namespaces = subprocess.run(
+        ["unshare", "-Urmp", "--fork", "--mount-proc", "true"], check=False, capture_output=True
+    )
+    print(json.dumps({**told, "namespaces": namespaces.returncode == 0}))

@@ -1,0 +1,50 @@
+"""Waiting for a state, never for a time. The bounds are for a machine that is ten times slower and busy besides."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Seconds until a test gives up on what should have happened long before.
+PATIENCE = 180.0
+# Linux gives connections their own ports from 32768 on: a port from below is not taken between two uses of it.
+_PORTS = range(20_000, 32_000)
+
+
+def until(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
+    """What `probe` returns, once that is something."""
+    deadline = time.monotonic() + within
+    while not (found := probe()):
+        assert time.monotonic() < deadline, f"it did not happen within {within:g} s; last seen: {found!r}"
+        # Another process, or a thread of a library, does not tell when its state changes: it is asked again.
+        time.sleep(0.03)
+    return found
+
+
+async def until_async(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
+    """`until` for what happens in this loop or beside it."""
+    deadline = time.monotonic() + within
+    while not (found := probe()):
+        assert time.monotonic() < deadline, f"it did not happen within {within:g} s; last seen: {found!r}"
+        # A file system or a thread does not tell when its state changes: it is asked again.
+        await asyncio.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    """A loopback port for a server that has to come back to it, or that takes no port 0."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")

@@ -1,0 +1,188 @@
+"""The stack of docker-compose.yml as processes: the devkit, a PostgreSQL and an S3 of their own, and the proxy."""
+
+from __future__ import annotations
+
+import io
+import json
+import ssl
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import boto3
+import httpx
+import psycopg2
+import pytest
+import yaml
+from moto.server import ThreadedMotoServer
+
+from tests.support.modules import manifest, write_module
+from tests.support.postgres import external_postgres, new_database
+from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.proxy import shipped_proxy
+from tests.support.s3 import ACCESS, s3_settings
+
+pytestmark = pytest.mark.process
+
+BUCKET = "devkit-stack"
+# Reads the catalog with the run's token, reads an input and saves a file: PostgreSQL, and S3 both ways.
+MODULE = """
+api = self.bind_catalog_id(input_data["catalog_id"])
+found = api.get_peptides(filters={"hla_allele": "HLA-B*27:05"})
+cohort = self.context.data_selection.load_source("cohort", self.storage)
+self.report_progress(50, "read")
+self.storage.save_file("peptides.txt", "\\n".join(sorted(p["sequence"] for p in found)).encode())
+return self.success(results={"peptides": len(found), "cohort": len(cohort)})
+"""
+
+
+@attrs.frozen
+class Stack:
+    """What a client of it has, and what stands behind it."""
+
+    address: str
+    certificate: Path
+    devkit: DevkitProcess
+    database: dict[str, str]
+    s3: str
+
+    def client(self, **headers: str) -> httpx.Client:
+        """Over HTTP/2 and TLS, trusting the certificate of scripts/make-cert.sh alone."""
+        trust = ssl.create_default_context(cafile=str(self.certificate))
+        return httpx.Client(http2=True, verify=trust, base_url=self.address, headers=headers, timeout=60)
+
+    def bucket(self) -> Any:
+        keys = {"aws_access_key_id": ACCESS["s3_access_key"], "aws_secret_access_key": ACCESS["s3_secret_key"]}
+        return boto3.resource("s3", endpoint_url=self.s3, region_name="us-east-1", **keys).Bucket(BUCKET)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """Not in pytest's own folder: for root, PostgreSQL and modules run as other users."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    s3 = f"http://{host}:{port}"
+    with tempfile.TemporaryDirectory(prefix="devkit-stack-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        with external_postgres(folder / "postgres") as (postgres, database_port):
+            database = new_database(postgres, database_port)
+            devkit = DevkitProcess(folder / "devkit", catalogs="on", **database, **s3_settings(s3, BUCKET))
+            with devkit, shipped_proxy(folder, devkit.endpoint) as (address, certificate):
+                yield Stack(address, certificate, devkit, database, s3)
+    server.stop()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client(**{"X-API-Key": TEST_KEY}) as made:
+        yield made
+
+
+def test_it_is_configured_as_compose_does(stack: Stack) -> None:
+    shipped = yaml.safe_load((REPO / "docker-compose.yml").read_text())["services"]["devkit"]["environment"]
+    environment = stack.devkit.environment()
+    # Signing keys of its own are made at the first start; the port is one that is free here.
+    assert set(shipped) - {"DEVKIT_JWT_SECRET"} <= set(environment)
+    only_here = {name for name in environment if name.startswith("DEVKIT_")} - set(shipped)
+    assert only_here == {
+        "DEVKIT_STATE_DIR", "DEVKIT_PORT", "DEVKIT_LOG_FORMAT", "DEVKIT_CATALOGS", "DEVKIT_DB_PORT",
+    }  # fmt: skip
+
+
+def test_a_module_runs_through_all_of_it(stack: Stack, client: httpx.Client, tmp_path: Path) -> None:
+    module = write_module(tmp_path / "stacked", MODULE)
+    files = {"source": ("source.zip", _zipped(module), "application/zip")}
+    registered = client.post("/v1/devkit/modules", files=files)
+    assert (registered.status_code, registered.http_version) == (201, "HTTP/2"), registered.text
+    uploaded = client.post("/v1/devkit/inputs/cohort.csv", content=b"x" * 2_000_000)
+    assert uploaded.status_code == 201, uploaded.text
+    catalog = client.get("/v1/data-catalogs").json()["catalogs"][0]
+    body = {
+        "moduleId": "stacked", "mode": "async", "parameters": {"catalog_id": catalog["id"]},
+        "dataContext": {"sources": [{"name": "cohort", "uri": uploaded.json()["uri"], "format": "CSV"}]},
+    }  # fmt: skip
+    started = client.post("/v1/module-runs", json=body)
+    assert started.status_code == 202, started.text
+    address = f"/v1/module-runs/{started.json()['runId']}"
+    with client.stream("GET", f"{address}/events") as events:
+        said = [line.removeprefix("event: ") for line in events.iter_lines() if line.startswith("event: ")]
+    assert {"state", "progress", "log"} <= set(said), said
+    result = client.get(f"{address}/result").json()
+    assert result["success"], (result["error"], client.get(f"{address}/logs").text)
+    found = result["data"]["results"]
+    assert found["cohort"] == 2_000_000
+
+    [file] = client.get(f"{address}/files").json()["files"]
+    assert file["url"].startswith(stack.s3), "the address is the bucket's own, as MinIO would sign it"
+    sequences = httpx.get(file["url"], timeout=30).text.split()
+    assert len(sequences) == found["peptides"] > 0
+    keys = {item.key for item in stack.bucket().objects.all()}
+    assert f"runs/{started.json()['runId']}/files/peptides.txt" in keys
+    assert _known_to_the_database(stack, sequences) == set(sequences)
+    assert not (stack.devkit.state / "postgres").exists()
+    assert not list((stack.devkit.state / "objects").rglob("*"))
+
+
+def _known_to_the_database(stack: Stack, sequences: list[str]) -> set[str]:
+    database = stack.database
+    connection = psycopg2.connect(
+        host=database["db_host"], port=database["db_port"], dbname=database["db_name"], user=database["db_user"],
+        password=database["db_password"],
+    )  # fmt: skip
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT sequence FROM vocabulary.peptides WHERE sequence = ANY(%s)", [sequences])
+        found = {row[0] for row in cursor.fetchall()}
+    connection.close()
+    return found
+
+
+def _zipped(folder: Path) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for path in folder.rglob("*"):
+            archive.write(path, path.relative_to(folder))
+    return packed.getvalue()
+
+
+def test_the_proxy_speaks_http2_over_tls(stack: Stack, client: httpx.Client) -> None:
+    answer = client.get("/v1/system/ready")
+    assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
+    assert answer.json()["status"] == "ready"
+    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    missing = client.get("/not/here")
+    assert missing.json()["error"]["code"] == "ROUTE_NOT_FOUND"
+    assert "Strict-Transport-Security" in missing.headers
+    with stack.client() as anonymous:
+        assert anonymous.get("/v1/modules").status_code == 401
+    plain = httpx.get(stack.address.replace("https:", "http:") + "/v1/system/ready", timeout=30)
+    assert plain.status_code == 400, "plain HTTP is not served"
+
+
+def test_events_pass_the_proxy_at_once(client: httpx.Client) -> None:
+    assert client.post("/v1/devkit/modules", json={"manifest": manifest("proxied")}).status_code == 201
+    run = client.post("/v1/module-runs", json={"moduleId": "proxied", "parameters": {}}).json()
+    with client.stream("GET", f"/v1/module-runs/{run['runId']}/events") as events:
+        assert events.http_version == "HTTP/2"
+        # The first event arrives while the run still waits: nothing on the way holds it back.
+        first = next(events.iter_lines())
+    assert first == "event: state"
+    assert client.post(f"/v1/module-runs/{run['runId']}/cancel").json()["status"] == "cancelled"
+
+
+def test_a_body_beyond_the_limit_is_refused_through_the_proxy(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * 20_000_000)
+    # curl, because httpx goes on sending over HTTP/2 and never reads the early answer.
+    done = subprocess.run(
+        ["curl", "--silent", "--http2", "--cacert", stack.certificate, "--header", f"X-API-Key: {TEST_KEY}",
+         "--header", "Content-Type: application/json", "--data-binary", f"@{tmp_path / 'large'}",
+         f"{stack.address}/v1/module-runs"],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["error"]["code"] == "BODY_TOO_LARGE", (done.returncode, done.stdout[:300])
