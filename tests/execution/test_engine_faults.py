@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import os
 import signal
 import socket
@@ -199,24 +198,3 @@ async def test_no_user_left_is_an_end_and_not_a_search_for_ever(bench: Bench, mo
     monkeypatch.setattr(lane, "user", pool.FIRST_USER)
     with pytest.raises(Lost):
         bench.executor.pool._next_place()
-
-
-async def test_nursery_that_cannot_be_started_costs_a_run_and_no_descriptor(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = bench.module("plain", PLAIN)
-    assert (await bench.run(module)).results == {"n": 1}
-    await bench.executor.pool._nursery.close()
-    before = len(list(Path("/proc/self/fd").iterdir()))
-
-    async def no_room(*_: Any, **__: Any) -> None:
-        raise OSError(errno.EAGAIN, "too many processes")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(keeper.asyncio, "create_subprocess_exec", no_room)
-        for _ in range(2):
-            problem = (await bench.run(module)).outcome.problem
-            assert problem == f"its process could not be started ({os.strerror(errno.EAGAIN)})"
-    gc.collect()
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before
-    assert (await bench.run(module)).results == {"n": 1}
