@@ -190,6 +190,20 @@ async def test_warm_processes_are_bounded_in_number(bench: Bench, monkeypatch: p
         assert bench.executor.pool.size == 1
 
 
+async def test_zygotes_that_could_not_be_made_leave_no_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench.module("plain", PLAIN)
+    assert (await bench.run(module)).results == {"n": 1}
+    (lane,) = bench.executor.pool.lanes
+    await bench.executor.pool._drop(lane)
+
+    async def hatch(_order: dict[str, Any]) -> None:
+        raise Lost
+
+    monkeypatch.setattr(bench.executor.pool._nursery, "hatch", hatch)
+    assert (await bench.run(module)).outcome.problem == "its process could not be started"
+    assert not list((bench.root / "lanes").glob("[0-9]*"))
+
+
 async def test_no_user_left_is_an_end_and_not_a_search_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     module = bench.module("plain", PLAIN)
     assert (await bench.run(module)).results == {"n": 1}

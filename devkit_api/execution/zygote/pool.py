@@ -211,19 +211,24 @@ class ZygotePool:
 
     async def _try(self, kind: Kind, *, preimport: bool) -> Lane | None:
         await self._ensure_nursery()
+        source, door = await self.source(kind.digest), self._door(kind)
         folder, user = self._next_place()
         home = _make_home(folder, user)
-        source = await self.source(kind.digest)
         order: dict[str, Any] = {
             "source": str(source),
             "entrypoint": kind.entrypoint,
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
-            "door": self._door(kind),
+            "door": door,
             "limits": self.isolation.import_limits(kind.memory_mb),
             **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
-        lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
+        try:
+            zygote = await self._nursery.hatch(order)
+        except BaseException:
+            await Workdir(folder).remove()
+            raise
+        lane = Lane(kind, zygote, folder, Workdir(folder / "run", user), user)
         lane.bundle = _identity(self._bundle_path(kind.digest))
         self._lanes.add(lane)
         try:
