@@ -15,7 +15,7 @@ import pytest
 from devkit_api.execution.execution import LocalExecution
 from devkit_api.execution.protocol import StopReason
 from devkit_api.execution.workdir import Workdir
-from devkit_api.execution.zygote import handle, keeper, nursery, wire
+from devkit_api.execution.zygote import handle, keeper, nursery, pool, wire
 from devkit_api.execution.zygote.handle import Channel, Lost
 from devkit_api.runs.failures import conclude
 from tests.execution.conftest import Bench
@@ -200,3 +200,34 @@ def _state(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return None
+
+
+async def test_warm_processes_are_bounded_in_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_MOST_LANES", 1)
+    for name in ("one", "two"):
+        assert (await bench.run(bench.module(name, f"# {name}\n{PLAIN}"), module_id=name)).results == {"n": 1}
+        assert bench.executor.pool.size == 1
+
+
+async def test_zygotes_that_could_not_be_made_leave_no_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench.module("plain", PLAIN)
+    assert (await bench.run(module)).results == {"n": 1}
+    (lane,) = bench.executor.pool.lanes
+    await bench.executor.pool._drop(lane)
+
+    async def hatch(_order: dict[str, Any]) -> None:
+        raise Lost
+
+    monkeypatch.setattr(bench.executor.pool._nursery, "hatch", hatch)
+    assert (await bench.run(module)).outcome.problem == "its process could not be started"
+    assert not list((bench.root / "lanes").glob("[0-9]*"))
+
+
+async def test_no_user_left_is_an_end_and_not_a_search_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench.module("plain", PLAIN)
+    assert (await bench.run(module)).results == {"n": 1}
+    monkeypatch.setattr(pool, "USERS", 1)
+    (lane,) = bench.executor.pool.lanes
+    monkeypatch.setattr(lane, "user", pool.FIRST_USER)
+    with pytest.raises(Lost):
+        bench.executor.pool._next_place()
