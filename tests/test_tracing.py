@@ -155,7 +155,7 @@ async def test_without_the_setting_nothing_is_traced(make_client: Any, tmp_path:
 
 
 def test_what_is_not_installed_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devkit_api.app.find_spec", lambda _: None)
+    monkeypatch.setattr("devkit_api.supported.find_spec", lambda _: None)
     environment = {
         "DEVKIT_STATE_DIR": str(tmp_path), "DEVKIT_OTLP_ENDPOINT": "http://127.0.0.1:4318",
         "DEVKIT_S3_ENDPOINT": "http://127.0.0.1:9000", "DEVKIT_S3_ACCESS_KEY": "an-access-key",

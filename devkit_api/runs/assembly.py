@@ -9,6 +9,7 @@ from devkit_api.public_address import PublicAddress
 from devkit_api.runs.admission import Admission
 from devkit_api.runs.callbacks import RunCallbacks
 from devkit_api.runs.context import Orders
+from devkit_api.runs.ends import RunEnds
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
@@ -42,11 +43,10 @@ def build_runs(
         repository=repository,
         executor=executor,
         logs=logs,
-        files=files,
+        ends=RunEnds(repository, files, retention.retain),
         workers=settings.workers,
         queue_limit=settings.queue_limit,
         make_spec=orders.make,
-        on_finished=retention.retain,
         on_log=watch.notify,
     )
     return RunService(
