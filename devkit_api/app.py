@@ -64,6 +64,8 @@ from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.objects.uploads.routes import PART_UPLOADS
+from devkit_api.objects.uploads.service import PartUploads
 from devkit_api.public_address import PublicAddress
 from devkit_api.route_table import all_routes
 from devkit_api.routing import add_routes
@@ -164,6 +166,10 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[URL_SIGNER] = UrlSigner(signer)
     addresses = Addresses(objects, app[URL_SIGNER], app[ADDRESS])
     quota = RunQuota(objects, settings.max_run_bytes, settings.max_run_files)
+    app[PART_UPLOADS] = PartUploads(
+        store, objects, app[URL_SIGNER], addresses, address=app[ADDRESS], bucket=settings.s3_bucket,
+        max_bytes=settings.max_object_bytes,
+    )  # fmt: skip
     app[ARTIFACTS] = Artifacts(objects, addresses, settings.s3_bucket)
     app[REPORTS] = Reports(objects, addresses, inputs)
     app[LINKS] = RunLinks(signer, app[ADDRESS])

@@ -33,6 +33,7 @@ from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
 from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.routes import OBJECTS
+from devkit_api.objects.uploads.routes import PART_UPLOADS
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.routes import RUNS
 from devkit_api.security.routes import LOGIN
@@ -70,8 +71,10 @@ async def _state_lock(app: web.Application) -> AsyncIterator[None]:
 
 async def _object_store(app: web.Application) -> AsyncIterator[None]:
     await app[OBJECTS].open()
+    await app[PART_UPLOADS].open()
     app[HEALTH].checks["objects"] = app[OBJECTS].check
     yield
+    await app[PART_UPLOADS].close()
     await app[OBJECTS].close()
 
 
@@ -208,6 +211,7 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[BUNDLES].sweep(set())
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
+        await app[PART_UPLOADS].clear()
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
         for watcher in app[WATCHER]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields
@@ -56,6 +58,29 @@ class PaginationSchema(AnswerSchema):
     limit = fields.Integer(required=True)
     total = fields.Integer(required=True)
     pages = fields.Integer(required=True)
+
+
+class Base64Sha256(fields.String):
+    """SHA-256 in base64; loaded as hex."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            raw = base64.b64decode(super()._deserialize(value, attr, data, **kwargs), validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        if len(raw) != 32:
+            raise ValidationError("must be a SHA-256 in base64")
+        return raw.hex()
+
+
+def printable(low: int, high: int) -> Callable[[str], None]:
+    """A check for texts of so many printable characters, without blanks around them."""
+
+    def check(value: str) -> None:
+        if not low <= len(value) <= high or value != value.strip() or not value.isprintable():
+            raise ValidationError(f"must be {low} to {high} printable characters without blanks around them")
+
+    return check
 
 
 def pagination(*, page: int, limit: int, total: int) -> dict[str, int]:

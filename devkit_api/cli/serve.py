@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from watchfiles import PythonFilter, run_process
 
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
@@ -66,7 +65,7 @@ def serve(
     from devkit_api.server import serve as run_server
 
     if export_file is not None:
-        _check_export(settings, export_file)
+        _check_export(export_file)
     run_server(settings, lambda address: _say_ready(settings, address))
     if export_file is not None:
         from devkit_api.cli.transfer import export_at_exit
@@ -74,22 +73,17 @@ def serve(
         export_at_exit(settings, export_file)
 
 
-def _check_export(settings: Settings, file: Path) -> None:
+def _check_export(file: Path) -> None:
     """Better to hear now that it cannot be written than when there is work to lose."""
-    from devkit_api.transfer import TransferRefused
-    from devkit_api.transfer.dump import refuse_elsewhere
-
     folder = file.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise click.ClickException(f"{folder} is not a folder that can be written to; the export would be lost")
-    try:
-        refuse_elsewhere(settings)
-    except TransferRefused as exc:
-        raise click.ClickException(str(exc)) from None
 
 
 def serve_again_and_again() -> None:
     """The same command without `--reload` as a process of its own, started anew when a file of the devkit changes."""
+    from watchfiles import PythonFilter, run_process
+
     import devkit_api
 
     own = Path(devkit_api.__file__).parent

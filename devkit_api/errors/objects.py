@@ -77,6 +77,15 @@ class UploadInvalid(DevkitError):
     hint = "GET the upload: it tells its status, its revision and the parts that are stored."
 
 
+class UploadConflict(DevkitError):
+    """The upload changed since the caller looked, or is not in a state that allows this."""
+
+    code = "UPLOAD_CONFLICT"
+    status = 409
+    template = "The upload is {status!r} at revision {revision}; {reason}."
+    hint = "GET the upload, and use its `revision`."
+
+
 class RunQuotaExceeded(DevkitError):
     """A run may not save that much."""
 

@@ -217,10 +217,20 @@ class FileObjectStore:
         return index
 
     def _content(self, namespace: str, info: ObjectInfo) -> Path:
-        return self._folder(namespace) / f"{digest(info.name)}.{info.version}"
+        return place_of(self._root, namespace, info)[0]
 
     def _folder(self, namespace: str) -> Path:
-        return self._root / hashlib.blake2b(namespace.encode(), digest_size=1).hexdigest() / namespace
+        return _folder_of(self._root, namespace)
+
+
+def place_of(root: Path, namespace: str, info: ObjectInfo) -> tuple[Path, Path]:
+    """Where the bytes of a version are, and where the description of its file."""
+    stem = _folder_of(root, namespace) / digest(info.name)
+    return stem.with_name(f"{stem.name}.{info.version}"), stem.with_name(f"{stem.name}.json")
+
+
+def _folder_of(root: Path, namespace: str) -> Path:
+    return root / hashlib.blake2b(namespace.encode(), digest_size=1).hexdigest() / namespace
 
 
 @wrap

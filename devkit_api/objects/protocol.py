@@ -141,7 +141,7 @@ class ObjectStore(Protocol):
         """The stored parts, by number. Raises `PartsNotFound`."""
 
     async def complete_parts(self, begun: Begun, parts: Sequence[Part]) -> ObjectInfo:
-        """Make the file of these parts, in order; others are dropped. `sha256` is "" where the store does not tell.
+        """Make the file of these parts, in order; others are dropped.
 
         Raises `PartsInvalid` when one is not as named or too small, `PartsNotFound`.
         """

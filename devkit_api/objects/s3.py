@@ -8,6 +8,7 @@ put is signed for one length and one SHA-256, which S3 verifies before the objec
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -144,6 +145,11 @@ class S3ObjectStore:
     async def complete_parts(self, begun: Begun, parts: Sequence[Part]) -> ObjectInfo:
         """See `ObjectStore.complete_parts`."""
         await self._parts.complete(_upload(begun), parts)
+        info = await self._stored(begun.namespace, begun.name)
+        digest = hashlib.sha256()
+        async for chunk in self.read(begun.namespace, begun.name, version=info.version):
+            digest.update(chunk)
+        await self._parts.note_sha256(_key(begun.namespace, begun.name), info, digest.hexdigest())
         return await self._stored(begun.namespace, begun.name)
 
     async def abort_parts(self, begun: Begun) -> None:

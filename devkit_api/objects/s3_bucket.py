@@ -24,6 +24,8 @@ from devkit_api.settings import Settings
 _CONNECTIONS = 32
 _CHECK_SECONDS = 1.5
 _SHA256 = "devkit-sha256"
+# Patience with a server that has all bytes and says nothing.
+ANSWER_SECONDS = 60
 _LEAST_THROUGHPUT = 64 * 1024  # bytes per second below which a transfer has failed
 _ETAG = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
 _NO_SUCH_VERSION = frozenset({"400", "InvalidArgument", "NoSuchVersion"})
@@ -122,7 +124,7 @@ class Bucket:
 
     async def send(self, url: str, headers: dict[str, str], source: Path, start: int, size: int) -> str:
         """Put `size` bytes of a file, from `start` on, to a presigned address; the ETag of what is stored."""
-        timeout = aiohttp.ClientTimeout(total=60 + size / _LEAST_THROUGHPUT, sock_connect=3, sock_read=60)
+        timeout = aiohttp.ClientTimeout(total=60 + size / _LEAST_THROUGHPUT, sock_connect=3, sock_read=ANSWER_SECONDS)
         headers = {**headers, "Content-Length": str(size)}
         with await asyncio.to_thread(source.open, "rb") as file:
             await asyncio.to_thread(file.seek, start)

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from devkit_api.errors import ObjectStoreUnavailable, PartsInvalid, PartsNotFound
 from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, Part, check_part, check_parts
-from devkit_api.objects.s3_bucket import Bucket, base64_of, metadata_for
+from devkit_api.objects.s3_bucket import Bucket, base64_of, is_etag, metadata_for
 from devkit_api.objects.s3_calls import retried
 
 # Larger files are sent in parts of this size, so that a broken connection costs one part.
@@ -131,6 +131,24 @@ class S3Parts:
                 return Part(number, end - start, "", answer["CopyPartResult"]["ETag"].strip('"'))
 
         await self._all(upload, [copy(start) for start in range(0, info.size, COPY_BYTES)])
+
+    async def note_sha256(self, key: str, info: ObjectInfo, sha256: str) -> None:
+        """Add the SHA-256 of the whole to what is known of an object: S3 tells none of what came in parts."""
+        about: dict[str, Any] = {"content_type": info.content_type, "metadata": info.metadata}
+        source = {"Bucket": self.bucket.name, "Key": key}
+        if is_etag(info.version):
+            same: dict[str, Any] = {"CopySource": source, "CopySourceIfMatch": f'"{info.version}"'}
+        else:
+            same = {"CopySource": {**source, "VersionId": info.version}}
+        if info.size > COPY_BYTES:
+            await self.copy(key, key, attrs.evolve(info, sha256=sha256))
+        else:
+            await self.bucket.call(
+                "copy_object", Key=key, MetadataDirective="REPLACE", ContentType=info.content_type,
+                Metadata=metadata_for(about, sha256), **same,
+            )  # fmt: skip
+        if not is_etag(info.version):
+            await self.bucket.call("delete_object", Key=key, VersionId=info.version)
 
     async def _all(self, upload: Upload, work: Sequence[Any]) -> None:
         tasks = [asyncio.ensure_future(one) for one in work]

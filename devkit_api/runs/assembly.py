@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devkit_api.execution.protocol import Executor
+from devkit_api.execution.protocol import Executor, Limits
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.inputs import Inputs
 from devkit_api.public_address import PublicAddress
@@ -22,6 +22,8 @@ from devkit_api.security.tokens import Signer
 from devkit_api.settings import Settings
 from devkit_api.state import DocumentStore
 
+_MIB = 1024**2
+
 
 def build_runs(
     settings: Settings,
@@ -37,7 +39,14 @@ def build_runs(
     files = RunFiles(settings.state_dir.resolve() / "run-files")
     repository = RunRepository(store, settings.max_stored_runs)
     plans, logs, watch = PlanBook(store), RunLogs(files, settings.max_log_bytes), RunWatch(repository)
-    orders = Orders(signer, address, settings.max_output_bytes, settings.max_file_mb * 1024**2)
+    bounds = Limits(
+        runtime_seconds=settings.max_runtime_seconds,
+        output_bytes=settings.max_output_bytes,
+        file_bytes=settings.max_file_mb * _MIB,
+        work_bytes=settings.max_work_mb * _MIB,
+        work_entries=settings.max_work_files,
+    )
+    orders = Orders(signer, address, bounds)
     retention = Retention(repository, files, inputs)
     supervisor = Supervisor(
         repository=repository,

@@ -61,6 +61,10 @@ class Writer:
         """A member that is in memory."""
         self._add(name, io.BytesIO(data), len(data), mode, mtime)
 
+    def add_stream(self, name: str, source: Any, size: int, *, mtime: int) -> str:
+        """A member that is read from `source`; its SHA-256 in hex. Raises `TransferRefused` when it ends early."""
+        return self._add(name, source, size, 0o600, mtime)
+
     def add_file(self, name: str, path: Path) -> int:
         """A file of the disk; its size. Raises `TransferRefused` when it changes meanwhile."""
         with path.open("rb") as file:
@@ -74,7 +78,7 @@ class Writer:
         self._tar.close()
         self._zip.close()
 
-    def _add(self, name: str, source: BinaryIO, size: int, mode: int, mtime: int) -> None:
+    def _add(self, name: str, source: BinaryIO, size: int, mode: int, mtime: int) -> str:
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.mtime = size, mode, mtime
         hashing = _Hashing(source)
@@ -85,6 +89,7 @@ class Writer:
                 raise TransferRefused(f"{name} changed while it was read; stop what changes it") from None
             raise
         self._chain.add(name, size, hashing.digest.hexdigest())
+        return hashing.digest.hexdigest()
 
 
 class _Hashing:

@@ -5,6 +5,7 @@ Rows are data. Nothing of an archive is executed, as a database dump would be. B
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,9 @@ from devkit_api.database.target import Target
 from devkit_api.transfer import TransferRefused
 
 PART_BYTES = 4 * 1024 * 1024
-_OURS = "n.nspname NOT IN ('public', 'information_schema') AND n.nspname !~ '^pg_'"
+# Of a database of one's own, others may use the rest.
+_SCHEMAS = sorted({name for made in shipped() for name in re.findall(r"(?m)^CREATE SCHEMA (\w+);", made.text)})
+_OURS = f"n.nspname IN ({', '.join(repr(name) for name in _SCHEMAS)})"
 # What the restricted role's scope is signed with: each database has its own.
 _NO_SECRET = "(n.nspname, c.relname) <> ('devkit', 'secret')"  # noqa: S105  a table's name
 _TABLES = (
@@ -52,12 +55,31 @@ class Table:
         return f"{self.schema}.{self.name}"
 
 
+def is_used(connection: Any) -> str | None:
+    """What makes a database more than an empty one, or None."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass('devkit.catalogs') IS NOT NULL")
+        if not cursor.fetchone()[0]:
+            return None
+        for table in _tables(cursor):
+            cursor.execute(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(_identifier(table)))
+            if cursor.fetchone()[0]:
+                return table.full_name
+    return None
+
+
 class CatalogReader:
     """Every table as it is at one moment."""
 
     def __init__(self, connection: Any) -> None:
         self._cursor = connection.cursor()
         self._cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a devkit ever used this database."""
+        self._cursor.execute("SELECT to_regclass('public.devkit_migrations') IS NOT NULL")
+        return bool(self._cursor.fetchone()[0])
 
     def migrations(self) -> list[dict[str, Any]]:
         """What made the schema: number and digest of each migration."""

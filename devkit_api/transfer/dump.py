@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -9,21 +10,25 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import attrs
+import psycopg2
 from aiofiles.os import wrap
 
 from devkit_api import __version__
 from devkit_api.atomic import fsync_folder
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.lifetime import external_target
 from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
 from devkit_api.ids import utc_now
+from devkit_api.objects.protocol import ObjectStore
 from devkit_api.settings import Settings
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.transfer import TransferRefused
 from devkit_api.transfer.archive import Writer
-from devkit_api.transfer.catalogs import CatalogReader
+from devkit_api.transfer.catalogs import CatalogReader, Table
 from devkit_api.transfer.commit import settle
 from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, STATE, content, unknown
+from devkit_api.transfer.objects import OBJECTS, Await, bucket_of, bytes_in, pack, waiting
 
 # Told how many bytes are done, and of how many.
 Progress = Callable[[int, int], None]
@@ -42,38 +47,25 @@ class Summary:
 
     def count(self, top: str) -> None:
         """One more file of a top-level entry."""
-        if top in {"modules", "runs", "plans", "publications", "deployments"}:
+        if top in {"modules", "runs", "plans", "publications", "deployments", "uploads"}:
             self.documents[top] = self.documents.get(top, 0) + 1
         else:
             self.files += 1
 
 
-def refuse_elsewhere(settings: Settings) -> None:
-    """What lies outside the state directory has tools of its own."""
-    if settings.catalogs and settings.db_host:
-        raise TransferRefused(
-            "the catalogs are in the PostgreSQL of DEVKIT_DB_HOST: move them with pg_dump, "
-            "and set DEVKIT_CATALOGS=off for this command to move the rest"
-        )
-    if settings.s3_endpoint:
-        raise TransferRefused(
-            "the files of runs are in the bucket of DEVKIT_S3_ENDPOINT: copy the bucket with its own tools, "
-            "and unset DEVKIT_S3_ENDPOINT for this command to move the rest"
-        )
-
-
 async def export(settings: Settings, target: Path, progress: Progress, *, replace: bool = False) -> Summary:
     """Write `target`. Raises `TransferRefused`, `StoreLocked` while a devkit runs, or `OSError`."""
-    refuse_elsewhere(settings)
     state = settings.state_dir.resolve()
     if not state.is_dir():
         raise TransferRefused(f"there is no devkit in {state}")
     if target.is_dir() or (target.exists() and not replace):
         raise TransferRefused(f"{target} exists already; choose another name, or --replace it")
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    async with owned(state), _database(settings, state) as database:
+    async with owned(state), bucket_of(settings) as bucket, _database(settings, state) as database:
         try:
-            summary = await _write(state, database, temporary, progress)
+            source = _Source(state, database, bucket, waiting(asyncio.get_running_loop()))
+            source.bucket_bytes = await bytes_in(bucket, state) if bucket else 0
+            summary = await _write(source, temporary, progress)
             temporary.replace(target)
             fsync_folder(target.absolute().parent)
         finally:
@@ -96,6 +88,9 @@ async def owned(state: Path) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _database(settings: Settings, state: Path) -> AsyncIterator[Target | None]:
+    if settings.catalogs and settings.db_host:
+        yield external_target(settings)
+        return
     if not settings.catalogs or not (state / "postgres" / "data").is_dir():
         yield None
         return
@@ -107,51 +102,90 @@ async def _database(settings: Settings, state: Path) -> AsyncIterator[Target | N
         await server.stop()
 
 
+@attrs.define
+class _Source:
+    """Everything an export is made of. `wait` has the event loop do something for a thread."""
+
+    state: Path
+    database: Target | None
+    bucket: ObjectStore | None
+    wait: Await[Any]
+    bucket_bytes: int = 0
+
+
 @wrap
-def _write(state: Path, database: Target | None, temporary: Path, progress: Progress) -> Summary:
+def _write(source: _Source, temporary: Path, progress: Progress) -> Summary:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
-        summary = _fill(file, state, database, progress)
+        summary = _fill(file, source, progress)
         file.flush()
         os.fsync(file.fileno())
     return summary
 
 
-def _fill(file: BinaryIO, state: Path, database: Target | None, progress: Progress) -> Summary:
-    if database is None:
-        return _fill_from(file, state, None, progress)
-    with connect(database) as connection:
-        return _fill_from(file, state, CatalogReader(connection), progress)
+def _fill(file: BinaryIO, source: _Source, progress: Progress) -> Summary:
+    if source.database is None:
+        return _fill_from(file, source, None, progress)
+    try:
+        with connect(source.database) as connection:
+            reader = CatalogReader(connection)
+            return _fill_from(file, source, reader if reader.is_there else None, progress)
+    except psycopg2.Error as exc:
+        raise TransferRefused(f"the database cannot be read: {first_line(exc)}") from None
 
 
-def _fill_from(file: BinaryIO, state: Path, catalogs: CatalogReader | None, progress: Progress) -> Summary:
+def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, progress: Progress) -> Summary:
+    state = source.state
     summary = Summary(utc_now(), left_out=unknown(state))
     tables = catalogs.tables() if catalogs else []
-    total = sum(path.stat().st_size for path in content(state)) + sum(table.about_bytes for table in tables)
+    paths = [path for path in content(state) if source.bucket is None or path.relative_to(state).parts[0] != OBJECTS]
+    total = sum(path.stat().st_size for path in paths) + sum(table.about_bytes for table in tables)
+    total += source.bucket_bytes
     writer = Writer(file)
     header: dict[str, Any] = {"format": FORMAT, "devkit": __version__, "createdAt": summary.created_at}
     if catalogs:
         columns = {table.full_name: catalogs.columns(table) for table in tables}
         header["catalogs"] = {"migrations": catalogs.migrations(), "columns": columns}
     writer.add_json(HEADER, header)
-    for path in content(state):
+
+    def count(size: int) -> None:
+        summary.total_bytes += size
+        progress(min(summary.total_bytes, total), total)
+
+    for path in paths:
         relative = path.relative_to(state)
-        summary.total_bytes += writer.add_file(f"{STATE}/{relative.as_posix()}", path)
+        size = writer.add_file(f"{STATE}/{relative.as_posix()}", path)
         summary.count(relative.parts[0])
-        progress(summary.total_bytes, total)
+        count(size)
+    if source.bucket is not None:
+
+        def count_object(size: int) -> None:
+            summary.files += 2  # the bytes, and what is known of them
+            count(size)
+
+        pack(source.bucket, state, writer, source.wait, count_object)
     for table in tables:
-        part = 0
-
-        def add(data: bytes, name: str = table.full_name) -> None:
-            nonlocal part
-            writer.add_bytes(f"{CATALOGS}/{name}/{part:09d}", data)
-            part += 1
-            summary.total_bytes += len(data)
-            progress(min(summary.total_bytes, total), total)
-
         assert catalogs is not None  # noqa: S101  there are tables
-        catalogs.copy(table, add)
-        summary.tables += 1
+        summary.tables += _copy(catalogs, table, writer, count)
     writer.finish()
     progress(total, total)
     return summary
+
+
+def _copy(catalogs: CatalogReader, table: Table, writer: Writer, count: Callable[[int], None]) -> bool:
+    """Add the rows of a table; whether it has any."""
+    part = 0
+
+    def add(data: bytes) -> None:
+        nonlocal part
+        writer.add_bytes(f"{CATALOGS}/{table.full_name}/{part:09d}", data)
+        part += 1
+        count(len(data))
+
+    catalogs.copy(table, add)
+    return part > 0
+
+
+def first_line(exc: psycopg2.Error) -> str:
+    """What the database said, in one line."""
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]

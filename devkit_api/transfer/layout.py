@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from devkit_api.objects.file_parts import PARTS
 from devkit_api.transfer import TransferRefused
 
 HEADER, END = "devkit-export.json", "devkit-export-end.json"
@@ -14,7 +15,9 @@ STATE, CATALOGS = "state", "catalogs"
 FORMAT = 1
 
 # Documents and files. An entry of neither list is left out, and named in a warning.
-EXPORTED = frozenset({"modules", "runs", "plans", "publications", "deployments", "bundles", "run-files", "objects"})
+EXPORTED = frozenset(
+    {"modules", "runs", "plans", "publications", "deployments", "bundles", "run-files", "objects", "uploads"}
+)
 SECRET = frozenset({"credentials.env", "api-keys.json", "users.json", "refresh-tokens"})
 OF_THE_MACHINE = frozenset(
     {
@@ -39,7 +42,7 @@ def content(state: Path) -> Iterator[Path]:
     """Every exported file, in a stable order. Raises `TransferRefused` for what is no regular file."""
     for top in sorted(EXPORTED):
         for folder, folders, names in os.walk(state / top):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if name != PARTS)  # no files yet
             for name in sorted(names):
                 path = Path(folder, name)
                 if path.is_symlink() or not path.is_file():

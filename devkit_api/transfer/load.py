@@ -6,25 +6,30 @@ Everything is unpacked and checked beside the devkit's content; only a complete,
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import psycopg2
 from aiofiles.os import wrap
 
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.lifetime import external_target
 from devkit_api.database.migrate import connect
+from devkit_api.database.target import Target
 from devkit_api.settings import Settings
 from devkit_api.transfer import TransferRefused
 from devkit_api.transfer.archive import Member, Reader, damage_refused
-from devkit_api.transfer.catalogs import CatalogWriter
+from devkit_api.transfer.catalogs import CatalogWriter, is_used
 from devkit_api.transfer.commit import STAGING, commit, discard
-from devkit_api.transfer.dump import Progress, Summary, owned, refuse_elsewhere
+from devkit_api.transfer.dump import Progress, Summary, first_line, owned
 from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, holds_content, state_path, table_of
+from devkit_api.transfer.objects import OBJECTS, Delivery, bucket_of, waiting
 
 MOST_BYTES = 100 * 1024**3
 _KEEP_FREE = 256 * 1024 * 1024
@@ -33,7 +38,6 @@ _LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
 
 async def load(settings: Settings, source: Path, progress: Progress, *, most_bytes: int = MOST_BYTES) -> Summary:
     """Import `source`. Raises `TransferRefused`, `StoreLocked` or `OSError`; then nothing stays."""
-    refuse_elsewhere(settings)
     state = settings.state_dir.resolve()
     existed = state.is_dir()
     try:
@@ -43,6 +47,7 @@ async def load(settings: Settings, source: Path, progress: Progress, *, most_byt
         if not existed:
             with suppress(OSError):
                 (state / "lock").unlink()
+                shutil.rmtree(state / "spool", ignore_errors=True)
                 state.rmdir()
         raise
 
@@ -57,43 +62,83 @@ async def _load_owned(settings: Settings, source: Path, progress: Progress, most
         )
     staging = Path(tempfile.mkdtemp(prefix=STAGING, dir=state))
     try:
-        summary = await _stage(settings, source, staging, progress, most_bytes)
-        await wrap(commit)(state, staging)
+        async with bucket_of(settings) as bucket:
+            delivery = Delivery(bucket) if bucket else None
+            try:
+                unpacking = _Unpacking(staging, progress, source.stat().st_size)
+                summary = await _stage(settings, source, unpacking, delivery, most_bytes)
+                await wrap(commit)(state, staging)
+            except BaseException:
+                if delivery is not None:
+                    await delivery.undo()
+                raise
     finally:
         if staging.is_dir():
             discard(staging)
     return summary
 
 
-async def _stage(settings: Settings, source: Path, staging: Path, progress: Progress, most_bytes: int) -> Summary:
-    unpacking = _Unpacking(staging, progress, source.stat().st_size)
+async def _stage(
+    settings: Settings, source: Path, unpacking: _Unpacking, delivery: Delivery | None, most_bytes: int
+) -> Summary:
+    wait = waiting(asyncio.get_running_loop())
+
+    def deliver() -> None:
+        """Once everything is known to be whole, files may leave this machine."""
+        folder = unpacking.staging / OBJECTS
+        if delivery is not None and folder.is_dir():
+            wait(delivery.send(folder))
+            discard(folder)
+
     with source.open("rb") as file, damage_refused():
         members = Reader(file, most_bytes).members()
         header = await wrap(unpacking.begin)(file, members)
         if "catalogs" not in header:
             await wrap(unpacking.rest)(None)
+            await wrap(deliver)()
             return unpacking.summary
         if not settings.catalogs:
             raise TransferRefused("the export holds catalogs, and DEVKIT_CATALOGS is off; set it to on")
-        server = EmbeddedPostgres(staging / "postgres")
-        target = await server.start()
-        try:
+        async with _database(settings, unpacking.staging) as target:
 
             def fill() -> None:
                 with connect(target) as connection:
-                    unpacking.rest(CatalogWriter(target, connection, header["catalogs"]))
+                    used = is_used(connection)
+                    if used:
+                        raise TransferRefused(
+                            f"the database is not empty: {used} has rows; name another DEVKIT_DB_NAME"
+                        )
+                    writer = CatalogWriter(target, connection, header["catalogs"])
+                    unpacking.rest(writer)
+                    deliver()
+                    writer.finish()
 
-            await wrap(fill)()
-        finally:
-            await server.stop()
+            try:
+                await wrap(fill)()
+            except psycopg2.Error as exc:
+                raise TransferRefused(f"the database does not take the catalogs: {first_line(exc)}") from None
     return unpacking.summary
+
+
+@asynccontextmanager
+async def _database(settings: Settings, staging: Path) -> AsyncIterator[Target]:
+    """Where the catalogs go: to the database of the settings, or into one that becomes the embedded one."""
+    if settings.db_host:
+        yield external_target(settings)
+        return
+    server = EmbeddedPostgres(staging / "postgres")
+    target = await server.start()
+    try:
+        yield target
+    finally:
+        await server.stop()
 
 
 class _Unpacking:
     """Members of an archive on their way to staging."""
 
     def __init__(self, staging: Path, progress: Progress, archive_bytes: int) -> None:
-        self._staging = staging
+        self.staging = staging
         self._progress = progress
         self._archive_bytes = archive_bytes
         self._since_look = 0
@@ -131,12 +176,10 @@ class _Unpacking:
             catalogs.copy(table, parts.chunks(table))
             member = parts.following
         self.summary.tables = len(seen)
-        if catalogs is not None:
-            catalogs.finish()
-        _sync(self._staging)
+        _sync(self.staging)
 
     def _write(self, member: Member) -> None:
-        path = self._staging / state_path(member.name)
+        path = self.staging / state_path(member.name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -150,14 +193,14 @@ class _Unpacking:
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o600 | member.mode)
         os.utime(path, (member.mtime, member.mtime))
-        self.summary.count(path.relative_to(self._staging).parts[0])
+        self.summary.count(path.relative_to(self.staging).parts[0])
 
     def _count(self, size: int) -> None:
         self.summary.total_bytes += size
         self._since_look += size
         if self._since_look >= _LOOK_AT_DISK_EVERY:
             self._since_look = 0
-            if shutil.disk_usage(self._staging).free < _KEEP_FREE:
+            if shutil.disk_usage(self.staging).free < _KEEP_FREE:
                 raise TransferRefused("the disk is nearly full, so the import was given up")
         self._progress(self._position(), self._archive_bytes)
 

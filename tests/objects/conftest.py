@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -9,23 +13,20 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from tests.support.modules import write_module
-from tests.support.process import DevkitProcess
-from tests.support.s3 import load_s3, make_versioned, s3_settings
+from tests.support.process import REPO, DevkitProcess
+from tests.support.s3 import load_s3, make_versioned, moto_server, s3_settings
+from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture
@@ -64,6 +65,25 @@ def keeps_versions(request: pytest.FixtureRequest, store: ObjectStore) -> bool:
     return request.node.callspec.params["store"] != "s3"
 
 
+@pytest.fixture(scope="session")
+def tls() -> Iterator[dict[str, str]]:
+    """What `tls init` made, in a folder that the user of module processes may enter."""
+    with tempfile.TemporaryDirectory(prefix="devkit-tls-") as name:
+        Path(name).chmod(0o755)
+        yield _made_in(Path(name))
+
+
+def _made_in(folder: Path) -> dict[str, str]:
+    ran = subprocess.run(
+        [sys.executable, "-m", "devkit_api", "tls", "init", str(folder / "made"), "--json"],
+        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    made: dict[str, str] = json.loads(ran.stdout)
+    assert Path(made["key.pem"]).stat().st_mode & 0o777 == 0o600
+    return made
+
+
 FILES, BIG, QUOTA = 60, 16 * 1024**2, 24 * 1024**2
 
 MODULES = {
@@ -97,6 +117,13 @@ MODULES = {
         big = input_data.get("big", 0)
         if big:
             self.storage.save_file("big.bin", bytes(big))
+        for text in input_data.get("texts", []):
+            self.storage.save_text("rewritten.txt", text)
+        if input_data.get("patient"):
+            from hla_compass.storage import RunStorageClient
+
+            patient = RunStorageClient(self.api, self.context.run_id, timeout=(600, 600))
+            patient.put_object("patient.bin", b"slowly", "application/octet-stream", {})
         listed = [item["key"] for item in self.storage.list_files("many/")]
         return self.success(results={"listed": len(listed), "sorted": listed == sorted(listed)})
     """,

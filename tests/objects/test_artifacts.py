@@ -76,6 +76,29 @@ def test_every_saved_file_is_an_artifact_the_cli_lists(devkit: DevkitProcess, sa
         assert (refused.status_code, refused.json()["error"]["code"]) == (404, "ARTIFACT_NOT_FOUND")
 
 
+def test_a_file_saved_again_can_be_read_as_it_was(devkit: DevkitProcess, request: pytest.FixtureRequest) -> None:
+    run = finish(devkit, "saver", {"texts": ["first", "second"], "patient": True})
+    outputs = {output["artifactName"]: output for output in lineage(devkit, run)["outputs"]}
+    assert sorted(outputs) == ["patient.bin", "rewritten.txt"]
+    output = outputs["rewritten.txt"]
+    path = f"/v1/module-runs/{run['runId']}/artifacts/{output['artifactId']}/download"
+
+    def texts(**ids: str) -> str:
+        receipt = devkit.request("GET", path, params=ids).json()
+        content = requests.get(receipt["url"], timeout=60).content
+        assert receipt["checksum"] == "sha256:" + hashlib.sha256(content).hexdigest()
+        return content.decode()
+
+    versions = output["artifactVersions"]
+    kept = ["second", "first"] if request.node.callspec.params["devkit"] == "files" else ["second"]
+    assert [texts(versionId=one["versionId"]) for one in versions] == kept
+    assert [texts(lineageId=one["lineageId"]) for one in versions] == kept
+    assert texts() == "second"
+    assert (versions[0]["versionId"], versions[0]["lineageId"]) == (output["artifactVersionId"], output["id"])
+    mixed = {"versionId": versions[0]["versionId"], "lineageId": versions[-1]["lineageId"]}
+    assert devkit.request("GET", path, params=mixed).status_code == (404 if len(versions) > 1 else 200)
+
+
 def lineage(devkit: DevkitProcess, run: dict[str, Any]) -> Any:
     return devkit.request("GET", f"/v1/lineage/run/{run['runId']}").json()
 

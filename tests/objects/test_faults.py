@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from devkit_api.errors import ObjectStoreUnavailable
-from devkit_api.objects import s3_bucket
+from devkit_api.objects import s3, s3_bucket, s3_parts
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
@@ -25,7 +25,7 @@ from devkit_api.state import StateError
 from tests.objects.test_stores import put, read
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
-from tests.support.s3 import FaultyProxy, load_s3, s3_settings
+from tests.support.s3 import FaultyProxy, load_s3, s3_settings, unfinished
 from tests.support.waiting import PATIENCE, until
 
 RUN = "devkit-run-conformance"
@@ -89,9 +89,13 @@ async def test_no_answer_is_not_waited_for_forever(behind: S3ObjectStore, proxy:
     assert proxy.seen == ATTEMPTS
 
 
-async def test_a_put_that_breaks_off_leaves_the_earlier_file(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+@pytest.mark.parametrize("fault", ["refuse", "error", "reset", "silence"])
+async def test_a_put_that_breaks_off_leaves_the_earlier_file(
+    behind: S3ObjectStore, proxy: FaultyProxy, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_bucket, "ANSWER_SECONDS", 1)
     await put(behind, "a", b"before")
-    proxy.break_with("refuse")
+    proxy.break_with(fault, cut_after=600_000)
     with pytest.raises(ObjectStoreUnavailable):
         await put(behind, "a", DATA)
     with pytest.raises(ObjectStoreUnavailable):
@@ -101,6 +105,38 @@ async def test_a_put_that_breaks_off_leaves_the_earlier_file(behind: S3ObjectSto
     assert await behind.stat(RUN, "new") is None
     await put(behind, "a", DATA)
     assert await read(behind, "a") == DATA
+
+
+async def test_a_file_sent_in_parts_survives_a_broken_part_and_leaves_nothing_when_it_is_given_up(
+    behind: S3ObjectStore, proxy: FaultyProxy, s3_endpoint: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (s3, s3_parts):
+        monkeypatch.setattr(module, "PART_BYTES", 5 * 1024**2)
+    await put(behind, "a", b"before")
+    proxy.break_with("reset", count=2, cut_after=600_000)
+    await put(behind, "a", LONG)
+    assert await read(behind, "a") == LONG
+    proxy.break_with("reset", cut_after=600_000)
+    with pytest.raises(ObjectStoreUnavailable):
+        await put(behind, "a", LONG[::-1])
+    proxy.heal()
+    assert await read(behind, "a") == LONG
+    assert unfinished(s3_endpoint, bucket) == []
+
+
+@pytest.mark.parametrize("behind", [1.0], indirect=True)
+async def test_a_get_that_stands_still_goes_on_where_it_stood(behind: S3ObjectStore, proxy: FaultyProxy) -> None:
+    await put(behind, "a", DATA)
+    stream = behind.read(RUN, "a")
+    proxy.break_with("stall", count=2, cut_after=600_000)
+    assert b"".join([chunk async for chunk in stream]) == DATA
+
+
+async def test_a_full_disk_sends_nothing_to_the_bucket(behind: S3ObjectStore) -> None:
+    await put(behind, "a", b"before")
+    with _disk_full(512 * 1024), pytest.raises(StateError):
+        await put(behind, "a", DATA)
+    assert await read(behind, "a") == b"before"
 
 
 async def test_a_get_that_breaks_off_goes_on_where_it_broke(behind: S3ObjectStore, proxy: FaultyProxy) -> None:

@@ -120,7 +120,8 @@ async def put_part(store: ObjectStore, begun: Begun, number: int, data: bytes) -
 PIECES = [b"a" * MIN_PART_BYTES, b"b" * MIN_PART_BYTES, b"the end"]
 
 
-async def test_a_file_in_parts_is_there_when_it_is_complete(store: ObjectStore) -> None:
+@every_kind
+async def test_a_file_in_parts_is_there_when_it_is_complete(store: ObjectStore, keeps_versions: bool) -> None:
     await put(store, "big", b"before")
     begun = await store.begin_parts(RUN, "big", INFO)
     await put_part(store, begun, 7, b"not used")
@@ -136,7 +137,9 @@ async def test_a_file_in_parts_is_there_when_it_is_complete(store: ObjectStore) 
     assert (stored.size, stored.content_type, stored.metadata) == (2 * MIN_PART_BYTES + 7, "text/csv", INFO["metadata"])
     whole = b"".join(PIECES)
     assert await read(store, "big") == whole
-    assert stored.sha256 in {"", hashlib.sha256(whole).hexdigest()}
+    assert stored.sha256 == hashlib.sha256(whole).hexdigest()
+    kept = [one.size for one in await store.versions(RUN, stored)]
+    assert kept == ([stored.size, 6] if keeps_versions else [stored.size])
     assert await read(store, "big", start=MIN_PART_BYTES - 1, length=2) == b"ab"
     with pytest.raises(PartsNotFound):
         await store.parts(begun)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,25 +17,6 @@ from tests.support.process import REPO, TEST_KEY, DevkitProcess
 from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
-
-
-@pytest.fixture(scope="module")
-def tls() -> Iterator[dict[str, str]]:
-    """What `tls init` made, in a folder that the user of module processes may enter."""
-    with tempfile.TemporaryDirectory(prefix="devkit-tls-") as name:
-        Path(name).chmod(0o755)
-        yield _made_in(Path(name))
-
-
-def _made_in(folder: Path) -> dict[str, str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "devkit_api", "tls", "init", str(folder / "made"), "--json"],
-        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True,
-        timeout=PATIENCE,
-    )  # fmt: skip
-    made: dict[str, str] = json.loads(ran.stdout)
-    assert Path(made["key.pem"]).stat().st_mode & 0o777 == 0o600
-    return made
 
 
 def test_the_cli_downloads_an_artifact_over_https(

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
+from moto.server import ThreadedMotoServer
 
 from devkit_api.settings import Settings, load_settings
 from tests.support.waiting import free_port
 
 ACCESS = {"s3_access_key": "test-access", "s3_secret_key": "test-secret-0123456789"}
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """The address of an S3 server on a free port."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
 
 
 def s3_settings(endpoint: str, bucket: str) -> dict[str, Any]:
@@ -26,16 +42,28 @@ def load_s3(endpoint: str, bucket: str, state: Any) -> Settings:
 
 def make_versioned(endpoint: str, bucket: str) -> None:
     """A new bucket that keeps versions."""
-    secrets = (ACCESS["s3_access_key"], ACCESS["s3_secret_key"])
-    client = boto3.client(
-        "s3", "us-east-1", endpoint_url=endpoint, aws_access_key_id=secrets[0], aws_secret_access_key=secrets[1]
-    )
+    client = _client(endpoint)
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
+def unfinished(endpoint: str, bucket: str) -> list[str]:
+    """Keys of uploads in parts that were begun and neither completed nor given up."""
+    return [upload["Key"] for upload in _client(endpoint).list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
+
+
+def _client(endpoint: str) -> Any:
+    secrets = (ACCESS["s3_access_key"], ACCESS["s3_secret_key"])
+    return boto3.client(
+        "s3", "us-east-1", endpoint_url=endpoint, aws_access_key_id=secrets[0], aws_secret_access_key=secrets[1]
+    )
+
+
 class FaultyProxy:
-    """Passes bytes on to a server, or does what `fault` says: refuse, error (HTTP 500), silence, cut (after bytes).
+    """Passes bytes on to a server, or does what `fault` says.
+
+    refuse, error (HTTP 500), silence; cut (the answer, after bytes), stall (the answer, after bytes, for good), reset
+    (the request, after bytes).
 
     A fault with a `count` ends by itself after so many connections; `seen` counts connections.
     """
@@ -88,13 +116,16 @@ class FaultyProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request per connection, so that a fault meets the next one."""
         self.seen += 1
-        fault = self.fault if self.count != 0 else None
-        if fault:
+        if self.fault == "refuse" and self.count != 0:
             self.count -= 1
-        if fault == "refuse":
             writer.transport.abort()
             return
         head = await reader.readuntil(b"\r\n\r\n")
+        fault = self.fault if self.count != 0 else None
+        if fault == "reset" and _body_size(head) <= self.cut_after:
+            fault = None
+        if fault:
+            self.count -= 1
         if fault == "silence":
             await asyncio.Event().wait()
         if fault == "error":
@@ -105,19 +136,32 @@ class FaultyProxy:
         up_reader, up_writer = await asyncio.open_connection(*self._target)
         try:
             up_writer.write(b"\r\n".join([*lines, b"Connection: close"]) + b"\r\n\r\n")
+            if fault == "reset":
+                await _pump(reader, up_writer, self.cut_after)
+                writer.transport.abort()
+                return
             forward = asyncio.create_task(_pump(reader, up_writer))
-            await _pump(up_reader, writer, self.cut_after if fault == "cut" else None)
+            await _pump(up_reader, writer, self.cut_after if fault in {"cut", "stall"} else None, fault == "stall")
             forward.cancel()
         finally:
             up_writer.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None = None) -> None:
+def _body_size(head: bytes) -> int:
+    found = re.search(rb"(?i)content-length: *([0-9]+)", head)
+    return int(found[1]) if found else 0
+
+
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None = None, stall: bool = False
+) -> None:
     passed = 0
     while data := await reader.read(64 * 1024):
         writer.write(data if limit is None else data[: limit - passed])
         await writer.drain()
         passed += len(data)
         if limit is not None and passed >= limit:
+            if stall:
+                await asyncio.Event().wait()
             writer.transport.abort()
             return

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import requests
 
 from devkit_api.settings import Settings, load_settings
 from devkit_api.state import StoreLocked
@@ -22,10 +26,14 @@ from devkit_api.transfer.archive import Writer
 from devkit_api.transfer.dump import export
 from devkit_api.transfer.layout import END, EXPORTED, FORMAT, HEADER, OF_THE_MACHINE, SECRET, unknown
 from devkit_api.transfer.load import load
+from devkit_api.transfer.objects import bucket_of
+from tests.objects.test_stores import put
 from tests.support.client import snapshot
 from tests.support.modules import write_module
+from tests.support.postgres import external_postgres, new_database
 from tests.support.process import DevkitProcess
 from tests.support.publishing import pack, request_of, submission, write_publishable
+from tests.support.s3 import load_s3, moto_server, s3_settings
 from tests.support.waiting import PATIENCE, until
 
 SAVER = """
@@ -59,7 +67,7 @@ class View:
             at = f"/v1/module-runs/{run['runId']}"
             self.details[run["runId"]] = [devkit.request("GET", at + end).json() for end in ("", "/result", "/logs")]
             for file in devkit.request("GET", at + "/files").json()["files"]:
-                got = devkit.request("GET", file["url"].removeprefix(devkit.endpoint), key=None)
+                got = requests.get(file["url"], timeout=60)
                 assert got.status_code == 200
                 self.bytes[run["runId"], file["name"]] = (got.content, file["sha256"], file["createdAt"])
         self.catalogs = devkit.request("GET", "/v1/data-catalogs").json()
@@ -72,6 +80,7 @@ class View:
 
 
 def command(devkit: DevkitProcess, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    devkit.root.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
         [sys.executable, "-m", "devkit_api", *arguments], check=False, env=devkit.environment(), cwd=devkit.root,
         capture_output=True, text=True, timeout=PATIENCE,
@@ -116,11 +125,70 @@ def test_a_devkit_comes_back_as_it_was(make_devkit: Callable[..., DevkitProcess]
         assert devkit.wait(devkit.run("saver", {"n": 9})["runId"])["status"] == "completed"
         # New rows take new ids: the sequences came along.
         command(devkit, "catalog", "generate", "--peptides", "50", "--samples", "1", "--seed", "2")
-    for urls in (before, after):
-        for details in urls.details.values():
-            for part in details:
-                part.pop("links", None)
-    assert vars(after) == vars(before)
+    assert strip(after) == strip(before)
+
+
+def strip(view: View) -> dict[str, Any]:
+    """What does not change with where things lie."""
+    for details in view.details.values():
+        for part in details:
+            part.pop("links", None)
+    return vars(view)
+
+
+@pytest.mark.process
+def test_a_devkit_moves_between_servers_of_ones_own_and_its_own_directory(
+    make_devkit: Callable[..., DevkitProcess], tmp_path: Path
+) -> None:
+    modules = write_module(tmp_path / "modules" / "saver", SAVER).parent
+    with moto_server() as endpoint, tempfile.TemporaryDirectory() as home, external_postgres(Path(home)) as server:
+
+        def elsewhere(name: str, **changed: str) -> DevkitProcess:
+            settings = {**s3_settings(endpoint, f"bucket-{name}"), **new_database(*server), **changed}
+            return make_devkit(name, catalogs="on", **settings)
+
+        first = elsewhere("first")
+        first.modules = modules
+        with first:
+            assert first.wait(first.run("saver", {"n": 1})["runId"])["status"] == "completed"
+            assert first.request("POST", "/v1/devkit/inputs/a.csv", data=b"an upload").status_code == 201
+            before = View(first)
+        assert len(before.bytes) == 3
+        assert not list((first.state / "objects").rglob("*.json"))
+        out, told = tmp_path / "one.tar.gz", []
+        told.append(json.loads(command(first, "export", str(out), "--json").stdout))
+
+        # Files and a database in the state directory, and from there to others again.
+        second = make_devkit("second", catalogs="on")
+        told.append(json.loads(command(second, "import", str(out), "--json").stdout))
+        with second.start():
+            after = View(second)
+            uploads = second.request("GET", "/v1/devkit/inputs").json()["items"]
+            assert [(one["filename"], one["checksum"]) for one in uploads] == [
+                ("a.csv", hashlib.sha256(b"an upload").hexdigest())
+            ]
+        assert strip(after) == strip(before)
+        back = tmp_path / "two.tar.gz"
+        told.append(json.loads(command(second, "export", str(back), "--json").stdout))
+        third = elsewhere("third")
+        told.append(json.loads(command(third, "import", str(back), "--json").stdout))
+        assert {one["tables"] for one in told} == {told[0]["tables"]}
+        assert {(one["files"], json.dumps(one["documents"])) for one in told} == {
+            (told[0]["files"], json.dumps(told[0]["documents"]))
+        }
+        with third.start():
+            again = View(third)
+        assert not list((third.state / "objects").rglob("*.json"))
+
+        taken = {key: value for key, value in third.settings.items() if key.startswith("db_")}
+        fourth = elsewhere("fourth", **taken)
+        said = command(fourth, "import", str(back), code=1).stderr
+        assert "the database is not empty" in " ".join(said.split())
+        assert not (fourth.state / "runs").exists()
+    # A store in a bucket knows the time of a file to the second, and gives it a time of its own.
+    for view in (before, again):
+        view.bytes = {key: value[:2] for key, value in view.bytes.items()}
+    assert strip(again) == strip(before)
 
 
 @pytest.fixture
@@ -305,6 +373,32 @@ def test_an_export_that_could_not_be_written_is_said_at_the_start(
     make_devkit: Callable[..., DevkitProcess], tmp_path: Path
 ) -> None:
     devkit = make_devkit(modules=write_module(tmp_path / "modules" / "one").parent)
-    devkit.root.mkdir()
     done = command(devkit, "serve", "--on-exit-export", str(tmp_path / "missing" / "x.tar.gz"), code=1)
     assert "the export would be lost" in done.stderr
+
+
+async def test_what_does_not_arrive_in_the_bucket_takes_nothing_with_it(tmp_path: Path) -> None:
+    run_id = "devkit-run-moved"
+    with moto_server() as endpoint:
+        bucket = load_s3(endpoint, "bucket-moved", tmp_path / "old" / "state")
+        bucket = attrs.evolve(bucket, catalogs=False)
+        (bucket.state_dir / "runs" / "aa").mkdir(parents=True)
+        (bucket.state_dir / "runs" / "aa" / f"{run_id}.json").write_text("{}")
+        async with bucket_of(bucket) as store:
+            assert store is not None
+            for name in ("a", "b"):
+                await put(store, name, name.encode(), run_id)
+        file = tmp_path / "x.tar.gz"
+        await export(bucket, file, no_progress)
+        # The same bytes are there already: nothing to send, and nothing to refuse.
+        await load(attrs.evolve(bucket, state_dir=tmp_path / "again"), file, no_progress)
+        async with bucket_of(bucket) as store:
+            assert store is not None
+            await put(store, "b", b"another", run_id)
+            await store.delete(run_id, "a")
+            with pytest.raises(TransferRefused, match="the bucket holds another runs/devkit-run-moved/files/b"):
+                await load(attrs.evolve(bucket, state_dir=tmp_path / "refused"), file, no_progress)
+            assert [(one.name, one.size) for one in (await store.list(run_id))[0]] == [("b", 7)]
+        assert not (tmp_path / "refused").exists()
+    with pytest.raises(TransferRefused, match="cannot be used now"):
+        await export(attrs.evolve(bucket, s3_endpoint="http://127.0.0.1:1"), tmp_path / "y.tar.gz", no_progress)

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from devkit_api.catalogs.imports.targets import TARGETS
 from devkit_api.catalogs.models import READABLE
-from devkit_api.schemas import StrictSchema
+from devkit_api.schemas import Base64Sha256, StrictSchema, printable
 
 _KEY = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"
 MAX_PARTS_PER_REQUEST = 100
-
-
-def _printable(low: int, high: int) -> Any:
-    def check(value: str) -> None:
-        if not low <= len(value) <= high or value != value.strip() or not value.isprintable():
-            raise ValidationError(f"must be {low} to {high} printable characters without blanks around them")
-
-    return check
 
 
 def _key(what: str) -> fields.String:
@@ -46,11 +36,11 @@ class CatalogCreateSchema(StrictSchema):
     providerKey = _key("my-lab")
     catalogKey = _key("melanoma-2026")
     schemaName = fields.String(required=True, validate=validate.Equal("observation", error="must be 'observation'"))
-    label = fields.String(required=True, validate=_printable(1, 200))
+    label = fields.String(required=True, validate=printable(1, 200))
     sourceTables = _tables(READABLE, required=True, validate=validate.Length(1, 50))
     ingestionTables = _tables(TARGETS, allow_none=True, load_default=None, validate=validate.Length(0, 50))
     description = fields.String(load_default="", allow_none=True, validate=validate.Length(max=5_000))
-    domain = fields.String(load_default="immunopeptidomics", validate=_printable(1, 100))
+    domain = fields.String(load_default="immunopeptidomics", validate=printable(1, 100))
 
     @validates_schema(skip_on_field_errors=True)
     def check_tables(self, data: dict[str, Any], **_: Any) -> None:
@@ -63,7 +53,7 @@ class CatalogCreateSchema(StrictSchema):
 class CatalogPatchSchema(StrictSchema):
     """Body of `PATCH /v1/data-catalogs/{id}`."""
 
-    label = fields.String(validate=_printable(1, 200))
+    label = fields.String(validate=printable(1, 200))
     description = fields.String(allow_none=True, validate=validate.Length(max=5_000))
 
     @validates_schema
@@ -78,32 +68,19 @@ class CatalogUploadSchema(StrictSchema):
 
     filename = fields.String(
         required=True,
-        validate=[_printable(1, 255), validate.Regexp(r"^[^/\\]+\Z", error="must be a name, not a path")],
+        validate=[printable(1, 255), validate.Regexp(r"^[^/\\]+\Z", error="must be a name, not a path")],
     )
     declaredSizeBytes = fields.Integer(required=True, strict=True, validate=validate.Range(min=1))
     declaredSHA256 = fields.String(
         required=True, validate=validate.Regexp(r"^[0-9a-f]{64}\Z", error="must be 64 lower-case hex digits")
     )
-    idempotencyKey = fields.String(required=True, validate=_printable(1, 256), metadata=_IDEMPOTENCY)
-    contentType = fields.String(load_default="application/octet-stream", validate=_printable(1, 200))
-
-
-class _Checksum(fields.String):
-    """SHA-256 in base64; loaded as hex."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        try:
-            raw = base64.b64decode(super()._deserialize(value, attr, data, **kwargs), validate=True)
-        except (binascii.Error, ValueError):
-            raw = b""
-        if len(raw) != 32:
-            raise ValidationError("must be a SHA-256 in base64")
-        return raw.hex()
+    idempotencyKey = fields.String(required=True, validate=printable(1, 256), metadata=_IDEMPOTENCY)
+    contentType = fields.String(load_default="application/octet-stream", validate=printable(1, 200))
 
 
 class _UploadPartSchema(StrictSchema):
     partNumber = fields.Integer(required=True, strict=True, validate=validate.Range(1, 100_000))
-    checksumSHA256 = _Checksum(required=True)
+    checksumSHA256 = Base64Sha256(required=True)
 
 
 class UploadPartsSchema(StrictSchema):
@@ -129,19 +106,19 @@ class StateVersionSchema(StrictSchema):
     """Body of `DELETE …/uploads/{u}` and of `POST …/cancel`."""
 
     stateVersion = fields.Integer(required=True, strict=True)
-    reason = fields.String(load_default=None, validate=_printable(1, 500))
+    reason = fields.String(load_default=None, validate=printable(1, 500))
 
 
 class IngestRetrySchema(StrictSchema):
     """Body of `POST …/retry`."""
 
     stateVersion = fields.Integer(required=True, strict=True)
-    idempotencyKey = fields.String(required=True, validate=_printable(1, 256), metadata=_IDEMPOTENCY)
+    idempotencyKey = fields.String(required=True, validate=printable(1, 256), metadata=_IDEMPOTENCY)
 
 
 class _IngestSourceSchema(StrictSchema):
-    sourceUri = fields.String(required=True, validate=_printable(1, 2_000))
-    targetTable = fields.String(required=True, validate=_printable(1, 63))
+    sourceUri = fields.String(required=True, validate=printable(1, 2_000))
+    targetTable = fields.String(required=True, validate=printable(1, 63))
 
 
 class IngestSchema(StrictSchema):
@@ -149,7 +126,7 @@ class IngestSchema(StrictSchema):
 
     sourceManifest = fields.List(fields.Nested(_IngestSourceSchema), required=True, validate=validate.Length(1, 32))
     mode = fields.String(load_default="replace", validate=validate.OneOf(["replace", "append"]))
-    idempotencyKey = fields.String(required=True, validate=_printable(1, 256), metadata=_IDEMPOTENCY)
+    idempotencyKey = fields.String(required=True, validate=printable(1, 256), metadata=_IDEMPOTENCY)
     versionLabel = fields.String(
         load_default=None,
         validate=validate.Regexp(

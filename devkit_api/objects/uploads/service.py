@@ -1,0 +1,274 @@
+"""Uploads in parts: planned, sent part by part to signed addresses, completed once or given up.
+
+What was sent survives a restart; the same request with the same key finds its upload again. The state is written
+before anything is done on the strength of it, so that what is interrupted is done again and not half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from weakref import WeakValueDictionary
+
+import attrs
+
+from devkit_api.errors import (
+    IdempotencyKeyReused,
+    ObjectNotFound,
+    PartsNotFound,
+    UploadConflict,
+    UploadInvalid,
+    UploadNotFound,
+)
+from devkit_api.ids import utc_now
+from devkit_api.objects.addresses import GET_SECONDS, Addresses
+from devkit_api.objects.namespaces import UPLOADS
+from devkit_api.objects.protocol import Expected, ObjectStore, Part, check_name
+from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.objects.uploads.models import (
+    CANCELLED,
+    COLLECTION,
+    COMPLETE,
+    COMPLETING,
+    EXPIRED,
+    UPLOADING,
+    Upload,
+    base64_of,
+    stored,
+)
+from devkit_api.public_address import PublicAddress
+from devkit_api.security.principals import Principal
+from devkit_api.state import DocumentStore
+
+PARTS = "~upload-parts"
+PART_BYTES = 8 * 1024**2
+# As on the platform.
+MOST_BYTES = 5 * 1024**3
+LIFETIME = timedelta(hours=24)
+_SIGNED_SECONDS = 900
+# How long the receipt of what was given up is remembered.
+_MEMORY = timedelta(days=7)
+_MOST_OPEN = 100
+Document = dict[str, Any]
+
+
+class PartUploads:
+    """Every upload in parts."""
+
+    def __init__(
+        self, store: DocumentStore, objects: ObjectStore, signer: UrlSigner, addresses: Addresses, *,
+        address: PublicAddress, bucket: str, max_bytes: int,
+    ) -> None:  # fmt: skip
+        self._store, self._objects, self._signer, self._addresses = store, objects, signer, addresses
+        self._address, self._bucket = address, bucket
+        self._max_bytes = min(max_bytes, MOST_BYTES)
+        self._uploads: dict[str, Upload] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._completing: dict[str, asyncio.Task[Upload]] = {}
+
+    async def open(self) -> None:
+        """Read what there is; forget what was given up long ago."""
+        self._uploads.clear()
+        async for key, document in self._store.scan(COLLECTION):
+            try:
+                upload = stored(document)
+                is_old = datetime.fromisoformat(upload.expires_at) + _MEMORY < datetime.now(UTC)
+            except (KeyError, TypeError, ValueError):
+                continue
+            if is_old and upload.status in {CANCELLED, EXPIRED}:
+                await self._store.delete(COLLECTION, key)
+            else:
+                self._uploads[key] = upload
+
+    async def close(self) -> None:
+        """Wait for what is being completed."""
+        if self._completing:
+            await asyncio.wait(self._completing.values())
+
+    async def begin(self, source_id: str, body: Document, principal: Principal) -> Document:
+        """Plan an upload, or find the one this key planned. Raises `IdempotencyKeyReused`, `UploadInvalid`."""
+        if body["declaredSizeBytes"] > self._max_bytes:
+            raise UploadInvalid(reason=f"a file has at most {self._max_bytes} bytes")
+        owner = f"{principal.organization_id}/{principal.user_id}"
+        upload_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"upload/{owner}/{source_id}/{body['idempotencyKey']}"))
+        check_name(f"{upload_id}/{body['prefix']}{body['filename']}")
+        async with self._lock(upload_id):
+            known = self._uploads.get(upload_id)
+            if known is not None and not await self._is_deleted(known):
+                asked = (body["filename"], body["prefix"], body["contentType"], body["declaredSizeBytes"])
+                if asked != (known.filename, known.prefix, known.content_type, known.size):
+                    raise IdempotencyKeyReused
+                return (await self._current(known)).view(self._bucket)
+            upload = await self._begin(upload_id, source_id, body, principal)
+        return upload.view(self._bucket)
+
+    async def get(self, source_id: str, upload_id: str, principal: Principal) -> Document:
+        """The receipt. Raises `UploadNotFound`."""
+        async with self._lock(upload_id):
+            return (await self._find(source_id, upload_id, principal)).view(self._bucket)
+
+    async def sign(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
+        """Addresses to put parts to, each for exactly the announced bytes."""
+        async with self._lock(upload_id):
+            upload = await self._find(source_id, upload_id, principal)
+        _in_state(upload, body["revision"], UPLOADING)
+        signed = []
+        for part in body["parts"]:
+            number = part["partNumber"]
+            if number > upload.part_count:
+                raise UploadInvalid(reason=f"there is no part {number}, the file has {upload.part_count}")
+            expected = Expected(upload.part_size(number), part["checksumSHA256"])
+            url = self._signer.put_url(
+                self._address.base_url, PARTS, f"{upload_id}/{number}", seconds=_SIGNED_SECONDS, expected=expected,
+                info={},
+            )  # fmt: skip
+            checksum = base64_of(expected.sha256)
+            signed.append(
+                {
+                    "partNumber": number,
+                    "sizeBytes": expected.size,
+                    "checksumSHA256": checksum,
+                    "url": url,
+                    "requiredHeaders": {"x-amz-checksum-sha256": checksum},
+                }
+            )
+        return {**upload.view(self._bucket), "parts": signed, "expiresIn": _SIGNED_SECONDS}
+
+    async def put_part(self, name: str, chunks: AsyncIterator[bytes], expected: Expected) -> Part:
+        """Store a part that comes to a signed address."""
+        upload_id, _, number = name.partition("/")
+        upload = self._uploads.get(upload_id)
+        if upload is None:
+            raise UploadNotFound(upload_id=upload_id)
+        _in_state(upload, upload.revision, UPLOADING)
+        part = await self._objects.put_part(upload.begun, int(number), chunks, expected)
+        async with self._lock(upload_id):
+            upload = self._uploads[upload_id]
+            _in_state(upload, upload.revision, UPLOADING)
+            await self._save(upload.with_part(part))
+        return part
+
+    async def complete(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
+        """Make the file of its parts; the same request again finds it made."""
+        async with self._lock(upload_id):
+            upload = await self._find(source_id, upload_id, principal)
+            if upload.status == COMPLETE:
+                _check_parts(upload, body["parts"])
+                return upload.view(self._bucket)
+            _in_state(upload, body["revision"], UPLOADING, COMPLETING)
+            _check_parts(upload, body["parts"])
+            if upload.status == UPLOADING:
+                upload = await self._save(upload.moved(COMPLETING))
+            task = self._completing.get(upload_id)
+            if task is None:
+                task = self._completing[upload_id] = asyncio.create_task(self._complete(upload))
+                task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
+        # Who asked may go away; the file is made all the same.
+        return (await asyncio.shield(task)).view(self._bucket)
+
+    async def cancel(self, source_id: str, upload_id: str, revision: int, principal: Principal) -> Document:
+        """Give an upload up and free its parts. What is complete stays."""
+        async with self._lock(upload_id):
+            upload = await self._find(source_id, upload_id, principal)
+            if upload.status in {COMPLETE, CANCELLED, EXPIRED}:
+                return upload.view(self._bucket)
+            _in_state(upload, revision, UPLOADING)
+            return (await self._end(upload, CANCELLED)).view(self._bucket)
+
+    async def download(self, source_id: str, upload_id: str, principal: Principal) -> Document:
+        """Where to read the file, in the version that was accepted. Raises `UploadNotFound`, `UploadConflict`."""
+        async with self._lock(upload_id):
+            upload = await self._find(source_id, upload_id, principal)
+        _in_state(upload, upload.revision, COMPLETE)
+        info = await self._objects.stat(UPLOADS, upload.name, upload.version)
+        if info is None:
+            raise ObjectNotFound(key=upload.filename)
+        url = await self._addresses.get(UPLOADS, info, GET_SECONDS)
+        return {**upload.view(self._bucket), "url": url, "expiresIn": GET_SECONDS, "sizeBytes": info.size}
+
+    async def clear(self) -> None:
+        """Forget every upload; the files are cleared with all others."""
+        await self.close()
+        for upload in list(self._uploads.values()):
+            if upload.status != COMPLETE:
+                await self._objects.abort_parts(upload.begun)
+        await self._store.clear(COLLECTION)
+        self._uploads.clear()
+
+    async def _begin(self, upload_id: str, source_id: str, body: Document, principal: Principal) -> Upload:
+        if sum(upload.status == UPLOADING for upload in self._uploads.values()) >= _MOST_OPEN:
+            raise UploadInvalid(reason=f"{_MOST_OPEN} uploads are open; complete or cancel some")
+        expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds").replace("+00:00", "Z")
+        upload = Upload(
+            upload_id=upload_id, source_id=source_id, user_id=principal.user_id,
+            organization_id=principal.organization_id, filename=body["filename"], prefix=body["prefix"],
+            content_type=body["contentType"], size=body["declaredSizeBytes"],
+            part_bytes=PART_BYTES, store_id="", created_at=utc_now(), expires_at=expires,
+        )  # fmt: skip
+        owner = {"user-id": principal.user_id, "organization-id": principal.organization_id}
+        info = {"content_type": upload.content_type, "metadata": owner}
+        begun = await self._objects.begin_parts(UPLOADS, upload.name, info)
+        return await self._save(attrs.evolve(upload, store_id=begun.upload))
+
+    async def _complete(self, upload: Upload) -> Upload:
+        try:
+            info = await self._objects.complete_parts(upload.begun, upload.parts)
+        except PartsNotFound:
+            # An earlier try may have made the file, and been cut off before it could say so.
+            made = await self._objects.stat(UPLOADS, upload.name)
+            if made is None or made.size != upload.size:
+                raise
+            info = made
+        async with self._lock(upload.upload_id):
+            return await self._save(upload.moved(COMPLETE, version=info.version))
+
+    async def _find(self, source_id: str, upload_id: str, principal: Principal) -> Upload:
+        upload = self._uploads.get(upload_id)
+        if upload is None or upload.source_id != source_id:
+            raise UploadNotFound(upload_id=upload_id[:64])
+        if not principal.may_see(upload.user_id, upload.organization_id) or await self._is_deleted(upload):
+            raise UploadNotFound(upload_id=upload_id[:64])
+        return await self._current(upload)
+
+    async def _current(self, upload: Upload) -> Upload:
+        return await self._end(upload, EXPIRED) if upload.is_over else upload
+
+    async def _end(self, upload: Upload, status: str) -> Upload:
+        ended = await self._save(upload.moved(status, parts=()))
+        await self._objects.abort_parts(upload.begun)
+        return ended
+
+    async def _is_deleted(self, upload: Upload) -> bool:
+        """Whether the complete file was deleted since, by `inputs remove`."""
+        return upload.status == COMPLETE and await self._objects.stat(UPLOADS, upload.name) is None
+
+    async def _save(self, upload: Upload) -> Upload:
+        await self._store.put(COLLECTION, upload.upload_id, attrs.asdict(upload))
+        self._uploads[upload.upload_id] = upload
+        return upload
+
+    def _lock(self, upload_id: str) -> asyncio.Lock:
+        lock = self._locks.get(upload_id)
+        if lock is None:
+            lock = self._locks[upload_id] = asyncio.Lock()
+        return lock
+
+
+def _in_state(upload: Upload, revision: int, *statuses: str) -> None:
+    if upload.status not in statuses or upload.revision != revision:
+        reason = f"this needs {' or '.join(map(repr, statuses))} at the revision you name"
+        raise UploadConflict(status=upload.status, revision=upload.revision, reason=reason)
+
+
+def _check_parts(upload: Upload, parts: list[Document]) -> None:
+    """Every part once, stored, and the very bytes the caller means."""
+    named = [(part["partNumber"], part["etag"].strip('"'), part["checksumSHA256"]) for part in parts]
+    if [number for number, _, _ in named] != list(range(1, upload.part_count + 1)):
+        raise UploadInvalid(reason=f"it has {upload.part_count} part(s), and each must be named once, in order")
+    known = {part.number: (part.number, part.etag, part.sha256) for part in upload.parts}
+    for one in named:
+        if known.get(one[0]) != one:
+            raise UploadInvalid(reason=f"part {one[0]} is not stored with this etag and checksum")

@@ -1,0 +1,173 @@
+"""Uploads in parts: by the official CLI over https, and step by step over http on both stores."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devkit_api.errors import PartsNotFound
+from devkit_api.objects.routes import OBJECTS
+from devkit_api.objects.uploads import service
+from devkit_api.objects.uploads.routes import PART_UPLOADS
+from tests.objects.conftest import MODULES, finish
+from tests.support.modules import write_module
+from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
+
+BEGIN = "/v1/data-sources/devkit/uploads"
+PART = 5 * 1024**2
+
+
+@pytest.mark.process
+def test_the_cli_uploads_a_file_that_a_run_then_reads(
+    tls: dict[str, str], make_devkit: Callable[..., DevkitProcess], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path / "mods" / "named", MODULES["named"])
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", tls["ca-bundle.pem"])
+    shim = tmp_path / "shim" / "certifi"  # what docs/objects.md says to do to certifi's list
+    shim.mkdir(parents=True)
+    (shim / "__init__.py").write_text(f"def where():\n    return {tls['ca-bundle.pem']!r}\n")
+    file = tmp_path / "cohort.csv"
+    data = os.urandom(service.PART_BYTES + 1000)
+    file.write_bytes(data)
+    devkit = make_devkit(modules=tmp_path / "mods", tls_cert=tls["cert.pem"], tls_key=tls["key.pem"])
+
+    def uploads(*arguments: str) -> Any:
+        command = [str(Path(sys.executable).with_name("hla-compass")), "data", "uploads", *arguments]
+        environment = {**devkit.sdk_environment(), "PYTHONPATH": str(tmp_path / "shim")}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return json.loads(ran.stdout)
+
+    with devkit:
+        done = uploads("upload", "lab", str(file), "--prefix", "analysis/", "--idempotency-key", "first")
+        assert (done["verifiedComplete"], done["localSHA256"]) == (True, hashlib.sha256(data).hexdigest())
+        source = {"name": "cohort", "uri": done["s3Uri"], "checksum": hashlib.sha256(data).hexdigest()}
+        run = finish(devkit, "named", {}, dataContext={"sources": [source]})
+        result = devkit.request("GET", f"/v1/module-runs/{run['runId']}/result").json()
+        assert result["data"]["results"] == {"cohort": len(data)}
+
+
+class Uploader:
+    """Uploads step by step, as the SDK makes them, with a client of the test."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    async def ask(self, method: str, path: str, status: int = 200, **body: Any) -> Any:
+        answer = await self.client.request(method, path, **({"json": body} if method == "POST" else {}))
+        told = await answer.json()
+        assert answer.status == status, told
+        return told
+
+    async def begin(self, size: int, key: str = "k", status: int = 201, **fields: Any) -> Any:
+        body = {"filename": "a.bin", "declaredSizeBytes": size, "idempotencyKey": key, **fields}
+        return await self.ask("POST", BEGIN, status, **body)
+
+    async def send(self, upload: Any, number: int, data: bytes, status: int = 200, sent: bytes | None = None) -> Any:
+        checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        at = f"{BEGIN}/{upload['uploadId']}"
+        named = [{"partNumber": number, "checksumSHA256": checksum}]
+        part = (await self.ask("POST", f"{at}/parts", revision=upload["revision"], parts=named))["parts"][0]
+        path = part["url"].split("/v1/", 1)[1]
+        answer = await self.client.anonymous.put(
+            f"http://127.0.0.1:{self.client.port}/v1/{path}", data=io.BytesIO(data if sent is None else sent),
+            headers=part["requiredHeaders"],
+        )  # fmt: skip
+        assert answer.status == status, await answer.text()
+        if status != 200:
+            return await answer.json()
+        assert answer.headers["x-amz-checksum-sha256"] == checksum
+        return {**named[0], "etag": answer.headers["ETag"].strip('"')}
+
+    async def complete(self, upload: Any, parts: Any, status: int = 200, revision: int = 0) -> Any:
+        return await self.ask("POST", f"{BEGIN}/{upload['uploadId']}/complete", status, revision=revision, parts=parts)
+
+
+@pytest.fixture
+async def uploader(make_client: Any, store_settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Uploader:
+    monkeypatch.setattr(service, "PART_BYTES", PART)
+    return Uploader(await make_client(**store_settings))
+
+
+async def test_an_upload_goes_on_where_it_stopped_and_is_complete_once(uploader: Uploader) -> None:
+    pieces = [os.urandom(PART), b"the end"]
+    size = sum(map(len, pieces))
+    begun = await uploader.begin(size)
+    second = await uploader.send(begun, 2, pieces[1])
+    assert (await uploader.complete(begun, [second], 422))["error"]["code"] == "UPLOAD_INVALID"
+    # As after a restart: what there is comes from the stores.
+    uploads = uploader.client.server.app[PART_UPLOADS]
+    await uploads.close()
+    await uploads.open()
+    found = await uploader.begin(size)
+    assert (found["uploadId"], [part["partNumber"] for part in found["parts"]]) == (begun["uploadId"], [2])
+    assert found["parts"][0] == {**second, "sizeBytes": 7}
+    first = await uploader.send(begun, 1, pieces[0])
+    swapped = [{**first, "etag": second["etag"]}, second]
+    for wrong in (swapped, [second, first], [first, first]):
+        assert (await uploader.complete(begun, wrong, 422))["error"]["code"] == "UPLOAD_INVALID"
+    done = await uploader.complete(begun, [first, second])
+    assert (done["status"], done["verifiedComplete"]) == ("complete", True)
+    assert await uploader.complete(begun, [first, second]) == done
+    receipt = await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}/download")
+    own = f"http://127.0.0.1:{uploader.client.port}/v1/objects"
+    async with uploader.client.anonymous.get(receipt["url"].replace("http://127.0.0.1:4100/v1/objects", own)) as answer:
+        assert await answer.read() == b"".join(pieces)
+    listed = (await uploader.ask("GET", "/v1/devkit/inputs"))["items"]
+    assert [(one["uploadId"], one["checksum"]) for one in listed] == [
+        (begun["uploadId"], hashlib.sha256(b"".join(pieces)).hexdigest())
+    ]
+    kept = await uploader.ask("POST", f"{BEGIN}/{begun['uploadId']}/cancel", revision=9)
+    assert kept["status"] == "complete"
+    late = await uploader.client.post(
+        f"{BEGIN}/{begun['uploadId']}/parts",
+        json={"revision": 0, "parts": [{"partNumber": 1, "checksumSHA256": first["checksumSHA256"]}]},
+    )
+    assert (late.status, (await late.json())["error"]["code"]) == (409, "UPLOAD_CONFLICT")
+
+
+async def test_what_does_not_fit_is_refused_and_what_is_given_up_is_freed(uploader: Uploader) -> None:
+    begun = await uploader.begin(7)
+    assert (await uploader.send(begun, 1, b"7 bytes", 422, sent=b"others!"))["error"]["code"] == "CHECKSUM_MISMATCH"
+    assert (await uploader.begin(8, status=409))["error"]["code"] == "IDEMPOTENCY_KEY_REUSED"
+    for wrong in ({"filename": "a/b"}, {"prefix": "no-slash"}, {"prefix": "../x/"}, {"unknown": 1}):
+        await uploader.begin(1, key="wrong", status=422, **wrong)
+    for size in (-1, service.MOST_BYTES + 1):
+        await uploader.begin(size, key="wrong", status=422)
+    at = f"{BEGIN}/{begun['uploadId']}"
+    await uploader.ask(
+        "POST", f"{at}/parts", 422, revision=0, parts=[{"partNumber": 2, "checksumSHA256": "A" * 43 + "="}]
+    )
+    await uploader.ask("POST", f"{at}/cancel", 409, revision=5)
+    assert (await uploader.ask("GET", at))["parts"] == []
+    await uploader.ask("GET", at.replace("devkit", "another-source"), 404)
+    await uploader.ask("GET", f"{at}/download", 409)
+    upload = uploader.client.server.app[PART_UPLOADS]._uploads[begun["uploadId"]]
+    assert (await uploader.ask("POST", f"{at}/cancel", revision=0))["status"] == "cancelled"
+    with pytest.raises(PartsNotFound):
+        await uploader.client.server.app[OBJECTS].parts(upload.begun)
+    assert (await uploader.ask("GET", "/v1/devkit/inputs"))["items"] == []
+
+
+async def test_an_empty_file_a_deleted_one_and_an_expired_one(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = await uploader.begin(0)
+    await uploader.complete(begun, [await uploader.send(begun, 1, b"")])
+    assert (await uploader.client.delete(f"/v1/devkit/inputs/{begun['uploadId']}")).status == 200
+    await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}", 404)
+    assert (await uploader.begin(0))["status"] == "uploading"
+    monkeypatch.setattr(service, "LIFETIME", service.LIFETIME * -1)
+    late = await uploader.begin(3, key="late")
+    assert (await uploader.ask("GET", f"{BEGIN}/{late['uploadId']}"))["status"] == "expired"
