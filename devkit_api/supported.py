@@ -22,6 +22,13 @@ def refuse_unsupported(settings: Settings) -> None:
         raise SettingsError(problems)
 
 
+def _is_absent(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:  # of a package above it
+        return True
+
+
 def _missing_extras(settings: Settings) -> list[Problem]:
     problems = []
     if settings.s3_endpoint is not None and _is_absent("aiobotocore"):
@@ -31,10 +38,3 @@ def _missing_extras(settings: Settings) -> list[Problem]:
         fix = "pip install 'hla-compass-devkit[otel]'"
         problems.append(Problem(f"{PREFIX}OTLP_ENDPOINT", "the OpenTelemetry SDK is not installed", fix))
     return problems
-
-
-def _is_absent(module: str) -> bool:
-    try:
-        return find_spec(module) is None
-    except ModuleNotFoundError:  # of a package above it
-        return True

@@ -26,7 +26,8 @@ MADE_UP = (
     "templates/ui-template/frontend/tests/",
 )
 ALLOWED = "pragma: allowlist secret"
-NAMES_ONLY = {"api_key", "run_token", "developer_api_key"}
+# Words that stand where a secret would: names, and the token of the rehearsal, which no run ever has.
+NAMES_ONLY = {"api_key", "run_token", "developer_api_key", "hla_runtoken_rehearsal"}
 
 
 def git(*arguments: str) -> str:

@@ -201,11 +201,12 @@ def test_schemathesis_finds_nothing(reference_devkit: DevkitProcess, bearer: str
     - the stream of events, which ends with its run alone: the example of it is called above.
     """
     schemathesis = str(Path(sys.executable).with_name("schemathesis"))
+    phases = os.environ.get("SCHEMATHESIS_PHASES", "examples,fuzzing,stateful")
     done = subprocess.run(
         [
             schemathesis, "run", f"{reference_devkit.endpoint}/docs/openapi.json",
             "--header", f"Authorization: {bearer}",
-            "--phases", os.environ.get("SCHEMATHESIS_PHASES", "examples,fuzzing,stateful"),
+            "--phases", phases,
             "--checks", "all", "--exclude-checks",
             "positive_data_acceptance,missing_required_header,allow_header_conformance",
             "--exclude-path-regex", "/events$", "--max-examples", "3", "--workers", "2",
@@ -214,6 +215,8 @@ def test_schemathesis_finds_nothing(reference_devkit: DevkitProcess, bearer: str
         check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-9000:] + done.stderr[-2000:]
+    for phase in phases.split(","):
+        assert f"✅ {phase.capitalize()}\n" in done.stdout, f"{phase} was skipped"
     tested = re.search(r"Tested: (\d+)", done.stdout)
     assert tested, done.stdout[-2000:]
     assert int(tested[1]) > 90
