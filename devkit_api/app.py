@@ -1,4 +1,4 @@
-"""The application, put together: with `lifetimes.py` the only file that knows every domain.
+"""The application, put together: with `lifetimes.py` and `route_table.py` the only file that knows every domain.
 
 `create_app` constructs; nothing is opened, and nothing is read but credentials. What opens and closes, and in which
 order, is in `lifetimes.py`.
@@ -6,7 +6,6 @@ order, is in `lifetimes.py`.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,19 +13,15 @@ import attrs
 from aiohttp import web
 
 from devkit_api.apidocs.routes import REFERENCE, Reference
-from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.admin import CatalogAdmin
 from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.ingestions import IngestionService
 from devkit_api.catalogs.control.routes import ADMIN
-from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
 from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
 from devkit_api.catalogs.control.uploads import UploadService
 from devkit_api.catalogs.routes import CATALOGS, SQL_LIMITS
-from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
-from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.lifetime import build_database
@@ -45,7 +40,6 @@ from devkit_api.lifetimes import (
     release_waiting,
 )
 from devkit_api.local_data.routes import LOCAL_DATA
-from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.local_data.service import LocalData
 from devkit_api.logs import hide_values
 from devkit_api.middleware import chain, cors, headers
@@ -57,38 +51,30 @@ from devkit_api.middleware.tracing import around
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.publish.deployments import DeploymentService
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH, PUBLISH_ADDRESS
-from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
 from devkit_api.modules.publish.service import PublishService
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY
-from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.addresses import Addresses
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.input_routes import INPUTS
-from devkit_api.objects.input_routes import ROUTES as INPUT_ROUTES
 from devkit_api.objects.inputs import Inputs
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
-from devkit_api.objects.routes import ROUTES as OBJECT_ROUTES
 from devkit_api.objects.run_storage import RunStorage
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.objects.uploads.routes import PART_UPLOADS
-from devkit_api.objects.uploads.routes import ROUTES as PART_UPLOAD_ROUTES
 from devkit_api.objects.uploads.service import PartUploads
 from devkit_api.public_address import PublicAddress
-from devkit_api.routing import Route, add_routes
+from devkit_api.route_table import all_routes
+from devkit_api.routing import add_routes
 from devkit_api.runs.artifact_routes import ARTIFACTS, REPORTS
-from devkit_api.runs.artifact_routes import ROUTES as ARTIFACT_ROUTES
 from devkit_api.runs.artifacts import Artifacts
 from devkit_api.runs.assembly import build_runs
-from devkit_api.runs.link_routes import ROUTES as LINK_ROUTES
 from devkit_api.runs.links import RunLinks
-from devkit_api.runs.preview import ROUTES as PREVIEW_ROUTES
 from devkit_api.runs.reports import Reports
 from devkit_api.runs.routes import INTERACTIVE_TIMEOUT, LINKS, RUNS
-from devkit_api.runs.routes import ROUTES as RUN_ROUTES
 from devkit_api.security import jwks
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.authentication import Authenticator, owner_principal
@@ -99,16 +85,15 @@ from devkit_api.security.private_files import PrivateFile
 from devkit_api.security.proxies import PROXIES, Proxies
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.security.routes import LOGIN
-from devkit_api.security.routes import ROUTES as SESSION_ROUTES
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
-from devkit_api.settings import PREFIX, Problem, RateLimit, Settings, SettingsError
+from devkit_api.settings import RateLimit, Settings
 from devkit_api.state.json_files import JsonFileStore
+from devkit_api.supported import refuse_unsupported
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
-from devkit_api.system.routes import ROUTES as SYSTEM_ROUTES
 
 if TYPE_CHECKING:
     from devkit_api.tracing.export import Tracing
@@ -120,7 +105,7 @@ LOGINS = RateLimit(30, 60, 10)
 
 def create_app(settings: Settings) -> web.Application:
     """The devkit for these settings. Raises `SettingsError` for what this version cannot do."""
-    _refuse_unsupported(settings)
+    refuse_unsupported(settings)
     credentials = load_credentials(settings)
     assert credentials is not None  # noqa: S101  `create` is on
     tracing = _tracing_of(settings)
@@ -285,22 +270,6 @@ def _tracing_of(settings: Settings) -> Tracing | None:
     return to_collector(settings.otlp_endpoint)
 
 
-def all_routes() -> list[Route]:
-    """Every address there is, in the order in which the API reference shows them."""
-    routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
-    routes += [
-        *PREVIEW_ROUTES,
-        *LOCAL_DATA_ROUTES,
-        *PUBLISH_ROUTES,
-        *INPUT_ROUTES,
-        *PART_UPLOAD_ROUTES,
-        *ARTIFACT_ROUTES,
-        *LINK_ROUTES,
-    ]
-    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
-    return [*routes, *REFERENCE_ROUTES]
-
-
 def _add_routes(app: web.Application) -> None:
     routes = all_routes()
     app[REFERENCE] = Reference(routes)
@@ -316,29 +285,3 @@ def _reachable(host: str) -> str:
     if host == "::":
         return "[::1]"
     return f"[{host}]" if ":" in host else host
-
-
-def _missing_extras(settings: Settings) -> list[Problem]:
-    problems = []
-    if settings.s3_endpoint is not None and find_spec("aiobotocore") is None:
-        fix = "pip install 'hla-compass-devkit[s3]'"
-        problems.append(Problem(f"{PREFIX}S3_ENDPOINT", "the S3 client is not installed", fix))
-    if settings.otlp_endpoint is not None and find_spec("opentelemetry") is None:
-        fix = "pip install 'hla-compass-devkit[otel]'"
-        problems.append(Problem(f"{PREFIX}OTLP_ENDPOINT", "the OpenTelemetry SDK is not installed", fix))
-    return problems
-
-
-def _refuse_unsupported(settings: Settings) -> None:
-    """What the settings can say and this version cannot do is refused, not ignored."""
-    asked = {
-        "STATE_BACKEND": settings.state_backend != "json",
-        "EXECUTOR": settings.executor != "local",
-    }
-    problems = _missing_extras(settings) + [
-        Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
-        for name, is_asked in asked.items()
-        if is_asked
-    ]
-    if problems:
-        raise SettingsError(problems)

@@ -12,6 +12,9 @@ class KeyedLocks:
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    def __len__(self) -> int:
+        return len(self._locks)
+
     def of(self, key: str) -> asyncio.Lock:
         """The lock of `key`; `async with` keeps it there."""
         return self._locks.setdefault(key, asyncio.Lock())

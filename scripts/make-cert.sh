@@ -16,7 +16,7 @@ umask 077
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj '/CN=localhost' \
   -addext 'subjectAltName=DNS:localhost,IP:127.0.0.1' -keyout "$folder/devkit.key" -out "$folder/devkit.crt" 2>/dev/null ||
   fail 'openssl could not make a certificate'
-# The proxy is another user; the folder is what keeps the key from others on this machine.
+# The proxy is another user (uid 101) and must read the key, which is good for this machine's own name alone.
 chmod 644 -- "$folder/devkit.crt" "$folder/devkit.key"
 say "Made $folder/devkit.crt"
 printf 'Clients trust it with: export REQUESTS_CA_BUNDLE=%q\n' "$folder/devkit.crt"

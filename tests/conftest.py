@@ -22,7 +22,14 @@ settings.register_profile("suite", settings.default, deadline=None, suppress_hea
 settings.load_profile("suite")
 
 # One file is one worker's: the longest begin first, so that no worker waits alone at the end.
-LONGEST = ("test_hostile_zoo.py", "test_ui_template.py", "test_kill_nine.py", "test_contract.py", "test_recovery.py")
+LONGEST = (
+    "test_hostile_zoo.py",
+    "test_documented_commands.py",
+    "test_ui_template.py",
+    "test_kill_nine.py",
+    "test_contract.py",
+    "test_recovery.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

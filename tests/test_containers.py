@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,25 @@ def test_every_service_is_hardened(name: str) -> None:
     assert PINNED.fullmatch(service["image"]) or service["build"] == "."
 
 
+def test_compose_takes_the_files(tmp_path: Path) -> None:
+    compose = ["docker", "compose", "--env-file", str(tmp_path / "env"), "--project-directory", str(REPO)]
+    has_it = shutil.which("docker") and not subprocess.run([*compose[:2], "version"], check=False).returncode
+    if not has_it:
+        pytest.skip("`docker compose` is not installed; .github/workflows/image.yml asks it")
+    subprocess.run([REPO / "scripts" / "init-dev.sh", tmp_path / "env"], check=True, capture_output=True, timeout=60)
+    for files in (["docker-compose.yml"], ["docker-compose.yml", "docker-compose.dev.yml"]):
+        named = [argument for name in files for argument in ("--file", str(REPO / name))]
+        done = subprocess.run([*compose, *named, "config", "--quiet"], check=False, capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", LASTING)
 def test_every_lasting_service_is_watched_and_waited_for(name: str) -> None:
     service = SERVICES[name]
     assert service["healthcheck"]["test"][0] == "CMD", "no shell"
     assert service["restart"] == "unless-stopped"
+    assert [mount for mount in service["tmpfs"] if mount.startswith("/tmp:")], "the only place that can be written"
+    assert not {"/", "/tmp"} & {mount.split(":")[1] for mount in service["volumes"]}
     for other, condition in service.get("depends_on", {}).items():
         expected = "service_healthy" if other in LASTING else "service_completed_successfully"
         assert condition == {"condition": expected}
@@ -102,6 +117,9 @@ def test_the_dockerfile() -> None:
     last = text.rsplit("\nFROM ", 1)[1]
     assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
     assert '"health"' in last
+    assert "pip uninstall" in last, "no tool that only a build needs"
+    assert "/usr/sbin/nologin" in last
+    assert "org.opencontainers.image.licenses" in last
     assert "curl" not in text
     assert "--require-hashes" in text
     assert not re.search(r"(?:KEY|SECRET|PASSWORD)=", text)
@@ -119,7 +137,8 @@ def test_what_is_copied_is_sent_to_the_builder() -> None:
 def test_every_dependency_is_locked_with_hashes() -> None:
     config = configparser.ConfigParser()
     config.read(REPO / "setup.cfg")
-    wanted = config["options"]["install_requires"] + config["options.extras_require"]["s3"]
+    wanted = config["options"]["install_requires"]
+    wanted += "".join(config["options.extras_require"][extra] for extra in ("s3", "otel"))
     names = {re.split(r"[\[<>=;~! ]", line)[0].lower() for line in wanted.split("\n") if line.strip()}
     text = (REPO / "conf" / "requirements.lock").read_text()
     pins = re.findall(

@@ -114,6 +114,21 @@ def test_commands_exist(name: str) -> None:
                 assert word.split("=")[0] in known, f"{name}: {command}"
 
 
+def test_every_requirement_names_code_test_and_page_that_exist() -> None:
+    text = (REPO / "docs" / "requirements.md").read_text()
+    rows = [
+        line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ") and "| Code |" not in line
+    ]
+    assert len(rows) >= 60
+    template = REPO / "templates" / "ui-template"
+    for row in rows:
+        assert len(row) == 4, row
+        assert all(cell.strip() for cell in row), row
+        assert LINK.search(row[3]), row
+        for path in re.findall(r"`([\w./*-]*[/.][\w./*-]+)`", row[1] + row[2]):
+            assert any(any(folder.glob(path)) for folder in (REPO, REPO / "devkit_api", template)), path
+
+
 def test_the_readme_names_both_commands() -> None:
     text = (REPO / "README.md").read_text()
     assert "./scripts/run.sh" in text

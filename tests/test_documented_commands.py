@@ -95,8 +95,10 @@ def repository(folder: Path) -> Path:
 
 
 def _not_cloned(folder: str, names: list[str]) -> set[str]:
-    made = {".git", ".venv", ".devkit", "node_modules", "__pycache__", "dist", ".hypothesis"}
+    made = {".git", ".venv", ".devkit", "node_modules", "dist", ".hypothesis"}
     made |= {name for name in names if name.endswith("_cache")}
+    if "devkit_api" not in folder:  # there it saves compiling it
+        made.add("__pycache__")
     return made | ({"tests"} if Path(folder) == REPO else set())
 
 

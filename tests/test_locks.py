@@ -30,5 +30,6 @@ async def test_nothing_is_kept_of_a_key_that_nobody_works_on() -> None:
     locks = KeyedLocks()
     async with locks.of("a"):
         assert locks.of("a").locked()
+        assert len(locks) == 1
     gc.collect()
-    assert not locks._locks
+    assert len(locks) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -88,31 +87,6 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         done = devkit_command("new", name, cwd=tmp_path)
         assert (done.returncode, "exists already" in done.stderr) == (1, True)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["work.txt"]
-
-
-def test_an_installed_package_brings_the_templates(tmp_path: Path) -> None:
-    """From a wheel, far from any checkout."""
-    left_out = shutil.ignore_patterns(
-        ".git", ".venv", ".devkit", "__pycache__", ".*_cache", "build", "*.egg-info", "tests"
-    )
-    source = tmp_path / "source"
-    shutil.copytree(
-        REPO, source, ignore=lambda at, found: left_out(at, found) | ({"node_modules", "dist"} & set(found))
-    )
-    junk = source / "templates" / "ui-template" / "frontend" / "node_modules" / "junk"
-    junk.mkdir(parents=True)
-    (junk / "index.js").write_text("")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
-    subprocess.run([*pip, str(tmp_path), str(source)], check=True, timeout=PATIENCE, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        assert not [name for name in archive.namelist() if "node_modules" in name]
-        archive.extractall(tmp_path / "site")
-    done = devkit_command("new", "my-module", "--template", "ui", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "my-module" / "frontend" / "package-lock.json").is_file()
-    assert (tmp_path / "my-module" / "frontend" / ".npmrc").is_file()
-    assert (tmp_path / "my-module" / ".gitignore").is_file()
 
 
 def write_wheel(folder: Path, name: str, version: str, *needs: str) -> str:

@@ -33,6 +33,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             if (REPO / name).is_file():
                 target.write_bytes((REPO / name).read_bytes())
+    junk = folder / "source" / "templates" / "ui-template" / "frontend" / "node_modules" / "junk"
+    junk.mkdir(parents=True)
+    (junk / "index.js").write_text("")
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(folder / "source")],
         check=True, capture_output=True, timeout=240,
@@ -76,7 +79,8 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     for name in (
         "py.typed", "templates/no-ui-template/manifest.json", "templates/ui-template/frontend/package.json",
         "apidocs/assets/reference.css", "apidocs/assets/reference.html.j2", "catalogs/data/demo_epitopes.csv",
-        "database/migrations/0001_catalogs.sql",
+        "database/migrations/0001_catalogs.sql", "templates/ui-template/frontend/package-lock.json",
+        "templates/ui-template/frontend/.npmrc", "templates/ui-template/.gitignore",
     ):  # fmt: skip
         assert f"devkit_api/{name}" in names
     assert not [name for name in names if "__pycache__" in name or "node_modules" in name or name.startswith("tests/")]
@@ -103,8 +107,11 @@ def test_the_main_job_from_another_folder(installed: Path, tmp_path: Path) -> No
             text=True, timeout=PATIENCE,
         )  # fmt: skip
 
-    made = devkit("new", "my-module", "--template", "no-ui")
-    assert made.returncode == 0, made.stdout + made.stderr
+    for name, template in ("my-module", "no-ui"), ("my-page", "ui"):
+        made = devkit("new", name, "--template", template)
+        assert made.returncode == 0, made.stdout + made.stderr
+    assert (tmp_path / "my-page" / "frontend" / ".npmrc").is_file()
+    assert (tmp_path / "my-page" / ".gitignore").is_file()
     where = subprocess.run(
         [installed, "-c", "import devkit_api; print(devkit_api.__file__)"], cwd=tmp_path, env=env, check=True,
         capture_output=True, text=True, timeout=PATIENCE,
@@ -137,6 +144,7 @@ async def test_a_state_directory_of_an_older_version_opens(make_client: Any) -> 
     stored = json.loads(path.read_text())
     document = stored.get("document", stored)
     later = ("navigation_data", "data_context", "heartbeat_at", "progress", "summary", "metrics", "has_output")
+    later += ("traceparent",)
     for name in later:
         document.pop(name, None)
     document["a_field_of_another_version"] = 1

@@ -435,7 +435,7 @@ async def test_a_cancel_that_meets_the_start_stops_the_execution(
     run = await held.start()
     async with asyncio.timeout(PATIENCE):
         await entered.wait()
-    lock, cancelling = held.runs.repository._locks[run["runId"]], asyncio.create_task(held.runs.cancel(run["runId"]))
+    lock, cancelling = held.runs.repository._locks.of(run["runId"]), asyncio.create_task(held.runs.cancel(run["runId"]))
     await until_async(lambda: lock._waiters)  # the cancel waits for the run, which is being stored
     go.set()
     await cancelling

@@ -135,6 +135,13 @@ def test_placeholders_and_weak_secrets_are_refused(name: str, value: str) -> Non
     assert not value.strip() or value not in str(problem)
 
 
+@pytest.mark.parametrize("value", ["bwrap", "off"])
+def test_isolation_asked_for_by_another_name_is_refused_with_ours(value: str) -> None:
+    problem = _problems(SANDBOX=value)["SANDBOX"]
+    assert "DEVKIT_ISOLATION" in problem.reason
+    assert "export DEVKIT_ISOLATION=namespaces" in problem.fix
+
+
 def test_unknown_variables_are_found() -> None:
     environ = {"DEVKIT_PORT": "1", "DEVKIT_PROT": "2", "DEVKIT_": "3", "OTHER": "4", "devkit_port": "5"}
     assert unknown_variables(environ) == ["DEVKIT_", "DEVKIT_PROT"]

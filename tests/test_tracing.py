@@ -12,6 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from devkit_api.app import create_app
+from devkit_api.settings import SettingsError, load_settings
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
 
@@ -150,3 +152,19 @@ async def test_without_the_setting_nothing_is_traced(make_client: Any, tmp_path:
     [stored] = client.app_state.glob(f"runs/**/*{run_id}*")
     assert TRACE not in stored.read_text()
     assert len(client.server.app.middlewares) == 1
+
+
+def test_what_is_not_installed_is_refused_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devkit_api.supported.find_spec", lambda _: None)
+    environment = {
+        "DEVKIT_STATE_DIR": str(tmp_path), "DEVKIT_OTLP_ENDPOINT": "http://127.0.0.1:4318",
+        "DEVKIT_S3_ENDPOINT": "http://127.0.0.1:9000", "DEVKIT_S3_ACCESS_KEY": "an-access-key",
+        "DEVKIT_S3_SECRET_KEY": "a-secret-of-the-tests-1",
+    }  # fmt: skip
+    with pytest.raises(SettingsError) as refused:
+        create_app(load_settings(environment))
+    fixes = {problem.variable: problem.fix for problem in refused.value.problems}
+    assert fixes == {
+        "DEVKIT_OTLP_ENDPOINT": "pip install 'hla-compass-devkit[otel]'",
+        "DEVKIT_S3_ENDPOINT": "pip install 'hla-compass-devkit[s3]'",
+    }

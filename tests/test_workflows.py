@@ -31,6 +31,19 @@ def test_there_is_one_for_each_purpose() -> None:
     security = (REPO / ".github/workflows/security.yml").read_text()
     for scanner in ("bandit", "pip-audit", "npm audit", "trivy-action", "gitleaks-action", "codeql-action", "zizmor"):
         assert scanner in security
+    image = (REPO / ".github/workflows/image.yml").read_text()
+    for step in (
+        "--read-only",
+        "trivy-action",
+        "cyclonedx",
+        "config --quiet",
+        "up --detach --wait",
+        "curl --fail --silent --http2",
+    ):
+        assert step in image
+    release = (REPO / ".github/workflows/release.yml").read_text()
+    for step in ("python -m build", "attest-build-provenance", "gh-action-pypi-publish"):
+        assert step in release
     assert "pull_request" in load(REPO / ".github/workflows/security.yml")[True]
 
 

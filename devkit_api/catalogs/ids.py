@@ -9,7 +9,8 @@ _NAMESPACE = uuid.UUID("6a0f6a5e-5d0b-5c1e-9a55-41006a0f6a5e")
 # wire-contract F.1: the pair the SDK's documents name.
 DEMO_PROVIDER = "alithea-bio"
 DEMO_CATALOG = "immunopeptidomics"
-DEMO_LABEL = "demo-1"
+# One higher whenever the shipped demo rows change: a version never changes, so new rows are a new version.
+DEMO_LABEL = "demo-2"
 
 
 def catalog_id(provider: str, catalog: str) -> uuid.UUID:

@@ -21,6 +21,8 @@ from devkit_api.catalogs.writer import CatalogSpec, VersionWriter
 from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
 
+# Two devkits may start on one database.
+_LOCK = 4_100_623
 DEMO = CatalogSpec(
     provider=DEMO_PROVIDER,
     key=DEMO_CATALOG,
@@ -45,9 +47,16 @@ class Epitope:
 
 
 def seed(target: Target) -> bool:
-    """Write the demo catalog unless it is there; whether it was written. Blocking."""
+    """Write this devkit's version of the demo catalog unless it is there; whether it was written. Blocking.
+
+    Versions that earlier devkits wrote stay readable under their labels.
+    """
     with connect(target) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM devkit.catalogs WHERE catalog_id = %s)", [str(DEMO.catalog_id)])
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM devkit.catalog_versions WHERE catalog_id = %s AND version_label = %s)",
+            [str(DEMO.catalog_id), DEMO_LABEL],
+        )
         if cursor.fetchone()[0]:
             return False
         _write(VersionWriter(cursor, DEMO, DEMO_LABEL))

@@ -124,12 +124,21 @@ class VersionWriter:
         return self._reference(table, id_column, [name_column], [(name,) for name in names])
 
     def proteins(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[tuple[str, str], int]:
-        """(name, organism) -> id, made where missing; `columns` start with these two."""
-        self._insert("proteins", columns, rows, " ON CONFLICT (name, organism) DO NOTHING")
+        """(name, organism) -> id, made where missing; `columns` start with these two.
+
+        One that is known under another name is found by its accession.
+        """
+        self._insert("proteins", columns, rows, " ON CONFLICT DO NOTHING")
         self._cursor.execute(
             "SELECT name, organism, protein_id FROM reference.proteins WHERE name = ANY(%s)", [[row[0] for row in rows]]
         )
-        return {(name, organism): protein_id for name, organism, protein_id in self._cursor.fetchall()}
+        found = {(name, organism): protein_id for name, organism, protein_id in self._cursor.fetchall()}
+        place = columns.index("accession")
+        unknown = {row[place]: (row[0], row[1]) for row in rows if (row[0], row[1]) not in found}
+        self._cursor.execute(
+            "SELECT accession, protein_id FROM reference.proteins WHERE accession = ANY(%s)", [list(unknown)]
+        )
+        return {**found, **{unknown[accession]: protein_id for accession, protein_id in self._cursor.fetchall()}}
 
     def finish(self) -> dict[str, int]:
         """Count the rows the version sees and make it ready; from here on nothing of it changes."""

@@ -7,14 +7,17 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import requests
 
 from devkit_api.left_out import is_left_out
 from devkit_api.security.credentials import load_credentials
 from devkit_api.settings import Settings, load_settings
+
+# `requests` is imported by who calls: `serve` does not, and starts the sooner.
+if TYPE_CHECKING:
+    import requests
 
 _TIMEOUT = (5, 120)
 # Seconds before each attempt to read a run's events.
@@ -100,6 +103,8 @@ class Connection:
         return found
 
     def _check_is_devkit(self) -> None:
+        import requests
+
         try:
             index = requests.get(self.endpoint + "/", timeout=_TIMEOUT, allow_redirects=False)
         except requests.RequestException:
@@ -124,6 +129,8 @@ class Connection:
 
     def events(self, run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """A run's events as they happen, up to `end`. A broken stream is resumed where it broke off."""
+        import requests
+
         last = "0"
         for pause in _RESUME_AFTER:
             # A devkit that restarts needs a moment, and nothing tells a client when it is back.
@@ -148,6 +155,8 @@ class Connection:
         return answer
 
     def _send(self, method: str, path: str, **options: Any) -> requests.Response:
+        import requests
+
         headers = {"X-API-Key": self.api_key, **options.pop("headers", {})}
         try:
             return requests.request(
@@ -189,6 +198,8 @@ def noted_endpoint(settings: Settings) -> str | None:
 
 def is_answering(endpoint: str) -> bool:
     """Whether a devkit answers there."""
+    import requests
+
     try:
         return _is_devkit(requests.get(endpoint + "/", timeout=2, allow_redirects=False))
     except requests.RequestException:

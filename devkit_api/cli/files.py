@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import requests
 from rich.markup import escape
 from rich.table import Table
 
@@ -52,6 +51,8 @@ def _pages(devkit: Connection, run_id: str) -> Iterator[dict[str, Any]]:
 
 
 def _save(file: dict[str, Any], folder: Path) -> None:
+    import requests
+
     target = (folder / file["name"]).resolve()
     if not target.is_relative_to(folder.resolve()):
         raise click.ClickException(f"{file['name']!r} would be saved outside {folder}")

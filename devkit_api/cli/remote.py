@@ -21,6 +21,8 @@ from devkit_api.cli.show import err, out, print_devkit, print_json
 
 # Exit codes of `run`, by how the run ended.
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 3, "timed_out": 4}
+# Log lines of this logger are the steps in which a module's environment is built (`runs/logs.py`).
+_BUILD_LOGGER = "devkit.environment"
 
 
 @click.command()
@@ -120,13 +122,17 @@ def _zip(folder: Path) -> bytes:
 
 
 def _watch(devkit: Connection, run_id: str, *, show_progress: bool, show_logs: bool) -> dict[str, Any]:
-    """Follow a run to its end; a progress bar where there is a terminal."""
+    """Follow a run to its end; a progress bar where there is a terminal. The steps of a build are shown either way."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, disable=not (show_progress and err.is_terminal), transient=True) as bar:
         task = bar.add_task("queued", total=100)
         for kind, data in devkit.events(run_id):
-            if kind == "log" and show_logs:
-                _print_log(data)
+            if kind == "log":
+                is_build = data.get("logger") == _BUILD_LOGGER
+                if is_build:
+                    bar.update(task, description=f"environment: {escape(data['message'][:60])}")
+                if show_logs or (is_build and show_progress and bar.disable):
+                    _print_log(data)
             elif kind == "progress":
                 bar.update(task, completed=data["percent"], description=escape(data["message"][:60]))
             elif kind == "state":

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 from rich.markup import escape
-from watchfiles import PythonFilter, run_process
 
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
@@ -83,6 +82,8 @@ def _check_export(file: Path) -> None:
 
 def serve_again_and_again() -> None:
     """The same command without `--reload` as a process of its own, started anew when a file of the devkit changes."""
+    from watchfiles import PythonFilter, run_process
+
     import devkit_api
 
     own = Path(devkit_api.__file__).parent

@@ -93,12 +93,13 @@ class EmbeddedPostgres:
         if self._keeper is None:
             return
         assert self._keeper.stdin is not None  # noqa: S101  it was opened as a pipe
+        server = self._process()
         self._keeper.stdin.close()
-        deadline = monotonic() + _STOP_SECONDS
-        while (self._process() is not None or self._keeper.poll() is None) and monotonic() < deadline:  # noqa: ASYNC110
-            # The server is the keeper's child, not ours: all we can do is look.
-            await asyncio.sleep(_POLL)
-        if self._keeper.poll() is None:
+        try:
+            await asyncio.to_thread(self._keeper.wait, _STOP_SECONDS)
+            if server is not None:  # the keeper's child, unless somebody killed the keeper
+                await asyncio.to_thread(server.wait, _STOP_SECONDS)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
             log.warning("the embedded PostgreSQL did not stop in time; it will when its sessions end")
         self._keeper = None
 
@@ -183,7 +184,7 @@ class EmbeddedPostgres:
                 await self.stop()
                 fix = f"read {self.folder / 'server.log'}, or set DEVKIT_CATALOGS=off"
                 raise SettingsError([Problem(str(self.data), "the embedded PostgreSQL did not start", fix)])
-            # PostgreSQL says that it is ready in a file, and to nobody.
+            # It says in its pid file that it is ready, and nowhere else: there is nothing to wait for but the file.
             await asyncio.sleep(_POLL)
 
     @property

@@ -8,6 +8,7 @@ Its edges, handled here and nowhere else:
 - After a restart of the server a pool is full of dead connections: they are dropped and the work is tried again, as
   often as there can be dead ones.
 - `wait_closed()` waits for connections in use without end: it is bounded.
+- Giving a closed connection back wakes nobody who waits for one.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Pool:
         self._arguments = arguments
         self._statement_seconds = statement_seconds
         self._pool: Any = None
+        self._waking: asyncio.Future[None] | None = None
 
     async def open(self, *, ready: int = 1) -> None:
         """Connect `ready` times; the rest when needed."""
@@ -173,6 +175,9 @@ class Pool:
             connection.close()
         # It is back when this returns; what is left is a task of the pool's own that wakes who waits.
         self._pool.release(connection)
+        if connection.closed:
+            # For a closed one it has none, although there is room for another now.
+            self._waking = asyncio.ensure_future(self._pool._wakeup())
 
     async def _connected(self, _connection: Any) -> None:
         self.counts.connected += 1

@@ -187,6 +187,15 @@ class IdempotencyKeyReused(DevkitError):
     hint = "Send the same request again with the same key, or another request with a new key."
 
 
+class ImportTooLarge(DevkitError):
+    """A file holds more than one import takes, packed or not: a few packed kilobytes can be terabytes of rows."""
+
+    code = "CATALOG_IMPORT_TOO_LARGE"
+    status = 422
+    template = "{file} holds more than {limit} {unit}."
+    hint = "Split it, and append: each file becomes a version that continues the one before."
+
+
 class ImportUnreadable(DevkitError):
     """A file cannot be read as rows of its table."""
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from devkit_api.execution import child, orphans
+from devkit_api.execution import child, disk, orphans
 from devkit_api.execution.environment import run_environment
 from devkit_api.execution.environments.store import EnvironmentFailed, Environments
 from devkit_api.execution.isolation import IsolationMissing
@@ -31,6 +31,9 @@ _TIMEOUT_HEAD_START = 5.0
 _ATTEMPTS = 3
 # A process that keeps the pipe open must not keep the run open.
 _DRAIN_SECONDS = 0.5
+# How often the disk is looked at: what a short run can write in that time is little, and a look takes a share of it.
+_DISK_SECONDS = 1.0
+_DISK_SHARE = 30
 # A zygote that does not report the end of a killed run is stuck.
 _REPORT_SECONDS = 5.0
 # Handed over as text: a module's user may not be able to read the devkit's own folder.
@@ -59,6 +62,7 @@ class LocalExecution:
         self._keep_as = keep_as
         self._stopped: StopReason | None = None
         self._ended_by_itself = False
+        self._excess: str | None = None
         self._stop_event = asyncio.Event()
         self._task: asyncio.Task[Outcome] | None = None
         self._begun = self._ended_at = perf_counter()
@@ -101,14 +105,14 @@ class LocalExecution:
         metrics = attrs.evolve(outcome.metrics, environment_seconds=spent)
         # A run that had ended when the devkit was told to stop was not interrupted.
         missed = self._ended_by_itself and self._stopped is StopReason.SHUTDOWN
-        return attrs.evolve(outcome, stopped=None if missed else self._stopped, metrics=metrics)
+        return attrs.evolve(outcome, stopped=None if missed else self._stopped, excess=self._excess, metrics=metrics)
 
     async def _choose_python(self) -> float | None:
         """Seconds it took to have the module's environment built; None when there was nothing to do."""
         if self._environments.has_own_python(self._spec.source_digest):
             return None
         building = self._environments.python(
-            self._spec.source_digest, self._pool.bundle(self._spec.source_digest), self._observer.on_output
+            self._spec.source_digest, self._pool.bundle(self._spec.source_digest), self._observer.on_build
         )
         python = await self._unless_stopped(building)
         if python is None or python == OWN_PYTHON:
@@ -173,7 +177,7 @@ class LocalExecution:
                 if not self._pool.isolation.has_namespaces:
                     orphans.record(lane.folder, started.pid, started.start_time, lane.user)
                 log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
-                ended = await self._until_exit(zygote)
+                ended = await self._until_exit(zygote, lane.folder)
             except BaseException:
                 zygote.kill()  # its run goes on, and nobody looks after it
                 raise
@@ -207,18 +211,33 @@ class LocalExecution:
             order["exec"] = [str(self._kind.python), "-c", _CHILD]
         return order
 
-    async def _until_exit(self, zygote: Zygote) -> Exit:
+    async def _while_it_may_run(self, ends: set[asyncio.Task[Any]], folder: Path) -> None:
+        """Until one of `ends` has come, the run's time is over, or it has more on the disk than it may."""
+        limits, pause = self._spec.limits, _DISK_SECONDS
+        deadline = perf_counter() + limits.runtime_seconds + _TIMEOUT_HEAD_START
+        while (left := deadline - perf_counter()) > 0:
+            done, _ = await asyncio.wait(ends, timeout=min(left, pause), return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+            looked = perf_counter()
+            self._excess = await disk.beyond(folder, limits.work_bytes, limits.work_entries)
+            if self._excess is not None:
+                self.stop(StopReason.DISK)
+                return
+            pause = max(_DISK_SECONDS, _DISK_SHARE * (perf_counter() - looked))
+
+    async def _until_exit(self, zygote: Zygote, folder: Path) -> Exit:
         """Wait for the run; past its time, or when told to stop, end its group."""
         exited = asyncio.create_task(zygote.wait())
         stop = asyncio.create_task(self._stop_event.wait())
-        limit = self._spec.limits.runtime_seconds + _TIMEOUT_HEAD_START
-        await asyncio.wait({exited, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        await self._while_it_may_run({exited, stop}, folder)
         stop.cancel()
         self._ended_by_itself = exited.done()
         if not exited.done():
             self._stopped = self._stopped or StopReason.TIMEOUT
-            zygote.signal(signal.SIGTERM)
-            await asyncio.wait({exited}, timeout=self._kill_grace)
+            if self._stopped is not StopReason.DISK:  # in its grace it could write as much again
+                zygote.signal(signal.SIGTERM)
+                await asyncio.wait({exited}, timeout=self._kill_grace)
         if not exited.done():
             zygote.signal(signal.SIGKILL)
             await asyncio.wait({exited}, timeout=_REPORT_SECONDS)

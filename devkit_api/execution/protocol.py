@@ -17,6 +17,7 @@ class StopReason(enum.StrEnum):
     CANCEL = "cancel"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
+    DISK = "disk"
 
 
 @attrs.frozen
@@ -29,6 +30,8 @@ class Limits:
     open_files: int = 1024
     processes: int = 512
     file_bytes: int = 4 * 1024**3
+    work_bytes: int = 16 * 1024**3
+    work_entries: int = 200_000
 
 
 @attrs.frozen
@@ -76,6 +79,7 @@ class Outcome:
     """How an execution ended. `output` is the runner's output file as it was written, or None when there is none.
 
     `killed_for_memory`: it was killed without being told, and had used about what it may.
+    `excess` is what it had too much of on the disk, when it was stopped for that.
     `problem` is set when the platform failed before or around the module; it is text for the module's author.
     `no_environment`: the problem is what the module asks for, and the text is the resolver's.
     """
@@ -89,6 +93,7 @@ class Outcome:
     no_environment: bool = False
     metrics: Metrics = Metrics()
     killed_for_memory: bool = False
+    excess: str | None = None
 
     @property
     def is_large(self) -> bool:
@@ -101,6 +106,9 @@ class Observer(Protocol):
 
     def on_output(self, data: bytes) -> None:
         """Bytes the process wrote to stdout or stderr, in arrival order."""
+
+    def on_build(self, line: bytes) -> None:
+        """A line about the module's environment, which is built before there is a process."""
 
 
 class Execution(Protocol):

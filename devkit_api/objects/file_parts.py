@@ -21,7 +21,7 @@ from aiofiles.os import wrap
 from devkit_api import jsonio
 from devkit_api.atomic import fsync_folder, make_folder_durable, write_atomic
 from devkit_api.errors import PartsInvalid, PartsNotFound
-from devkit_api.objects.file_receive import receive
+from devkit_api.objects.file_receive import drop_parts, part_file, receive
 from devkit_api.objects.protocol import CHUNK, Begun, Expected, Part, check_part, check_parts
 from devkit_api.state import StateError
 
@@ -55,19 +55,12 @@ class FileParts:
         """See `ObjectStore.put_part`."""
         check_part(number, expected.size)
         folder = await self._folder(begun)
-        temporary = folder / f".{os.urandom(8).hex()}.part"
-        try:
-            found = await receive(temporary, chunks, expected)
-            await _place(temporary, folder, number, found)
-        except ConnectionError:
-            raise  # the sender went away; nothing is wrong here
-        except FileNotFoundError:
-            raise PartsNotFound(begun=begun.upload) from None
-        except OSError as exc:
-            raise StateError("the part could not be stored") from exc
-        finally:
-            with suppress(OSError):
-                await wrap(temporary.unlink)()
+        async with part_file(folder, "the part could not be stored") as temporary:
+            try:
+                found = await receive(temporary, chunks, expected)
+                await _place(temporary, folder, number, found)
+            except FileNotFoundError:
+                raise PartsNotFound(begun=begun.upload) from None
         return Part(number, found.size, found.sha256, found.sha256)
 
     async def list(self, begun: Begun) -> list[Part]:
@@ -155,5 +148,4 @@ def _clean(root: Path) -> None:
         with suppress(OSError):
             if folder.stat().st_mtime < time.time() - _FORGOTTEN_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
-        for leftover in folder.glob(".*.part"):
-            leftover.unlink(missing_ok=True)
+        drop_parts(folder)

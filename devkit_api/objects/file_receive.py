@@ -8,15 +8,41 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from devkit_api.errors import ChecksumMismatch
 from devkit_api.objects.protocol import Expected
+from devkit_api.state import StateError
 
 # Hashed and written by two threads at a time. The SDK gives an upload five seconds to be taken off its hands.
 _BATCH = 2 * 1024 * 1024
 _WRITEBACK = 8 * 1024 * 1024
 _last_stamp = 0
+
+
+@asynccontextmanager
+async def part_file(folder: Path, failure: str) -> AsyncIterator[Path]:
+    """A path in `folder` for bytes that are not yet known to be right; gone afterwards, unless it was moved.
+
+    Raises `StateError` with the text `failure` for what the disk refuses.
+    """
+    temporary = folder / f".{os.urandom(8).hex()}.part"
+    try:
+        yield temporary
+    except ConnectionError:
+        raise  # the sender went away; nothing is wrong here
+    except OSError as exc:
+        raise StateError(failure) from exc
+    finally:
+        with suppress(OSError):
+            await asyncio.to_thread(temporary.unlink)
+
+
+def drop_parts(folder: Path) -> None:
+    """Remove the part files that an unclean stop left."""
+    for leftover in folder.glob("*.part"):
+        leftover.unlink(missing_ok=True)
 
 
 async def receive(target: Path, chunks: AsyncIterator[bytes], expected: Expected | None) -> Expected:

@@ -30,9 +30,8 @@ from devkit_api.ids import utc_now
 from devkit_api.locks import KeyedLocks
 from devkit_api.objects.file_index import Entry, NamespaceIndex, digest, load_index
 from devkit_api.objects.file_parts import PARTS, FileParts
-from devkit_api.objects.file_receive import receive, unique_stamp
+from devkit_api.objects.file_receive import drop_parts, part_file, receive, unique_stamp
 from devkit_api.objects.protocol import CHUNK, Begun, DirectPut, Expected, Listed, ObjectInfo, Part, Version
-from devkit_api.state import StateError
 
 _CACHED_NAMESPACES = 128
 
@@ -63,15 +62,8 @@ class FileObjectStore:
         self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected | None, info: dict[str, Any]
     ) -> ObjectInfo:
         """See `ObjectStore.put`."""
-        temporary = self._root / f".{os.urandom(8).hex()}.part"
-        try:
+        async with part_file(self._root, "the file could not be stored") as temporary:
             return await self._keep(namespace, name, temporary, await receive(temporary, chunks, expected), info)
-        except ConnectionError:
-            raise  # the sender went away; nothing is wrong here
-        except OSError as exc:
-            raise StateError("the file could not be stored") from exc
-        finally:
-            await _unlink(temporary)
 
     async def _keep(
         self, namespace: str, name: str, temporary: Path, found: Expected, info: dict[str, Any]
@@ -171,19 +163,16 @@ class FileObjectStore:
 
     async def copy(self, namespace: str, name: str, to_namespace: str, to_name: str) -> ObjectInfo:
         """See `ObjectStore.copy`. Bytes never change once stored, so the copy is another link to them."""
-        temporary = self._root / f".{os.urandom(8).hex()}.part"
-        try:
+        async with part_file(self._root, "the file could not be copied") as temporary:
             info = await self.stat(namespace, name)
             if info is None:
                 raise ObjectNotFound(key=name)
-            await _link(self._content(namespace, info), temporary)
-            return await self._commit(to_namespace, attrs.evolve(info, name=to_name, created_at=utc_now()), temporary)
-        except FileNotFoundError:
-            raise ObjectNotFound(key=name) from None
-        except OSError as exc:
-            raise StateError("the file could not be copied") from exc
-        finally:
-            await _unlink(temporary)
+            copied = attrs.evolve(info, name=to_name, created_at=utc_now())
+            try:
+                await _link(self._content(namespace, info), temporary)
+                return await self._commit(to_namespace, copied, temporary)
+            except FileNotFoundError:
+                raise ObjectNotFound(key=name) from None
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
@@ -280,8 +269,7 @@ def _remove_tree(folder: Path) -> None:
 @wrap
 def _prepare(root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
+    drop_parts(root)
 
 
 @wrap

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,14 +19,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from devkit_api.errors import ObjectNotFound, ObjectReplaced, ObjectStoreUnavailable
 from devkit_api.httpio import attachment
-from devkit_api.objects.file_receive import receive
+from devkit_api.objects.file_receive import drop_parts, part_file, receive
 from devkit_api.objects.namespaces import prefix_of
 from devkit_api.objects.protocol import CHUNK, Begun, DirectPut, Expected, Listed, ObjectInfo, Part, Version, check_part
 from devkit_api.objects.s3_bucket import Bucket, base64_of, info_of, metadata_for, pinned, time_of, version_of
 from devkit_api.objects.s3_calls import ATTEMPTS, retried, unavailable
 from devkit_api.objects.s3_parts import COPY_BYTES, PART_BYTES, S3Parts, Upload
 from devkit_api.settings import Settings
-from devkit_api.state import StateError
 
 _PAGE = 1000
 # The most S3 takes in one put.
@@ -59,20 +57,13 @@ class S3ObjectStore:
         self, namespace: str, name: str, chunks: AsyncIterator[bytes], expected: Expected | None, info: dict[str, Any]
     ) -> ObjectInfo:
         """See `ObjectStore.put`. The bytes wait in a local file: only what is whole and right is sent."""
-        temporary = self._spool / f"{os.urandom(8).hex()}.part"
-        try:
+        async with part_file(self._spool, "the file could not be stored") as temporary:
             found = await receive(temporary, chunks, expected)
             if found.size > PART_BYTES:
                 await self._parts.put_file(_key(namespace, name), temporary, found, info)
             else:
                 direct = await self._direct_put(namespace, name, found, info, seconds=300)
                 await retried(lambda: self._bucket.send(direct.url, direct.headers, temporary, 0, found.size))
-        except ConnectionError:
-            raise  # the sender went away; nothing is wrong here
-        except OSError as exc:
-            raise StateError("the file could not be stored") from exc
-        finally:
-            await _unlink(temporary)
         return await self._stored(namespace, name)
 
     async def stat(self, namespace: str, name: str, version: str | None = None) -> ObjectInfo | None:
@@ -143,16 +134,9 @@ class S3ObjectStore:
         """See `ObjectStore.put_part`. As with `put`, only what is whole and right is sent."""
         check_part(number, expected.size)
         await self._parts.list(_upload(begun))
-        temporary = self._spool / f"{os.urandom(8).hex()}.part"
-        try:
+        async with part_file(self._spool, "the part could not be stored") as temporary:
             found = await receive(temporary, chunks, expected)
             return await self._parts.put(_upload(begun), number, temporary, found)
-        except ConnectionError:
-            raise  # the sender went away; nothing is wrong here
-        except OSError as exc:
-            raise StateError("the part could not be stored") from exc
-        finally:
-            await _unlink(temporary)
 
     async def parts(self, begun: Begun) -> list[Part]:
         """See `ObjectStore.parts`."""
@@ -285,12 +269,6 @@ def _upload(begun: Begun) -> Upload:
     return Upload(_key(begun.namespace, begun.name), begun.upload)
 
 
-async def _unlink(path: Path) -> None:
-    with suppress(OSError):
-        await asyncio.to_thread(path.unlink)
-
-
 def _prepare_spool(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob("*.part"):
-        leftover.unlink(missing_ok=True)
+    drop_parts(folder)

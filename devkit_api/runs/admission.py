@@ -162,7 +162,8 @@ class Admission:
             token = self.signer.run_token(run.run_id, serial) if created else None
         else:
             token = None
-            run, created = await self.supervisor.admit(run, is_awaited=request.get("mode") not in {"async", "workflow"})
+            is_awaited = request.get("mode") not in {"async", "workflow"}
+            run, created = await self.supervisor.admit(run, is_awaited=is_awaited)
         if created:
             log.info("run accepted", extra={"run": run.run_id, "module_id": run.module_id, "mode": run.mode})
         return Started(run, token)

@@ -11,10 +11,10 @@ import uuid
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
 import attrs
-from stream_zip import ZIP_AUTO, async_stream_zip
 
 from devkit_api.errors import ArtifactNotFound
 from devkit_api.objects.addresses import Addresses
@@ -85,15 +85,17 @@ class Artifacts:
 
     async def archive(self, run_id: str) -> AsyncGenerator[bytes, None]:
         """Every file of the run as a zip, made while it is sent: neither memory nor disk holds more than a piece."""
+        # It brings a cryptography library of its own, which takes longer to import than many a start to be ready.
+        stream_zip = await asyncio.to_thread(import_module, "stream_zip")
 
         async def members() -> AsyncIterator[Any]:
             async for page in self._pages(run_id):
                 for info in page:
-                    method = ZIP_AUTO(info.size, level=1)
+                    method = stream_zip.ZIP_AUTO(info.size, level=1)
                     content = self.store.read(run_files(run_id), info.name, version=info.version)
                     yield info.name, datetime.fromisoformat(info.created_at), _MODE, method, content
 
-        async for chunk in async_stream_zip(members(), chunk_size=_CHUNK, get_compressobj=_compressor):
+        async for chunk in stream_zip.async_stream_zip(members(), chunk_size=_CHUNK, get_compressobj=_compressor):
             yield chunk
 
     async def _version(

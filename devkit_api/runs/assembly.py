@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from devkit_api.execution.protocol import Executor
+from devkit_api.execution.protocol import Executor, Limits
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.inputs import Inputs
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.admission import Admission
 from devkit_api.runs.callbacks import RunCallbacks
 from devkit_api.runs.context import Orders
+from devkit_api.runs.ends import RunEnds
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
 from devkit_api.runs.plans import PlanBook
@@ -20,6 +21,8 @@ from devkit_api.runs.watch import RunWatch
 from devkit_api.security.tokens import Signer
 from devkit_api.settings import Settings
 from devkit_api.state import DocumentStore
+
+_MIB = 1024**2
 
 
 def build_runs(
@@ -36,17 +39,23 @@ def build_runs(
     files = RunFiles(settings.state_dir.resolve() / "run-files")
     repository = RunRepository(store, settings.max_stored_runs)
     plans, logs, watch = PlanBook(store), RunLogs(files, settings.max_log_bytes), RunWatch(repository)
-    orders = Orders(signer, address, settings.max_output_bytes, settings.max_file_mb * 1024**2)
+    bounds = Limits(
+        runtime_seconds=settings.max_runtime_seconds,
+        output_bytes=settings.max_output_bytes,
+        file_bytes=settings.max_file_mb * _MIB,
+        work_bytes=settings.max_work_mb * _MIB,
+        work_entries=settings.max_work_files,
+    )
+    orders = Orders(signer, address, bounds)
     retention = Retention(repository, files, inputs)
     supervisor = Supervisor(
         repository=repository,
         executor=executor,
         logs=logs,
-        files=files,
+        ends=RunEnds(repository, files, retention.retain),
         workers=settings.workers,
         queue_limit=settings.queue_limit,
         make_spec=orders.make,
-        on_finished=retention.retain,
         on_log=watch.notify,
     )
     return RunService(

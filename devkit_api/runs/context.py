@@ -48,7 +48,7 @@ def public_context(run: Run) -> dict[str, Any]:
     return context
 
 
-def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes: int) -> RunSpec:
+def run_spec(run: Run, token: str, base_url: str, bounds: Limits) -> RunSpec:
     """The order for the executor, from what the run pinned: its module may have changed since."""
     return RunSpec(
         run_id=run.run_id,
@@ -60,7 +60,7 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes:
         payload=run.parameters,
         context=run_context(run, token, base_url),
         environment=run.environment_variables,
-        limits=Limits(run.max_runtime_seconds, output_bytes, run.memory_mb, file_bytes=file_bytes),
+        limits=attrs.evolve(bounds, runtime_seconds=run.max_runtime_seconds, memory_mb=run.memory_mb),
         network=run.network,
         traceparent=process_traceparent(run.run_id, run.traceparent),
     )
@@ -68,15 +68,14 @@ def run_spec(run: Run, token: str, base_url: str, output_bytes: int, file_bytes:
 
 @attrs.frozen
 class Orders:
-    """What the executor is told of each run."""
+    """What the executor is told of each run. `bounds` are those that are the same for all."""
 
     signer: Signer
     address: PublicAddress
-    output_bytes: int
-    file_bytes: int
+    bounds: Limits
 
     def make(self, run: Run) -> tuple[RunSpec, str]:
         """The order for a run, and the run's token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        spec = run_spec(run, token, self.address.base_url, self.output_bytes, self.file_bytes)
+        spec = run_spec(run, token, self.address.base_url, self.bounds)
         return attrs.evolve(spec, environment={**self.address.trust(), **spec.environment}), token

@@ -25,6 +25,7 @@ FAILURES: dict[str, str] = {
     "RUN_KILLED": "The module's process was ended by a signal.",
     "RUN_OUTPUT_INVALID": "The module's output is not a JSON object the devkit can keep.",
     "RUN_OUTPUT_TOO_LARGE": "The module's output is larger than DEVKIT_MAX_OUTPUT_BYTES.",
+    "RUN_DISK_LIMIT": "The run had more on the disk than DEVKIT_MAX_WORK_MB or DEVKIT_MAX_WORK_FILES allow.",
     "RUN_EXIT_CODE": "The module wrote an output, and its process still ended with an error.",
     "RUN_INTERRUPTED": "The devkit stopped while the run was executing.",
     "RUN_NOT_ACCOUNTED": "The devkit failed while it took in what the run left; see its log.",
@@ -74,6 +75,8 @@ def conclude(outcome: Outcome) -> Verdict:
         return Verdict(RunStatus.FAILED, failure("RUN_INTERRUPTED"))
     if outcome.stopped is StopReason.TIMEOUT:
         return Verdict(RunStatus.TIMED_OUT, failure("RUN_TIMED_OUT"))
+    if outcome.stopped is StopReason.DISK:
+        return Verdict(RunStatus.FAILED, failure("RUN_DISK_LIMIT", found=outcome.excess))
     if outcome.no_environment:
         return Verdict(RunStatus.FAILED, failure("RUN_ENVIRONMENT_FAILED", outcome.problem))
     if outcome.problem is not None:

@@ -85,7 +85,7 @@ async def _document(request: web.Request, run: Run, part: str) -> Any:
 
 
 async def _read(request: web.Request) -> dict[str, Any]:
-    limit = request.app[RUNS].orders.output_bytes
+    limit = request.app[RUNS].orders.bounds.output_bytes
     chunks, size = [], 0
     async for chunk in request.content.iter_chunked(64 * 1024):
         size += len(chunk)

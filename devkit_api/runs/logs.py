@@ -26,6 +26,8 @@ from devkit_api.runs.log_events import LineSplitter, clean, to_event
 log = logging.getLogger(__name__)
 
 _FLUSH_AFTER = 0.05
+# By it the command line knows the steps of a build.
+BUILD_LOGGER = "devkit.environment"
 _TOKEN = re.compile(r"[fb]/([0-9]{1,15})")
 
 
@@ -65,6 +67,14 @@ class RunLogWriter:
             self.bytes_dropped += len(data)
             log.exception("log lines could not be taken", extra={"run": self._path.parent.name})
 
+    def on_build(self, line: bytes) -> None:
+        """A line of whoever builds the module's environment; it counts for the log's limit like the module's own."""
+        self.bytes_seen += len(line)
+        if self._allowance <= 0:
+            self.bytes_dropped += len(line)
+            return
+        self._take([_own_event(clean(line.decode("utf-8", "replace").rstrip()), "INFO", BUILD_LOGGER)])
+
     def note(self, message: str, level: str = "INFO") -> None:
         """A line of the devkit's own: kept even when the module has used up the log."""
         self._keep([_own_event(clean(message), level)])
@@ -96,9 +106,11 @@ class RunLogWriter:
                     log.exception("log lines could not be stored", extra={"run": self._path.parent.name})
 
     def _add(self, lines: Iterable[bytes]) -> None:
+        self._take(map(to_event, lines))
+
+    def _take(self, said: Iterable[dict[str, Any]]) -> None:
         events = []
-        for line in lines:
-            event = to_event(line)
+        for event in said:
             self._allowance -= len(jsonio.dumps(event)) + 1
             if self._allowance <= 0:
                 message = "The log has reached its limit (DEVKIT_MAX_LOG_BYTES); further output is not kept."
@@ -122,8 +134,8 @@ class RunLogWriter:
         self._on_change()
 
 
-def _own_event(message: str, level: str) -> dict[str, Any]:
-    return {"timestamp": utc_now(), "message": message, "level": level, "logger": "devkit"}
+def _own_event(message: str, level: str, logger: str = "devkit") -> dict[str, Any]:
+    return {"timestamp": utc_now(), "message": message, "level": level, "logger": logger}
 
 
 class RunLogs:

@@ -191,8 +191,6 @@ class RunRepository:
 
     async def change(self, run_id: str, **changes: Any) -> Run | None:
         """Change an unfinished run durably, its state aside; None when it has ended. Raises `StateError`."""
-        if run_id not in self._live:
-            return None
         async with self._locks.of(run_id):
             run = self._live.get(run_id)
             if run is None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any
 
 import attrs
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
 from devkit_api.errors import QueueFull
 from devkit_api.execution.protocol import Execution, Executor, Outcome, RunSpec, StopReason
 from devkit_api.ids import utc_now
 from devkit_api.logs import correlation_id
 from devkit_api.runs.accounting import Account, account
+from devkit_api.runs.ends import RunEnds
 from devkit_api.runs.failures import Verdict, conclude, failure
-from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs, RunLogWriter
 from devkit_api.runs.models import IllegalMove, Run, RunStatus, move
 from devkit_api.runs.queue import FairQueue
@@ -28,23 +26,18 @@ from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
 
-_SMALL_OUTPUT = 4096
-
 
 @attrs.define
 class Supervisor:
-    """Conducts runs. `make_spec` gives the executor's order and the run's token; `on_finished` follows each end,
-    `on_log` new log lines.
-    """
+    """Conducts runs. `make_spec` gives the executor's order and the run's token; `on_log` follows new log lines."""
 
     repository: RunRepository
     executor: Executor
     logs: RunLogs
-    files: RunFiles
+    ends: RunEnds
     workers: int
     queue_limit: int
     make_spec: Callable[[Run], tuple[RunSpec, str]]
-    on_finished: Callable[[], Awaitable[None]]
     on_log: Callable[[str], None]
     _queue: FairQueue = attrs.field(factory=FairQueue, init=False)
     _conducting: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
@@ -69,7 +62,7 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stop what executes, wait until it is accounted for; what is queued stays queued for the next start."""
-        self._closing = True
+        self._closing = self.ends.is_closing = True
         for execution in list(self._executions.values()):
             execution.stop(StopReason.SHUTDOWN)
         await asyncio.gather(*self._conducting.values(), return_exceptions=True)
@@ -133,7 +126,7 @@ class Supervisor:
                 run = await self.repository.transition(
                     run.run_id, RunStatus.CANCELLED, of=RunStatus.QUEUED, finished_at=utc_now(), error=error
                 )
-                await self.on_finished()
+                await self.ends.on_finished()
                 return run
             if run.status is RunStatus.RUNNING:
                 run = await self.repository.transition(run.run_id, RunStatus.CANCEL_REQUESTED)
@@ -194,11 +187,11 @@ class Supervisor:
                 await self._account(*executed)
         except StateError:
             error = failure("RUN_NOT_STARTED", reason="that it starts could not be stored")
-            await self._finish(run_id, Verdict(RunStatus.FAILED, error), Account())
+            await self.ends.store(run_id, Verdict(RunStatus.FAILED, error), Account())
         except Exception:
             log.exception("a run could not be conducted", extra={"run": run_id})
             await self.logs.close(run_id)
-            await self._finish(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), Account())
+            await self.ends.store(run_id, Verdict(RunStatus.FAILED, failure("RUN_NOT_ACCOUNTED")), Account())
 
     async def _work(self, run_id: str) -> tuple[Run, RunLogWriter, Outcome] | None:
         """The part of a run that needs a worker; None when it was cancelled, or the devkit stops, before it began."""
@@ -229,7 +222,7 @@ class Supervisor:
         figures = account(
             run, outcome, log_bytes=writer.bytes_seen, log_bytes_dropped=writer.bytes_dropped, began=began
         )
-        await self._finish(run_id, verdict, figures)
+        await self.ends.store(run_id, verdict, figures)
 
     async def _execute(self, spec: RunSpec, writer: RunLogWriter) -> Outcome:
         execution = await self.executor.launch(spec, writer)
@@ -245,51 +238,6 @@ class Supervisor:
         finally:
             del self._executions[spec.run_id]
 
-    async def _finish(self, run_id: str, verdict: Verdict, figures: Account) -> None:
-        """Store the end of a run. A disk that is full now may not be in a moment, and a run must never be left open."""
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type((StateError, OSError)),
-            wait=wait_exponential(multiplier=0.1, max=5),
-            stop=lambda state: self._closing and state.attempt_number >= 3,
-            before_sleep=before_sleep_log(log, logging.ERROR),
-            reraise=True,
-        )
-        try:
-            async for attempt in retrying:
-                with attempt:
-                    await self._store_end(run_id, verdict, figures)
-        except (StateError, OSError):
-            # The next start finds the run unfinished and settles it as interrupted.
-            log.critical("the end of a run could not be stored", extra={"run": run_id})
-            return
-        await self.on_finished()
-
-    async def _store_end(self, run_id: str, verdict: Verdict, figures: Account) -> None:
-        run = self.repository.live(run_id)
-        if run is None:
-            return
-        is_small = verdict.output_bytes <= _SMALL_OUTPUT
-        if verdict.output is not None and not is_small:
-            await self.files.write_output(run_id, verdict.output)
-            run = self.repository.live(run_id) or run
-        summary = (verdict.output or {}).get("summary")
-        changes: dict[str, Any] = {
-            "finished_at": utc_now(),
-            "error": verdict.error,
-            "summary": summary if isinstance(summary, dict) else None,
-            "metrics": figures.close(),
-            "has_output": verdict.output is not None,
-            "output": verdict.output if is_small else None,
-        }
-        status = verdict.status
-        if run.status is RunStatus.CANCEL_REQUESTED:
-            status, changes["error"] = RunStatus.CANCELLED, failure("RUN_CANCELLED")
-        try:
-            await self.repository.transition(run_id, status, **changes)
-        except IllegalMove:
-            # A cancel request was stored in between: the same end again, under the new state.
-            await self._store_end(run_id, verdict, figures)
-
     async def _settle_interrupted(self, run: Run) -> None:
         cancelled = run.status is RunStatus.CANCEL_REQUESTED
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
@@ -298,7 +246,7 @@ class Supervisor:
             await self.repository.transition(run.run_id, status, finished_at=utc_now(), error=error)
         except StateError:
             # A full disk must not keep the devkit from starting, or nobody could make room with it.
-            finishing = self._finish(run.run_id, Verdict(status, error), Account())
+            finishing = self.ends.store(run.run_id, Verdict(status, error), Account())
             task = self._conducting[run.run_id] = asyncio.create_task(finishing, name=f"settle-{run.run_id}")
             task.add_done_callback(partial(self._done, run.run_id))
             return

@@ -11,6 +11,16 @@ from devkit_api.settings.declare import PREFIX
 from devkit_api.settings.model import Settings, setting_infos
 from devkit_api.settings.problems import Problem, SettingsError
 
+# What a name from elsewhere asks for has another name here. To go on without it would be to isolate less than asked.
+_ELSEWHERE = {
+    "SANDBOX": Problem(
+        PREFIX + "SANDBOX",
+        "runs are isolated by namespaces of the devkit's own, without bubblewrap, and the setting is "
+        f"{PREFIX}ISOLATION (auto, namespaces or process)",
+        f"unset {PREFIX}SANDBOX; export {PREFIX}ISOLATION=namespaces",
+    ),
+}
+
 
 def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings from `environ`, with already parsed `overrides` (command-line options) on top.
@@ -32,6 +42,7 @@ def load_settings(environ: Mapping[str, str], overrides: Mapping[str, Any] | Non
             values[name], sources[name] = info.parse(raw), "environment"
         except ValueError as exc:
             problems.append(Problem(info.env, str(exc), f"export {info.env}={info.example}"))
+    problems += [problem for name, problem in _ELSEWHERE.items() if environ.get(PREFIX + name)]
     settings = Settings(**values, sources=sources)
     wrong = {problem.variable for problem in problems}
     problems += [problem for problem in _cross_checks(settings) if problem.variable not in wrong]

@@ -49,6 +49,20 @@ class RunSettings:
         "Largest file a module's process may write in its work directory, in MiB.",
         example="4096",
     )
+    max_work_mb: int = setting(
+        "MAX_WORK_MB",
+        16384,
+        whole_number(1, 1024**3),
+        "Disk space a run may take in its work directory, in MiB; looked at about every second.",
+        example="16384",
+    )
+    max_work_files: int = setting(
+        "MAX_WORK_FILES",
+        200_000,
+        whole_number(100, 100_000_000),
+        "Files and folders a run may have in its work directory.",
+        example="200000",
+    )
     isolation: str = setting(
         "ISOLATION",
         "auto",

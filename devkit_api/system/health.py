@@ -8,11 +8,14 @@ from time import monotonic
 from typing import Any
 
 import attrs
+from tenacity import AsyncRetrying, stop_after_attempt, wait_random_exponential
 
 Check = Callable[[], Awaitable[None]]
 
 _DEADLINE = 2.0
 _SHARED_FOR = 1.0
+_TRIES = 3
+_WAIT = wait_random_exponential(0.05, max=0.3)
 
 
 @attrs.define
@@ -50,8 +53,11 @@ class Health:
         return self._result
 
     async def _check(self, check: Check) -> str:
+        """A moment's failure is asked again within the deadline: one lost connection is no outage."""
+        again = AsyncRetrying(stop=stop_after_attempt(_TRIES), wait=_WAIT, reraise=True)
         try:
-            await asyncio.wait_for(check(), _DEADLINE)
+            async with asyncio.timeout(_DEADLINE):
+                await again(check)
         except TimeoutError:
             return "no answer in time"
         except Exception:

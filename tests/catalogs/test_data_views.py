@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id, version_id
+from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_LABEL, DEMO_PROVIDER, catalog_id, version_id
 from tests.catalogs.conftest import command, compass, shown
 from tests.catalogs.test_control_plane import MORE, Plane
 from tests.support.process import DevkitProcess
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.process
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 DEMO = catalog_id(DEMO_PROVIDER, DEMO_CATALOG)
-VERSION = str(version_id(DEMO, "demo-1"))
+VERSION = str(version_id(DEMO, DEMO_LABEL))
 NONAMERS = {
     "name": "Nonamers",
     "sql": "SELECT sequence, mass FROM peptides WHERE length = %s ORDER BY 1",

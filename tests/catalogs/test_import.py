@@ -19,7 +19,7 @@ from devkit_api.catalogs.imports.files import open_rows
 from devkit_api.catalogs.imports.load import ImportPlan, Loaded, Source, load
 from devkit_api.catalogs.writer import CatalogSpec
 from devkit_api.database.embedded import EmbeddedPostgres
-from devkit_api.errors import DevkitError, ImportInvalid, ImportUnreadable
+from devkit_api.errors import DevkitError, ImportInvalid, ImportTooLarge, ImportUnreadable
 from tests.catalogs.conftest import command, sdk_client
 from tests.support.process import DevkitProcess
 
@@ -275,12 +275,50 @@ def test_a_line_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatc
         list(file.rows())
 
 
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.parquet"])
+@pytest.mark.parametrize(("limit", "told"), [("MAX_ROWS", "5000 rows"), ("MAX_BYTES", "100000 bytes when")])
+def test_a_small_file_that_becomes_a_large_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, limit: str, told: str
+) -> None:
+    path, count = tmp_path / name, 20_000
+    if name.endswith("parquet"):
+        pyarrow.parquet.write_table(pyarrow.table({"peptide": ["A" * 90] * count}), path, compression="zstd")
+    else:
+        path.write_bytes(gzip.compress(b"peptide\n" + (b"A" * 90 + b"\n") * count))
+    assert path.stat().st_size < 10_000
+    with open_rows(path, name) as file:
+        assert sum(1 for _ in file.rows()) == count
+    monkeypatch.setattr(files, limit, int(told.split(maxsplit=1)[0]))
+    read = 0
+    with pytest.raises(ImportTooLarge, match=told), open_rows(path, name) as file:
+        for _ in file.rows():
+            read += 1
+    assert read <= 5000
+
+
+def test_a_text_that_would_fill_the_memory_is_refused_in_parquet_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_LONGEST_FIELD", 1000)
+    pyarrow.parquet.write_table(pyarrow.table({"peptide": ["A" * 1001] * 50}), tmp_path / "x.parquet")
+    with pytest.raises(ImportUnreadable, match="1000 characters"), open_rows(tmp_path / "x.parquet", "x.parquet") as f:
+        list(f.rows())
+    monkeypatch.setattr(files, "_LARGEST_GROUP", 100)
+    with pytest.raises(ImportTooLarge, match="one group of rows"), open_rows(tmp_path / "x.parquet", "x.parquet"):
+        pass
+
+
 def test_parquet_is_read_and_its_absence_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.parquet"
-    columns = {"peptide": ["AAA", None], "alleles": [["A*02:01"], []], "intensity": [1.5, 2.0]}
+    columns = {
+        "peptide": ["AAA", None, "AAA"], "alleles": [["A*02:01", None, "A*02:01"], [], None],
+        "intensity": [1.5, 2.0, None], "nested": [{"a": 1}, None, {"a": 2}],
+    }  # fmt: skip
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
     with open_rows(path, path.name) as file:
-        assert list(file.rows()) == [("AAA", ["A*02:01"], 1.5), (None, [], 2.0)]
+        rows = list(file.rows())
+    assert file.columns == ["peptide", "alleles", "intensity"]
+    assert rows == [("AAA", ["A*02:01", None, "A*02:01"], 1.5), (None, [], 2.0), ("AAA", None, None)]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DevkitError, match=r"hla-compass-devkit\[parquet\]"), open_rows(path, path.name):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections import Counter
@@ -14,9 +15,11 @@ import psycopg2
 import pytest
 
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.pool import Pool, fetch
+from devkit_api.database.target import Target
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until, until_async
 
 pytestmark = pytest.mark.process
 
@@ -93,3 +96,18 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
     connection.close()
     assert devkit.stop() == 0
     assert started.wait(timeout=PATIENCE) == 0, "the restarted server stops with the devkit as well"
+
+
+async def test_who_waits_for_a_connection_gets_the_place_of_a_cancelled_one(target: Target) -> None:
+    pool = Pool(target.owner(), 1, 60)
+    await pool.open()
+    try:
+        slow = asyncio.create_task(fetch(pool, "SELECT pg_sleep(60)"))
+        await until_async(lambda: pool.in_use == 1)
+        waiting = [asyncio.create_task(fetch(pool, "SELECT 1")) for _ in range(3)]
+        await until_async(lambda: pool.counts.acquired == 4)
+        slow.cancel()
+        assert await asyncio.gather(*waiting) == [[(1,)]] * 3
+        assert pool.counts.refused == 0
+    finally:
+        await pool.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from tests.objects.conftest import finish, s3_endpoint
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
 from tests.support.s3 import load_s3, s3_settings
+from tests.support.waiting import until
 
 __all__ = ["s3_endpoint"]  # a fixture
 pytestmark = pytest.mark.process
@@ -74,14 +74,6 @@ def _ask(devkit: DevkitProcess, statement: str, *values: Any) -> list[tuple[Any,
             return cursor.fetchall()
     finally:
         connection.close()
-
-
-def _until(stored: Stored, expected: set[str]) -> None:
-    """The sweep is done: it goes on while the devkit answers."""
-    deadline = time.monotonic() + 60
-    while (found := stored()) != expected:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
 
 
 def _upload(devkit: DevkitProcess, token: str, catalog: str, file: Path) -> dict[str, Any]:
@@ -135,7 +127,8 @@ def test_a_file_in_parts_goes_through_s3_into_a_version_and_old_files_go(
     _ask(devkit, "UPDATE devkit.catalog_uploads SET updated_at = updated_at - interval '8 days' RETURNING 1")
     assert devkit.stop() == 0
     devkit.start()
-    _until(stored, {f"{retried['uploadId']}/waiting.csv"})
+    # The sweep goes on while the devkit answers.
+    until(lambda: stored() == {f"{retried['uploadId']}/waiting.csv"})
     states = {
         upload["uploadId"]: plane.ok("GET", f"/v1/catalogs/{catalog}/uploads/{upload['uploadId']}")["status"]
         for upload in (sent, unused, retried)

@@ -17,6 +17,7 @@ import requests
 from hla_compass import APIClient
 from hla_compass.data import DataAccessError
 
+from devkit_api.catalogs.ids import DEMO_LABEL
 from devkit_api.catalogs.sqlcheck import check
 from devkit_api.database.target import Target
 from devkit_api.errors import DevkitError
@@ -181,7 +182,7 @@ def test_queries_answer_like_the_database(
 
 
 def test_query_df_and_version(sdk: APIClient) -> None:
-    frame = sdk.data.sql.query_df("SELECT sequence, mass FROM peptides ORDER BY sequence LIMIT 3", version="demo-1")
+    frame = sdk.data.sql.query_df("SELECT sequence, mass FROM peptides ORDER BY sequence LIMIT 3", version=DEMO_LABEL)
     assert list(frame.columns) == ["sequence", "mass"]
     assert len(frame) == 3
     assert list(sdk.data.sql.query_df("SELECT sequence FROM peptides WHERE false").columns) == ["sequence"]

@@ -11,6 +11,7 @@ from hla_compass.client import APIError
 from hla_compass.data import DataAccessError, PeptideData
 
 from devkit_api.catalogs.chemistry import allele, peptide_mass
+from devkit_api.catalogs.ids import DEMO_LABEL
 from tests.support.process import DevkitProcess
 
 pytestmark = pytest.mark.process
@@ -79,7 +80,7 @@ OF_ALLELE = (
             {"protein_ids": [7]},
             PEPTIDES + "JOIN vocabulary.protein_peptide_mappings USING (peptide_id) WHERE protein_id = 7",
         ),
-        ({"version": "demo-1", "length": 9}, PEPTIDES + "WHERE length(sequence) = 9"),
+        ({"version": DEMO_LABEL, "length": 9}, PEPTIDES + "WHERE length(sequence) = 9"),
     ],
     ids=str,
 )

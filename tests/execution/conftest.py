@@ -23,6 +23,7 @@ class Result:
 
     outcome: Outcome
     text: str
+    built: list[str] = attrs.Factory(list)
 
     @property
     def output(self) -> dict[str, Any]:
@@ -44,12 +45,18 @@ class Listener:
     data: bytearray = attrs.Factory(bytearray)
     on_text: Callable[[str], None] = lambda _: None
     on_data: Callable[[bytes], None] = lambda _: None
+    built: list[str] = attrs.Factory(list)
 
     def on_output(self, data: bytes) -> None:
         """See `Observer`."""
         self.data += data
         self.on_data(data)
         self.on_text(self.data.decode("utf-8", "replace"))
+
+    def on_build(self, line: bytes) -> None:
+        """See `Observer`."""
+        self.built.append(line.decode())
+        self.on_output(line)
 
 
 @attrs.define
@@ -94,7 +101,7 @@ class Bench:
         """Run to the end."""
         listener = Listener()
         execution = await self.launch(self.spec(digest, payload, **changes), listener)
-        return Result(await execution.wait(), listener.data.decode("utf-8", "replace"))
+        return Result(await execution.wait(), listener.data.decode("utf-8", "replace"), listener.built)
 
 
 def _digest(folder: Path) -> str:

@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from devkit_api.execution.environments import store
 from devkit_api.execution.environments.requirements import RequirementsRefused, read
 from devkit_api.execution.environments.store import Environments
 from devkit_api.runs.failures import conclude
@@ -102,9 +103,27 @@ async def test_module_gets_what_it_needs_built_once_and_used_again(
     assert "which needs peptide-masses==1.0" in first.text
     assert "peptide-masses==1.0" in first.text.split("which needs", 1)[1].split("\n", 1)[1], "the installer's own lines"
     assert first.outcome.metrics.environment_seconds
+    assert any("which needs peptide-masses==1.0" in line for line in first.built)
     again = await bench.run(module)
     assert again.results == first.results
     assert "Building an environment" not in again.text
+
+
+async def test_without_uv_pip_builds_the_same(
+    make_with_environments: Callable[..., Any], wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_uv", lambda: None)
+    bench: Bench = await make_with_environments()
+    module = bench.module("needy", BODY, files=_asking(wheels, "hla-compass==6.0.2", "peptide-masses==1.0"))
+    first = await bench.run(module)
+    assert first.results["version"] == "1.0"
+    assert first.results["sdk"].startswith(first.results["prefix"])
+    assert "Successfully installed" in first.text, "pip's own lines"
+    greedy = bench.module("greedy", BODY, files=_asking(wheels, "peptide-masses==9.9"))
+    verdict = conclude((await bench.run(greedy)).outcome)
+    assert verdict.error is not None
+    assert verdict.error.code == "RUN_ENVIRONMENT_FAILED"
+    assert "No matching distribution found for peptide-masses==9.9" in verdict.error.message
 
 
 async def test_what_cannot_be_resolved_fails_the_run_with_the_resolvers_words(

@@ -11,6 +11,7 @@ import pytest
 
 from devkit_api.execution.protocol import Limits, RunSpec
 from devkit_api.execution.workdir import Workdir
+from devkit_api.runs.failures import conclude
 from tests.execution.conftest import Bench
 
 SPEC = RunSpec(
@@ -49,8 +50,11 @@ async def test_a_link_in_place_of_the_input_is_neither_emptied_nor_written(
     precious.write_text("mine")
     (workdir.root / "input.json").unlink()
     link(precious, workdir.root / "input.json")
-    with pytest.raises(OSError, match="input"):
-        await workdir.prepare(tmp_path / "source", SPEC)
+    await workdir.prepare(tmp_path / "source", SPEC)  # in a directory of its own, made anew
+    assert json.loads((workdir.root / "input.json").read_text()) == {"n": 1}
+    assert precious.read_text() == "mine"
+    (workdir.root / "input.json").unlink()
+    link(precious, workdir.root / "input.json")
     await workdir.finish(100)
     assert precious.read_text() == "mine"
     await workdir.prepare(tmp_path / "source", SPEC)
@@ -86,3 +90,29 @@ async def test_a_folder_that_becomes_a_link_while_it_is_tidied_costs_nobody_a_fi
     assert len(calls) > 1
     assert (precious / "file").read_text() == "mine"
     assert not workdir.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("n = 0\nwhile True:\n    open(f'{n}', 'wb').write(b'x' * 2**20)\n    n += 1\n    time.sleep(0.05)", "8 MiB"),
+        ("n = 0\nwhile True:\n    os.makedirs(f'{n}/a')\n    n += 1\n    time.sleep(0.001)", "500 files and folders"),
+        (
+            "while True:\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n    time.sleep(0.01)",
+            "cannot be looked into",
+        ),
+    ],
+    ids=["bytes", "entries", "depth"],
+)
+async def test_a_run_that_fills_the_disk_is_ended(bench: Bench, body: str, found: str) -> None:
+    limits = Limits(60, 1024 * 1024, work_bytes=8 * 1024**2, work_entries=500)
+    module = bench.module("filler", f"import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{body}")
+    outcome = (await bench.run(module, limits=limits)).outcome
+    error = conclude(outcome).error
+    assert error is not None
+    assert error.code == "RUN_DISK_LIMIT"
+    assert found in error.details["found"]
+    body = "import time; open('a', 'w').write('x'); time.sleep(1.5); return self.success(results={})"
+    modest = bench.module("modest", body)
+    assert (await bench.run(modest, limits=limits)).results == {}
+    assert not list((bench.root / "lanes").glob("*/run/cwd/[0-9d]*"))

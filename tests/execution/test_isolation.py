@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from devkit_api.execution.isolation import FIRST_USER, Level
+from devkit_api.execution.isolation import FIRST_USER, USERS, Isolation, Level
 from devkit_api.execution.protocol import Limits
+from devkit_api.execution.zygote.pool import ZygotePool
 from tests.execution.conftest import Bench, Listener
 from tests.support.ordinary_run import TRY
 from tests.support.process import REPO
@@ -94,6 +95,20 @@ async def test_concurrent_runs_are_different_users(bench: Bench) -> None:
     module = bench.module("twin", "import os; return self.success(results={'user': os.getuid()})")
     one, two = await asyncio.gather(bench.run(module), bench.run(module))
     assert one.results["user"] != two.results["user"]
+
+
+@needs_root
+def test_devkits_beside_each_other_begin_with_different_users(tmp_path: Path) -> None:
+    """Two with the same users would share the number of processes those may have, and what is theirs."""
+    pools = [
+        ZygotePool(tmp_path / f"{n}" / "lanes", lambda _: tmp_path, memory_bytes=0, import_seconds=1) for n in range(20)
+    ]
+    for pool in pools:
+        pool.isolation = Isolation(Level.USER, tmp_path)
+    users = [pool._next_place()[1] for pool in pools]
+    assert len(set(users)) > 10
+    assert all(FIRST_USER <= user < FIRST_USER + USERS for user in users if user is not None)
+    assert None not in users
 
 
 async def test_limits_of_the_manifest_and_the_settings_hold(bench: Bench) -> None:

@@ -46,7 +46,7 @@ async def behind(
     request: pytest.FixtureRequest, proxy: FaultyProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Any:
     """A store whose S3 is behind the proxy; a parameter is its patience with one attempt, in seconds."""
-    monkeypatch.setattr(s3_bucket, "ATTEMPT_SECONDS", getattr(request, "param", 10.0))
+    monkeypatch.setattr(s3_bucket, "ATTEMPT_SECONDS", getattr(request, "param", PATIENCE))
     store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
     await store.open()
     yield store

@@ -20,10 +20,12 @@ from devkit_api.errors import SourceInvalid
 from devkit_api.lifetimes import STORE
 from devkit_api.modules import archives
 from devkit_api.modules.publish import uploads
+from devkit_api.modules.publish.book import COLLECTION
 from devkit_api.modules.publish.models import Publication, Status
-from devkit_api.modules.publish.routes import PUBLISH
-from devkit_api.modules.publish.service import COLLECTION, MOST_OPEN, PublishService
+from devkit_api.modules.publish.service import MOST_OPEN, PublishService
 from devkit_api.modules.publish.uploads import Uploads
+from devkit_api.modules.routes import REGISTRY
+from devkit_api.security.authentication import owner_principal
 from devkit_api.security.principals import Role
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
@@ -344,17 +346,18 @@ async def test_a_publication_whose_archive_was_lost_fails_truthfully(shop: Shop)
     archive = pack(shop.folder)
     asked = request_of(shop.folder, archive)
     grant = await shop.grant(asked)
-    store, registry = shop.client.app[STORE], shop.client.app[PUBLISH]._registry
+    store, registry = shop.client.app[STORE], shop.client.app[REGISTRY]
     document = await store.get(COLLECTION, grant["publishId"])
     interrupted = Publication.from_document({**document, "status": Status.IN_PROGRESS.value})
     await store.put(COLLECTION, interrupted.publish_id, interrupted.to_document())
     # What the next start does with what is stored.
     folder = Uploads(shop.client.app_state / "publish-uploads", Signer(SECRET))
+    viewer = owner_principal(interrupted.user_id, interrupted.organization_id)
     restarted = PublishService(store, registry, folder, "org", 1_000_000)
     await restarted.open()
     try:
-        await until_async(lambda: restarted._known[interrupted.publish_id].is_terminal)
-        failure = restarted._known[interrupted.publish_id].failure
+        await until_async(lambda: restarted.get(interrupted.publish_id, viewer).is_terminal)
+        failure = restarted.get(interrupted.publish_id, viewer).failure
         assert failure is not None
         assert failure.code == "SOURCE_NOT_UPLOADED"
     finally:

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from devkit_api.apidocs.document import build, undescribed
 from devkit_api.apidocs.page import render
-from devkit_api.app import all_routes
 from devkit_api.errors import CATALOGUE
+from devkit_api.route_table import all_routes
 from devkit_api.routing import Route
 from devkit_api.security.policy import POLICIES
 from devkit_api.security.principals import Kind

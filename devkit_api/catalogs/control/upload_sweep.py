@@ -53,4 +53,5 @@ class UploadSweeper:
                 await self.sweep()
             except (DevkitError, StateError, psycopg2.Error) as exc:
                 log.warning("old uploads could not be removed now", exc_info=exc)
+            # Age is what makes an upload old, and nothing announces it.
             await asyncio.sleep(_EVERY_SECONDS)

@@ -7,16 +7,24 @@ import gzip
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-from devkit_api.errors import ImportUnreadable
+import attrs
+
+from devkit_api.errors import ImportTooLarge, ImportUnreadable
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 FORMATS = (*_DELIMITERS, ".parquet")
 _BATCH = 10_000
 _LONGEST_FIELD = 1_000_000
 _LONGEST_LINE = 16_000_000
+# What one file may become when it is unpacked; a file that is itself larger may be read as it is.
+MAX_ROWS = 50_000_000
+MAX_BYTES = 4 * 1024**3
+# A group of rows of a Parquet file is unpacked at once.
+_LARGEST_GROUP = 1024**3
 
 
 class RowFile(Protocol):
@@ -25,7 +33,7 @@ class RowFile(Protocol):
     columns: list[str]
 
     def rows(self) -> Iterator[Sequence[Any]]:
-        """Rows in order, as long as the header. Raises `ImportUnreadable`."""
+        """Rows in order, as long as the header. Raises `ImportUnreadable`, `ImportTooLarge`."""
 
     def read_bytes(self) -> int:
         """For progress."""
@@ -33,19 +41,45 @@ class RowFile(Protocol):
 
 @contextmanager
 def open_rows(path: Path, name: str) -> Iterator[RowFile]:
-    """The rows of the file at `path`, whose form its `name` tells. Raises `ImportUnreadable`."""
+    """The rows of the file at `path`, whose form its `name` tells. Raises `ImportUnreadable`, `ImportTooLarge`."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     packed = suffixes[-1:] == [".gz"]
     suffix = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
     if suffix not in FORMATS:
         raise ImportUnreadable(file=name, reason="its name must end in .csv, .tsv, .txt or .parquet (.gz for text)")
     with path.open("rb") as raw:
-        yield _Parquet(raw, name) if suffix == ".parquet" else _Text(raw, name, _DELIMITERS[suffix], packed)
+        size = max(MAX_BYTES, path.stat().st_size)
+        bounds = _Bounds(name, MAX_ROWS, size)
+        yield _Parquet(raw, bounds) if suffix == ".parquet" else _Text(raw, bounds, _DELIMITERS[suffix], packed)
+
+
+@attrs.define
+class _Bounds:
+    """How much of a file has been unpacked, and how much may be."""
+
+    name: str
+    max_rows: int
+    max_bytes: int
+    rows: int = 0
+    seen_bytes: int = 0
+
+    def add(self, rows: int, size: int) -> None:
+        """Count what comes next. Raises `ImportTooLarge`."""
+        self.rows += rows
+        self.seen_bytes += size
+        self.check(self.rows, self.seen_bytes)
+
+    def check(self, rows: int, size: int) -> None:
+        """Raises `ImportTooLarge`."""
+        if rows > self.max_rows:
+            raise ImportTooLarge(file=self.name, limit=self.max_rows, unit="rows")
+        if size > self.max_bytes:
+            raise ImportTooLarge(file=self.name, limit=self.max_bytes, unit="bytes when it is unpacked")
 
 
 class _Text:
-    def __init__(self, raw: BinaryIO, name: str, delimiter: str, packed: bool) -> None:
-        self._raw, self._name = raw, name
+    def __init__(self, raw: BinaryIO, bounds: _Bounds, delimiter: str, packed: bool) -> None:
+        self._raw, self._bounds, self._name = raw, bounds, bounds.name
         csv.field_size_limit(_LONGEST_FIELD)
         plain = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
         # Kept: when it is collected it closes the file.
@@ -59,7 +93,7 @@ class _Text:
         elif delimiter == "\t" and "\t" not in first and "," in first:
             delimiter = ","
         self._reader = csv.reader(_chain(first, self._bounded(lines)), delimiter=delimiter, strict=True)
-        self.columns = _header(name, self._first_row())
+        self.columns = _header(self._name, self._first_row())
 
     def rows(self) -> Iterator[Sequence[Any]]:
         width, number = len(self.columns), 0
@@ -68,6 +102,7 @@ class _Text:
                 if not row:
                     continue
                 number += 1
+                self._bounds.add(1, 0)
                 if len(row) != width:
                     reason = f"row {number} has {len(row)} fields, the header {width}"
                     raise ImportUnreadable(file=self._name, reason=reason)
@@ -83,6 +118,7 @@ class _Text:
         while line := lines.readline(_LONGEST_LINE):
             if len(line) == _LONGEST_LINE:
                 raise ImportUnreadable(file=self._name, reason=f"a line has {_LONGEST_LINE} characters or more")
+            self._bounds.add(0, len(line))
             yield line
 
     def _first_row(self) -> list[str]:
@@ -101,29 +137,65 @@ class _Text:
 
 
 class _Parquet:
-    def __init__(self, raw: BinaryIO, name: str) -> None:
+    def __init__(self, raw: BinaryIO, bounds: _Bounds) -> None:
+        name = bounds.name
         try:
             from pyarrow import ArrowException
             from pyarrow.parquet import ParquetFile
         except ImportError:
             reason = "Parquet needs pyarrow: pip install 'hla-compass-devkit[parquet]', or convert the file to CSV"
             raise ImportUnreadable(file=name, reason=reason) from None
-        self._raw, self._name, self._failure = raw, name, ArrowException
+        self._raw, self._name, self._bounds, self._failure = raw, name, bounds, ArrowException
         try:
-            self._file = ParquetFile(raw)
+            plain = ParquetFile(raw)
+            self._check_sizes(plain.metadata)
+            found = [field.name for field in plain.schema_arrow if not field.type.num_fields or _is_list(field.type)]
+            paths = [plain.schema.column(number).path for number in range(len(plain.schema))]
+            # Texts that repeat stay one text: written out, a small file of them is many gigabytes.
+            texts = [path for path in paths if path.partition(".")[0] in found]
+            self._file = ParquetFile(raw, metadata=plain.metadata, read_dictionary=texts)
         except (ArrowException, OSError, ValueError):
             raise ImportUnreadable(file=name, reason="it is no Parquet file, or damaged") from None
-        self.columns = _header(name, self._file.schema_arrow.names)
+        self._names, self.columns = found, _header(name, found)
 
     def rows(self) -> Iterator[Sequence[Any]]:
         try:
-            for batch in self._file.iter_batches(_BATCH):
-                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            for batch in self._file.iter_batches(_BATCH, columns=self._names):
+                columns = [self._values(column) for column in batch.columns]
+                self._bounds.add(batch.num_rows, batch.nbytes)
+                yield from zip(*columns, strict=True)
         except (self._failure, OSError, ValueError):
             raise ImportUnreadable(file=self._name, reason="it is damaged") from None
 
     def read_bytes(self) -> int:
         return self._raw.tell()
+
+    def _values(self, column: Any) -> list[Any]:
+        """Equal texts of a dictionary are one object, and count as often as they are there."""
+        if _is_list(column.type):
+            items, lengths = iter(self._values(column.flatten())), column.value_lengths().to_pylist()
+            return [None if length is None else list(islice(items, length)) for length in lengths]
+        if not hasattr(column, "dictionary"):
+            return list(column.to_pylist())
+        texts = column.dictionary.to_pylist()
+        lengths = [len(text) if isinstance(text, (str, bytes)) else 0 for text in texts]
+        if max(lengths, default=0) > _LONGEST_FIELD:
+            raise ImportUnreadable(file=self._name, reason=f"a text has more than {_LONGEST_FIELD} characters")
+        places = column.indices.to_pylist()
+        self._bounds.add(0, sum(lengths[place] for place in places if place is not None))
+        return [None if place is None else texts[place] for place in places]
+
+    def _check_sizes(self, metadata: Any) -> None:
+        groups = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+        self._bounds.check(metadata.num_rows, sum(groups))
+        if max(groups, default=0) > _LARGEST_GROUP:
+            raise ImportTooLarge(file=self._name, limit=_LARGEST_GROUP, unit="bytes in one group of rows")
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether an Arrow type is a list of plain values; other nested ones are no fields of any table."""
+    is_list = kind.num_fields == 1 and hasattr(kind, "value_type") and not hasattr(kind, "list_size")
+    return is_list and not kind.value_type.num_fields
 
 
 def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import zlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -121,6 +122,8 @@ class ZygotePool:
         self._lanes: set[Lane] = set()
         self._unfit: dict[Kind, str] = {}
         self._count = 0
+        # Another devkit of this machine begins elsewhere: what is counted or allowed per user is counted for each.
+        self._first_user = zlib.crc32(bytes(folder)) % USERS
         self._closed = False
         self._opening: asyncio.Task[None] | None = None
 
@@ -277,7 +280,7 @@ class ZygotePool:
         taken = {lane.user for lane in self._lanes}
         while True:
             self._count += 1
-            user = FIRST_USER + self._count % USERS
+            user = FIRST_USER + (self._first_user + self._count) % USERS
             if user not in taken:
                 return self._folder / str(self._count), user if self.isolation.has_users else None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -13,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
-import aiofiles
 from aiofiles.os import wrap
 
 from devkit_api.atomic import fsync_folder, make_folder_durable
-from devkit_api.errors import BodyInvalid, ChecksumMismatch, SignatureInvalid
+from devkit_api.errors import BodyInvalid, SignatureInvalid
+from devkit_api.objects.file_receive import part_file, receive
+from devkit_api.objects.protocol import Expected
 from devkit_api.security.tokens import Signer
-from devkit_api.state import StateError
 
 GRANT_SECONDS = 900
 PATH = "/v1/modules/publish/uploads"
@@ -64,14 +63,11 @@ class Uploads:
         if self._running[publish_id] >= _AT_ONCE:
             raise SignatureInvalid(reason="it is being used already")
         self._running[publish_id] += 1
-        temporary = self._root / f".{publish_id}.{os.urandom(4).hex()}.part"
         try:
-            await _write(temporary, chunks, sha256, size)
-            await _commit(temporary, self.path(publish_id))
-        except OSError as exc:
-            raise StateError("the source could not be stored") from exc
+            async with part_file(self._root, "the source could not be stored") as temporary:
+                await receive(temporary, chunks, Expected(size, sha256))
+                await _commit(temporary, self.path(publish_id))
         finally:
-            await _unlink(temporary)
             self._running[publish_id] -= 1
             self._running += Counter()  # forgets those at zero
 
@@ -97,23 +93,6 @@ def decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise BodyInvalid(reason="sourceZipBase64 is not base64") from None
-
-
-async def _write(target: Path, chunks: AsyncIterator[bytes], sha256: str, size: int) -> None:
-    digest, received = hashlib.sha256(), 0
-    async with aiofiles.open(target, "xb") as file:
-        async for chunk in chunks:
-            received += len(chunk)
-            if received > size:
-                raise ChecksumMismatch(what="size")
-            digest.update(chunk)
-            await file.write(chunk)
-        await file.flush()
-        await wrap(os.fsync)(file.fileno())
-    if received != size:
-        raise ChecksumMismatch(what="size")
-    if digest.hexdigest() != sha256:
-        raise ChecksumMismatch(what="SHA-256")
 
 
 @wrap

@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-const common = { testTimeout: 180_000, hookTimeout: 90_000, globalSetup: 'e2e/browser.ts' };
+const common = { testTimeout: 420_000, hookTimeout: 180_000, globalSetup: 'e2e/browser.ts' };
 
 /** The walks and the look at every tab go side by side; what kills the server under test comes after them. */
 export default defineConfig({

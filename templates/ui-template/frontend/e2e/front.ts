@@ -94,6 +94,11 @@ export class Front {
 
   private readonly open = new Set<ServerResponse>();
 
+  /** How many calls of the page have no answer yet. */
+  get waiting(): number {
+    return this.open.size;
+  }
+
   private serve(incoming: IncomingMessage, outgoing: ServerResponse): void {
     const path = incoming.url ?? '/';
     if (path === '/' ) return void outgoing.writeHead(200, { 'Content-Type': 'text/html' }).end(PAGE);

@@ -40,7 +40,7 @@ export class Stage {
     browser ??= chromium.connect(inject('browser'));
     const context = await (await browser).newContext({ viewport, reducedMotion: 'reduce' });
     const page = await context.newPage();
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(90_000);
     await page.goto(await front.start());
     return new Stage(front, page, [() => context.close(), () => front.stop(), () => standIn?.stop() ?? Promise.resolve()]);
   }
@@ -101,7 +101,7 @@ export class Stage {
   }
 
   async completed(): Promise<void> {
-    await this.page.getByText('Run completed', { exact: true }).waitFor({ timeout: 60_000 });
+    await this.page.getByText('Run completed', { exact: true }).waitFor({ timeout: 150_000 });
   }
 
   /** Violations axe finds on the page as it stands, one line each. */

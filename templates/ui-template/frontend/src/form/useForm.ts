@@ -1,4 +1,4 @@
-import { useCallback, useEffect, useMemo, useState } from 'react';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'react';
 import type { ServerFieldError } from '../api/failure';
 import { inputSchema, moduleName } from '../manifest';
 import { fromServer, none, place, type Placed } from './problems';
@@ -34,9 +34,14 @@ export function useForm(prefill: Record<string, unknown> | undefined, onChange?:
     if (prefill) setValues(toValues(fields, prefill));
   }, [fields, prefill]);
 
+  // What was typed last is kept even when the form goes at once, as it does when the session ends.
+  const latest = useRef(values);
+  latest.current = values;
+  useEffect(() => () => keepDraft(latest.current), []);
+
   useEffect(() => {
     const timer = setTimeout(() => {
-      sessionStorage.setItem(DRAFT, JSON.stringify(values));
+      keepDraft(values);
       if (check(parameters, inputSchema).length === 0) onChange?.(parameters);
     }, DRAFT_DELAY_MS);
     return () => clearTimeout(timer);
@@ -81,6 +86,10 @@ export function useForm(prefill: Record<string, unknown> | undefined, onChange?:
 function without<T>(record: Record<string, T>, key: string): Record<string, T> {
   const { [key]: _, ...rest } = record;
   return rest;
+}
+
+function keepDraft(values: FormValues): void {
+  sessionStorage.setItem(DRAFT, JSON.stringify(values));
 }
 
 function readDraft(fields: Field[]): FormValues {

@@ -1,0 +1,45 @@
+"""Health checks: together, within a deadline, tried again for a moment, shared by callers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from devkit_api.system import health
+from devkit_api.system.health import Health
+
+
+async def test_checks_run_together_are_shared_and_a_transient_error_is_no_outage() -> None:
+    asked: list[str] = []
+    both = asyncio.Barrier(2)
+
+    async def transient() -> None:
+        asked.append("transient")
+        if len(asked) == 1:
+            raise ConnectionError("for a moment")
+        await both.wait()
+
+    async def other() -> None:
+        asked.append("other")
+        await both.wait()
+
+    service = Health(checks={"transient": transient, "other": other}, started=True)
+    answers = await asyncio.gather(*(service.missing() for _ in range(20)))
+    assert answers == [{}] * 20
+    assert sorted(asked) == ["other", "transient", "transient"], "one round for all callers"
+    assert await service.services() == {"transient": "ok", "other": "ok"}
+    assert len(asked) == 3, "the next caller gets what is known"
+
+
+async def test_what_is_down_or_silent_is_told_without_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_DEADLINE", 1.5)
+
+    async def down() -> None:
+        raise ConnectionError("10.0.0.7 refused")
+
+    async def silent() -> None:
+        await asyncio.Event().wait()
+
+    service = Health(checks={"down": down, "silent": silent}, started=True)
+    assert await service.missing() == {"down": "unavailable", "silent": "no answer in time"}
