@@ -38,6 +38,8 @@ REFUSED = {
     "post_v1_auth_refresh": 401,
     "put_v1_objects_namespace_name": 403,
     "put_v1_objects_catalog_imports_name": 403,
+    "put_v1_objects_upload_parts_name": 403,
+    "get_v1_data_sources_source_id_uploads_upload_id_download": 409,
     "get_v1_objects_namespace_name": 403,
     "get_dev_data_list": 404,
     "get_dev_data_file": 404,
@@ -72,6 +74,7 @@ FILE = b"sequence\nSLLMWITQC\n"
 # Which answers hold the id that later addresses take, and where.
 MADE = {
     "post_v1_data_catalogs": ("catalog_id", "id"),
+    "post_v1_data_sources_source_id_uploads": ("upload_id", "uploadId"),
     "post_v1_catalogs_catalog_id_uploads": ("upload_id", "uploadId"),
     "post_v1_data_catalogs_catalog_id_ingest": ("job_id", "jobId"),
     "post_v1_data_views": ("view_id", "id"),
@@ -120,7 +123,7 @@ class Caller:
 
     def _filled(self, name: str, example: dict[str, Any]) -> dict[str, Any]:
         """The example, with what only an answer can tell."""
-        if name == "post_v1_catalogs_catalog_id_uploads_upload_id_complete":
+        if name.endswith("_uploads_upload_id_complete"):
             return {**example, "parts": [{**example["parts"][0], **self.part}]}
         if name == "post_v1_data_catalogs_catalog_id_ingest":
             return {**example, "sourceManifest": [{**example["sourceManifest"][0], "sourceUri": self.uri}]}
@@ -129,8 +132,9 @@ class Caller:
     def _remember(self, name: str, answer: requests.Response) -> None:
         if name == "post_v1_module_runs":
             self.places["run_id"], self.token = answer.json()["runId"], answer.json()["token"]
-        elif name == "post_v1_catalogs_catalog_id_uploads_upload_id_parts":
-            stored = requests.put(answer.json()["parts"][0]["uploadUrl"], data=FILE, timeout=PATIENCE)
+        elif name.endswith("_uploads_upload_id_parts"):
+            part = answer.json()["parts"][0]
+            stored = requests.put(part.get("uploadUrl") or part["url"], data=FILE, timeout=PATIENCE)
             self.part = {"etag": stored.headers["ETag"]}
         elif name == "post_v1_catalogs_catalog_id_uploads_upload_id_complete":
             self.uri = answer.json()["s3Uri"]
