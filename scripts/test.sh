@@ -68,6 +68,19 @@ check_with_node() {
   fi
 }
 
+# The stack's files, as the program that starts them reads them. Says so when it is not there.
+check_compose() {
+  local compose=(docker compose --env-file "$scratch/stack.env")
+  if ! docker compose version >/dev/null 2>&1; then
+    not_checked 'the compose files: docker compose is not installed (.github/workflows/image.yml asks it)'
+    return
+  fi
+  ./scripts/init-dev.sh "$scratch/stack.env" >/dev/null
+  step 'docker compose config' 'Compose names the line.' "${compose[@]}" config --quiet
+  step 'docker compose config, for development' 'Compose names the line.' \
+    "${compose[@]}" --file docker-compose.yml --file docker-compose.dev.yml config --quiet
+}
+
 # Known vulnerabilities of what is installed. Without the network nothing is known, and that is said.
 check_dependencies() {
   local code=0
@@ -113,6 +126,7 @@ step 'mypy' 'The types say what the code means; correct whichever is wrong.' myp
 step 'shellcheck' 'Each finding has a page at its SC number in the shellcheck wiki.' \
   shellcheck --external-sources "${shell_files[@]}"
 step 'hadolint' 'Each finding has a page at its DL number in the hadolint wiki.' hadolint Dockerfile
+check_compose
 step 'zizmor' 'Each finding names the line of the workflow and what to do.' zizmor --quiet --offline .github
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
 step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \

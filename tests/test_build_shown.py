@@ -6,7 +6,6 @@ import asyncio
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from rich.console import Console
 from devkit_api.cli import remote
 from devkit_api.runs.files import RunFiles
 from devkit_api.runs.logs import RunLogs
+from tests.support.waiting import PATIENCE, until
 
 STEP = "Building an environment for the module, which needs peptide-masses==1.0."
 
@@ -28,9 +28,7 @@ class Devkit:
     def events(self, _run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "state", {"status": "running"}
         yield "log", {"message": STEP, "level": "INFO", "logger": "devkit.environment"}
-        deadline = monotonic() + 20
-        while not self.shown() and monotonic() < deadline:
-            sleep(0.01)
+        until(self.shown)
         yield "log", {"message": "the module's own line"}
         yield "state", {"status": "completed"}
 
@@ -67,7 +65,7 @@ async def test_a_build_is_told_apart_in_the_log_and_bounded_like_it(tmp_path: Pa
     writer.on_output(b"the module\n")
     for _ in range(10):
         writer.on_build(b"x" * 50)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         await logs.close("devkit-run-1")
         page = await logs.read("devkit-run-1", token=None, limit=100, newest_first=False)
     assert (page.events[0]["message"], page.events[0]["logger"]) == (STEP, "devkit.environment")

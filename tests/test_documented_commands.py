@@ -18,6 +18,7 @@ import pytest
 from tests.support.documents import Command, blocks, commands, script, served
 from tests.support.process import REPO
 from tests.support.publishing import SDK_WHEEL, simple_index
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -187,7 +188,7 @@ def test_the_commands_of(page: str, folder: Path, repository: Path, certificates
         done = subprocess.run(
             ["bash", str(session / "script")], check=False, cwd=inside.get(page, home / "work"),
             env=environment(home, index, certificates, repository), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, timeout=240, start_new_session=True,
+            stderr=subprocess.STDOUT, timeout=4 * PATIENCE, start_new_session=True,
         )  # fmt: skip
     assert done.returncode == 0, (session / "output").read_text()[-6000:]
 

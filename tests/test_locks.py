@@ -6,6 +6,7 @@ import asyncio
 import gc
 
 from devkit_api.locks import KeyedLocks
+from tests.support.waiting import until_async
 
 
 async def test_tasks_of_one_key_go_one_at_a_time_and_those_of_another_do_not_wait() -> None:
@@ -19,8 +20,7 @@ async def test_tasks_of_one_key_go_one_at_a_time_and_those_of_another_do_not_wai
     async with asyncio.TaskGroup() as group:
         for key, name in (("a", "first"), ("a", "second"), ("b", "other")):
             group.create_task(work(key, name))
-        while "other" not in inside:
-            await asyncio.sleep(0)
+        await until_async(lambda: "other" in inside)
         assert inside == ["first", "other"]
         go_on.set()
     assert inside == ["first", "other", "second"]

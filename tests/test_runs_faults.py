@@ -11,6 +11,7 @@ import pytest
 from devkit_api.execution.protocol import StopReason
 from devkit_api.runs.models import RunStatus
 from devkit_api.state import StateError
+from tests.support.waiting import until_async
 from tests.test_runs_rules import LARGE, SUCCESS, make_held  # noqa: F401  a fixture
 
 
@@ -133,14 +134,10 @@ async def test_run_that_is_waited_for_and_begins_at_once_is_stored_twice(
         return await (await held.client.post("/v1/module-runs", json={"moduleId": "job"})).json()  # type: ignore[no-any-return]
 
     first = asyncio.create_task(wait())
-    async with asyncio.timeout(20):
-        while not held.executor.executions:
-            await asyncio.sleep(0)
+    await until_async(lambda: held.executor.executions)
     (run_id,) = held.executor.executions
     second = asyncio.create_task(wait())  # no worker is free: it is queued
-    async with asyncio.timeout(20):
-        while held.runs.supervisor.queued == 0:
-            await asyncio.sleep(0)
+    await until_async(lambda: held.runs.supervisor.queued)
     await held.end(run_id, SUCCESS)
     assert (await first)["status"] == "completed"
     other = await _next(held, run_id)
@@ -151,10 +148,7 @@ async def test_run_that_is_waited_for_and_begins_at_once_is_stored_twice(
 
 
 async def _next(held: Any, known: str) -> str:
-    async with asyncio.timeout(20):
-        while not (found := set(held.executor.executions) - {known}):
-            await asyncio.sleep(0)
-    return str(found.pop())
+    return str((await until_async(lambda: set(held.executor.executions) - {known})).pop())
 
 
 async def test_run_that_cannot_be_stored_gives_its_worker_back(

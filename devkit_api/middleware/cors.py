@@ -35,10 +35,9 @@ def setup(app: web.Application, origins: tuple[str, ...]) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
         headers: Any = response.headers
         headers.add(hdrs.VARY, hdrs.ORIGIN)
-        if origin in allowed:
-            if hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
-                headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
-                headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
-                headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = ",".join(EXPOSED)
+        if origin in allowed and hdrs.ACCESS_CONTROL_ALLOW_ORIGIN not in headers:
+            headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
+            headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+            headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = ",".join(EXPOSED)
 
     app.on_response_prepare.append(complete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,6 +20,8 @@ from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
 
+_FIRST_PAUSE = 0.1
+
 _SMALL_OUTPUT = 4096  # bytes; such an output is part of the run's document
 
 
@@ -33,6 +36,14 @@ class RunEnds:
 
     async def store(self, run_id: str, verdict: Verdict, figures: Account) -> None:
         """Store the end of a run. A disk that is full now may not be in a moment, and a run must never be left open."""
+        try:
+            await self._store_once(run_id, verdict, figures)
+        except (StateError, OSError):
+            if not await self._store_later(run_id, verdict, figures):
+                return
+        await self.on_finished()
+
+    async def _store_later(self, run_id: str, verdict: Verdict, figures: Account) -> bool:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type((StateError, OSError)),
             wait=wait_exponential(multiplier=0.1, max=5),
@@ -41,14 +52,13 @@ class RunEnds:
             reraise=True,
         )
         try:
-            async for attempt in retrying:
-                with attempt:
-                    await self._store_once(run_id, verdict, figures)
+            await asyncio.sleep(_FIRST_PAUSE)
+            await retrying(self._store_once, run_id, verdict, figures)
         except (StateError, OSError):
             # The next start finds the run unfinished and settles it as interrupted.
             log.critical("the end of a run could not be stored", extra={"run": run_id})
-            return
-        await self.on_finished()
+            return False
+        return True
 
     async def _store_once(self, run_id: str, verdict: Verdict, figures: Account) -> None:
         run = self.repository.live(run_id)

@@ -34,6 +34,7 @@ S3_BUCKET = "devkit-bench"
 SAVER = """
 import hashlib
 from hla_compass import Module
+from hla_compass.storage import RunStorageClient, StorageError
 
 
 class Bench(Module):
@@ -42,9 +43,15 @@ class Bench(Module):
         for i in range(input_data["files"]):
             self.storage.save_text(f"many/{i:04}.txt", f"file {i}")
         large = bytes(input_data["large"])
-        self.storage.save_file("large.bin", large)
+        try:
+            self.storage.save_file("large.bin", large)
+            how = "save_file"
+        except StorageError:  # a busy machine did not take it within the five seconds of the SDK
+            patient = RunStorageClient(self.api, self.context.run_id, timeout=(600, 600))
+            patient.put_object("large.bin", large, "application/octet-stream", {})
+            how = "a RunStorageClient with more time"
         return self.success(results={"source": hashlib.sha256(source).hexdigest(),
-                                     "large": hashlib.sha256(large).hexdigest()})
+                                     "large": hashlib.sha256(large).hexdigest(), "how": how})
 """
 
 
@@ -117,7 +124,8 @@ def _memory_row(kind: str, root: Path, settings: dict[str, Any]) -> Row:
         growth = devkit.peak_bytes - before
         _check_read_back(devkit, run_id, result, source)
     grown = f"{growth / 1024**2:.0f} MiB"
-    sizes = f"{FILES} files and {LARGE_BYTES / 1024**3:.0f} GiB by a module; before {before / 1024**2:.0f} MiB"
+    large = f"{LARGE_BYTES / 1024**3:.0f} GiB by {result['how']}"
+    sizes = f"{FILES} files and {large}; before {before / 1024**2:.0f} MiB"
     what = f"Server memory, peak growth while a run saves, objects in {kind}"
     return Row(
         what, grown, "< 40 MiB", growth < 40 * 1024**2, f"{sizes}; read back and verified", {"growth_bytes": growth}

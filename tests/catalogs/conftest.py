@@ -86,7 +86,7 @@ def bearer(working_devkit: DevkitProcess) -> str:
 @pytest.fixture
 def ask(working_devkit: DevkitProcess) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
     """Queries of the test's own against `working_devkit`."""
-    yield from _asking(EmbeddedPostgres(working_devkit.state / "postgres").target)
+    yield from asking(EmbeddedPostgres(working_devkit.state / "postgres").target)
 
 
 def command(devkit: DevkitProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -140,10 +140,11 @@ def target(catalog_devkit: DevkitProcess) -> Target:
 @pytest.fixture
 def independent(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
     """Queries of the test's own, as the owner: what answers are checked against."""
-    yield from _asking(target)
+    yield from asking(target)
 
 
-def _asking(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+def asking(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Queries on a database, as its owner."""
     connection = psycopg2.connect(**target.owner())
     connection.autocommit = True
 

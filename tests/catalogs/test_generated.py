@@ -15,7 +15,7 @@ from hla_compass import APIClient
 from devkit_api.catalogs.ids import catalog_id
 from devkit_api.catalogs.writer import VERSIONED
 from devkit_api.database.embedded import EmbeddedPostgres
-from tests.catalogs.conftest import sdk_client
+from tests.catalogs.conftest import asking, sdk_client
 from tests.support.modules import scaffold
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE
@@ -46,16 +46,7 @@ def generated(folder: Path) -> Iterator[DevkitProcess]:
 
 @pytest.fixture
 def ask(generated: DevkitProcess) -> Iterator[Ask]:
-    connection = psycopg2.connect(**EmbeddedPostgres(generated.state / "postgres").target.owner())
-    connection.autocommit = True
-
-    def run(statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, values or None)
-            return cursor.fetchall()
-
-    yield run
-    connection.close()
+    yield from asking(EmbeddedPostgres(generated.state / "postgres").target)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.objects.conftest import finish, s3_endpoint
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
 from tests.support.s3 import load_s3, s3_settings
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE, until
 
 __all__ = ["s3_endpoint"]  # a fixture
 pytestmark = pytest.mark.process
@@ -150,5 +150,5 @@ def test_rows_of_a_view_are_frozen_and_exported_through_s3(devkit: DevkitProcess
     run = finish(devkit, "selector", {"source": "selection"}, dataContext=context)
     answer = devkit.request("GET", f"/v1/module-runs/{run['runId']}/result").json()
     text = answer["data"]["results"]["text"]
-    assert text == requests.get(exported, timeout=30).text
+    assert text == requests.get(exported, timeout=PATIENCE).text
     assert len(text.split()) == 3

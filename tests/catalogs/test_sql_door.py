@@ -263,12 +263,12 @@ RUNNING = "SELECT pid FROM pg_stat_activity WHERE usename = 'devkit_sql' AND sta
 def test_a_caller_who_leaves_stops_the_query(working_devkit: DevkitProcess, ask: Ask) -> None:
     """On the devkit that gives queries as long as it does by default: long after this one has to be gone."""
     sql = "SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 100000) b"
-    found = "SELECT pid FROM pg_stat_activity WHERE usename = 'devkit_sql' AND query LIKE '%100000000%'"
+    fetching = "SELECT pid FROM pg_stat_activity WHERE usename = 'devkit_sql' AND state = 'active' AND query LIKE %s"
     address, body = urlsplit(working_devkit.endpoint), json.dumps({"sql": sql}).encode()
     head = f"POST {QUERY} HTTP/1.1\r\nHost: devkit\r\nX-API-Key: {TEST_KEY}\r\nContent-Type: application/json\r\n"
     with socket.create_connection((str(address.hostname), int(address.port or 0)), timeout=PATIENCE) as caller:
         caller.sendall(head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        ((pid,),) = until(lambda: ask(f"{found} AND state = 'active'"))
+        ((pid,),) = until(lambda: ask(fetching, "%devkit_door.drain%"))
     # A query that runs into its time goes back to the pool; one whose caller left loses its session.
     until(lambda: not ask("SELECT 1 FROM pg_stat_activity WHERE pid = %s", pid))
     assert "SQL_TIMEOUT" not in working_devkit.log_text()

@@ -207,14 +207,14 @@ def test_unknown_and_malformed_parameters_are_refused(catalog_devkit: DevkitProc
 def test_unknown_names_are_404_and_never_fall_back(catalog_devkit: DevkitProcess, sdk: APIClient) -> None:
     codes = {
         "/v1/data/alithea-bio/other/peptides": "CATALOG_NOT_FOUND",
-        "/v1/data/alithea-bio/immunopeptidomics/peptides?version=demo-2": "VERSION_NOT_FOUND",
+        "/v1/data/alithea-bio/immunopeptidomics/peptides?version=demo-0": "VERSION_NOT_FOUND",
         "/v1/data/alithea-bio/immunopeptidomics/proteins/NOPE/coverage": "CATALOG_ENTITY_NOT_FOUND",
     }
     for path, code in codes.items():
         answer = catalog_devkit.request("GET", path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, code)
     with pytest.raises(DataAccessError, match="no ready version"):
-        sdk.data.sql.query("SELECT 1 AS one", version="demo-2")
+        sdk.data.sql.query("SELECT 1 AS one", version="demo-0")
 
 
 def test_no_credential_reads_nothing(catalog_devkit: DevkitProcess) -> None:

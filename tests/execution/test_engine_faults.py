@@ -15,10 +15,11 @@ import pytest
 from devkit_api.execution.execution import LocalExecution
 from devkit_api.execution.protocol import StopReason
 from devkit_api.execution.workdir import Workdir
-from devkit_api.execution.zygote import handle, keeper, nursery, wire
+from devkit_api.execution.zygote import handle, keeper, nursery, pool, wire
 from devkit_api.execution.zygote.handle import Channel, Lost
 from devkit_api.runs.failures import conclude
 from tests.execution.conftest import Bench
+from tests.support.waiting import PATIENCE, until_async
 
 PLAIN = "return self.success(results={'n': 1})"
 
@@ -36,7 +37,7 @@ async def test_nursery_that_cannot_fork_says_so_and_lives(tmp_path: Path, monkey
     try:
         for _ in range(2):
             hatching = asyncio.create_task(server.hatch({"namespaces": False, "door": None}))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 assert await asyncio.to_thread(served._take_orders)
                 with pytest.raises(Lost):
                     await hatching
@@ -134,7 +135,7 @@ async def test_zygote_that_came_while_the_run_was_stopped_is_not_forgotten(
         assert execution is not None
         execution.stop(StopReason.CANCEL)
         try:
-            await asyncio.sleep(20)
+            await asyncio.Event().wait()
         except asyncio.CancelledError:
             return lane  # it was there already
 
@@ -150,30 +151,48 @@ async def test_zygote_that_stands_still_is_replaced(make_bench: Any, monkeypatch
     still = (await bench.run(module)).results["zygote"]
     os.kill(still, signal.SIGSTOP)
     monkeypatch.setattr(handle, "_START_SECONDS", 0.2)
-    begun = asyncio.create_task(bench.run(module))
-    async with asyncio.timeout(20):
-        while _state(still) == "T":  # it is ended while it stands still
-            await asyncio.sleep(0.05)
-    monkeypatch.setattr(handle, "_START_SECONDS", 60.0)
-    outcome = (await begun).outcome
+    real = handle.Zygote.kill
+
+    def kill(zygote: handle.Zygote) -> None:
+        monkeypatch.setattr(handle, "_START_SECONDS", PATIENCE)  # for the next one
+        real(zygote)
+
+    monkeypatch.setattr(handle.Zygote, "kill", kill)
+    outcome = (await bench.run(module)).outcome
     assert outcome.output is not None
     assert bench.executor.pool.size == 1
+    await until_async(lambda: _state(still) != "T")  # it was ended while it stood still
 
 
 async def test_nursery_that_stands_still_is_replaced(make_bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bench: Bench = await make_bench(isolation="process")
     one, two = (bench.module(name, f"# {name}\n{PLAIN}") for name in ("one", "two"))
     assert (await bench.run(one)).results == {"n": 1}
-    still = bench.executor.pool._nursery.pid
-    assert still is not None
-    os.kill(still, signal.SIGSTOP)
+    process = bench.executor.pool._nursery._process
+    assert process is not None
+    real = process.kill
+    os.kill(process.pid, signal.SIGSTOP)
     monkeypatch.setattr(keeper, "_ANSWER_SECONDS", 0.2)
-    begun = asyncio.create_task(bench.run(two))
-    async with asyncio.timeout(20):
-        while _state(still) == "T":
-            await asyncio.sleep(0.05)
-    monkeypatch.setattr(keeper, "_ANSWER_SECONDS", 60.0)
-    assert (await begun).results == {"n": 1}
+
+    def kill() -> None:
+        monkeypatch.setattr(keeper, "_ANSWER_SECONDS", PATIENCE)  # for the next one
+        real()
+
+    monkeypatch.setattr(process, "kill", kill)
+    assert (await bench.run(two)).results == {"n": 1}
+    await until_async(lambda: _state(process.pid) != "T")
+
+
+async def test_nursery_that_was_killed_is_replaced_for_all_who_come_meanwhile(make_bench: Any) -> None:
+    """Its end is known before its process is: who asks in between must not be sent away."""
+    bench: Bench = await make_bench(isolation="process")
+    modules = [bench.module(name, f"# {name}\n{PLAIN}") for name in ("one", "two", "three")]
+    assert (await bench.run(modules[0])).results == {"n": 1}
+    process = bench.executor.pool._nursery._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
+    found = await asyncio.gather(*(bench.run(module) for module in modules))
+    assert [result.results for result in found] == [{"n": 1}] * 3
 
 
 def _state(pid: int) -> str | None:
@@ -181,3 +200,34 @@ def _state(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return None
+
+
+async def test_warm_processes_are_bounded_in_number(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_MOST_LANES", 1)
+    for name in ("one", "two"):
+        assert (await bench.run(bench.module(name, f"# {name}\n{PLAIN}"), module_id=name)).results == {"n": 1}
+        assert bench.executor.pool.size == 1
+
+
+async def test_zygotes_that_could_not_be_made_leave_no_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench.module("plain", PLAIN)
+    assert (await bench.run(module)).results == {"n": 1}
+    (lane,) = bench.executor.pool.lanes
+    await bench.executor.pool._drop(lane)
+
+    async def hatch(_order: dict[str, Any]) -> None:
+        raise Lost
+
+    monkeypatch.setattr(bench.executor.pool._nursery, "hatch", hatch)
+    assert (await bench.run(module)).outcome.problem == "its process could not be started"
+    assert not list((bench.root / "lanes").glob("[0-9]*"))
+
+
+async def test_no_user_left_is_an_end_and_not_a_search_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = bench.module("plain", PLAIN)
+    assert (await bench.run(module)).results == {"n": 1}
+    monkeypatch.setattr(pool, "USERS", 1)
+    (lane,) = bench.executor.pool.lanes
+    monkeypatch.setattr(lane, "user", pool.FIRST_USER)
+    with pytest.raises(Lost):
+        bench.executor.pool._next_place()

@@ -13,6 +13,7 @@ from devkit_api.execution.protocol import Limits, RunSpec
 from devkit_api.execution.workdir import Workdir
 from devkit_api.runs.failures import conclude
 from tests.execution.conftest import Bench
+from tests.support.waiting import PATIENCE
 
 SPEC = RunSpec(
     run_id="devkit-run-1", module_id="m", module_version="1.0.0", source_digest="d", entrypoint="e", mode="async",
@@ -92,6 +93,7 @@ async def test_a_folder_that_becomes_a_link_while_it_is_tidied_costs_nobody_a_fi
     assert not workdir.root.exists()
 
 
+# The modules' own sleeps: they fill the disk little by little, as those do that nobody notices.
 @pytest.mark.parametrize(
     ("body", "found"),
     [
@@ -105,13 +107,14 @@ async def test_a_folder_that_becomes_a_link_while_it_is_tidied_costs_nobody_a_fi
     ids=["bytes", "entries", "depth"],
 )
 async def test_a_run_that_fills_the_disk_is_ended(bench: Bench, body: str, found: str) -> None:
-    limits = Limits(60, 1024 * 1024, work_bytes=8 * 1024**2, work_entries=500)
+    limits = Limits(PATIENCE, 1024 * 1024, work_bytes=8 * 1024**2, work_entries=500)
     module = bench.module("filler", f"import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{body}")
     outcome = (await bench.run(module, limits=limits)).outcome
     error = conclude(outcome).error
     assert error is not None
     assert error.code == "RUN_DISK_LIMIT"
     assert found in error.details["found"]
+    # Long enough to be looked at while it works: the looks come by the clock.
     body = "import time; open('a', 'w').write('x'); time.sleep(1.5); return self.success(results={})"
     modest = bench.module("modest", body)
     assert (await bench.run(modest, limits=limits)).results == {}

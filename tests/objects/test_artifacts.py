@@ -85,7 +85,7 @@ def test_a_file_saved_again_can_be_read_as_it_was(devkit: DevkitProcess, request
 
     def texts(**ids: str) -> str:
         receipt = devkit.request("GET", path, params=ids).json()
-        content = requests.get(receipt["url"], timeout=60).content
+        content = requests.get(receipt["url"], timeout=PATIENCE).content
         assert receipt["checksum"] == "sha256:" + hashlib.sha256(content).hexdigest()
         return content.decode()
 

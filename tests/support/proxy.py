@@ -13,22 +13,23 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import REPO
+from tests.support.waiting import PATIENCE, free_port, until
 
 
 @contextmanager
 def shipped_proxy(folder: Path, endpoint: str) -> Iterator[tuple[str, Path]]:
     """On a free port, in front of the devkit at `endpoint`: its address and certificate."""
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    # Build machines have it (`.ci/run` installs it); who has not is told by `scripts/test.sh`.
     if nginx is None:
         pytest.skip("nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)")
     tls = folder / "tls"
-    made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=60)
+    made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=PATIENCE)
     assert made.returncode == 0, made.stderr
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     (folder / "nginx.conf").write_text(_configuration(folder, tls, endpoint, port))
     command = [nginx, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
-    checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=30)
+    checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert checked.returncode == 0, checked.stderr
     with (folder / "nginx.log").open("w") as log:
         process = subprocess.Popen(command, stderr=log, stdout=log)
@@ -37,7 +38,7 @@ def shipped_proxy(folder: Path, endpoint: str) -> Iterator[tuple[str, Path]]:
         yield f"https://localhost:{port}", tls / "devkit.crt"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def _configuration(folder: Path, tls: Path, endpoint: str, port: int) -> str:
@@ -55,15 +56,12 @@ def _configuration(folder: Path, tls: Path, endpoint: str, port: int) -> str:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+    def listens() -> bool:
         assert process.poll() is None, "nginx ended"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
         except OSError:
-            try:
-                process.wait(0.05)
-            except subprocess.TimeoutExpired:
-                continue
-        else:
-            return
-    raise AssertionError("nginx does not listen")
+            return False
+        return True
+
+    until(listens)

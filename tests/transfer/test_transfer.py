@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -19,14 +20,18 @@ import attrs
 import pytest
 import requests
 
+from devkit_api.database.lifetime import external_target
+from devkit_api.database.migrate import connect
+from devkit_api.objects.describe import describe
 from devkit_api.settings import Settings, load_settings
 from devkit_api.state import StoreLocked
 from devkit_api.transfer import TransferRefused, commit
 from devkit_api.transfer.archive import Writer
+from devkit_api.transfer.catalogs import CatalogReader
 from devkit_api.transfer.dump import export
 from devkit_api.transfer.layout import END, EXPORTED, FORMAT, HEADER, OF_THE_MACHINE, SECRET, unknown
 from devkit_api.transfer.load import load
-from devkit_api.transfer.objects import bucket_of
+from devkit_api.transfer.objects import bucket_of, namespaces_of
 from tests.objects.test_stores import put
 from tests.support.client import snapshot
 from tests.support.modules import write_module
@@ -67,7 +72,7 @@ class View:
             at = f"/v1/module-runs/{run['runId']}"
             self.details[run["runId"]] = [devkit.request("GET", at + end).json() for end in ("", "/result", "/logs")]
             for file in devkit.request("GET", at + "/files").json()["files"]:
-                got = requests.get(file["url"], timeout=60)
+                got = requests.get(file["url"], timeout=PATIENCE)
                 assert got.status_code == 200
                 self.bytes[run["runId"], file["name"]] = (got.content, file["sha256"], file["createdAt"])
         self.catalogs = devkit.request("GET", "/v1/data-catalogs").json()
@@ -155,12 +160,12 @@ def test_a_devkit_moves_between_servers_of_ones_own_and_its_own_directory(
             before = View(first)
         assert len(before.bytes) == 3
         assert not list((first.state / "objects").rglob("*.json"))
-        out, told = tmp_path / "one.tar.gz", []
-        told.append(json.loads(command(first, "export", str(out), "--json").stdout))
+        out, back = tmp_path / "one.tar.gz", tmp_path / "two.tar.gz"
+        told = [asyncio.run(export(settings_for(first), out, no_progress))]
 
         # Files and a database in the state directory, and from there to others again.
         second = make_devkit("second", catalogs="on")
-        told.append(json.loads(command(second, "import", str(out), "--json").stdout))
+        told.append(asyncio.run(load(settings_for(second), out, no_progress)))
         with second.start():
             after = View(second)
             uploads = second.request("GET", "/v1/devkit/inputs").json()["items"]
@@ -168,27 +173,50 @@ def test_a_devkit_moves_between_servers_of_ones_own_and_its_own_directory(
                 ("a.csv", hashlib.sha256(b"an upload").hexdigest())
             ]
         assert strip(after) == strip(before)
-        back = tmp_path / "two.tar.gz"
-        told.append(json.loads(command(second, "export", str(back), "--json").stdout))
+        told.append(asyncio.run(export(settings_for(second), back, no_progress)))
         third = elsewhere("third")
-        told.append(json.loads(command(third, "import", str(back), "--json").stdout))
-        assert {one["tables"] for one in told} == {told[0]["tables"]}
-        assert {(one["files"], json.dumps(one["documents"])) for one in told} == {
-            (told[0]["files"], json.dumps(told[0]["documents"]))
-        }
-        with third.start():
-            again = View(third)
+        told.append(asyncio.run(load(settings_for(third), back, no_progress)))
+        assert len({(one.tables, one.files, one.total_bytes) for one in told[1:]}) == 1
+        assert all((one.documents, one.tables) == (told[0].documents, told[0].tables) for one in told)
+        assert asyncio.run(in_bucket(settings_for(third))) == asyncio.run(in_bucket(settings_for(first)))
+        assert rows_of(settings_for(third)) == rows_of(settings_for(first))
         assert not list((third.state / "objects").rglob("*.json"))
 
         taken = {key: value for key, value in third.settings.items() if key.startswith("db_")}
         fourth = elsewhere("fourth", **taken)
-        said = command(fourth, "import", str(back), code=1).stderr
-        assert "the database is not empty" in " ".join(said.split())
-        assert not (fourth.state / "runs").exists()
-    # A store in a bucket knows the time of a file to the second, and gives it a time of its own.
-    for view in (before, again):
-        view.bytes = {key: value[:2] for key, value in view.bytes.items()}
-    assert strip(again) == strip(before)
+        with pytest.raises(TransferRefused, match="the database is not empty"):
+            asyncio.run(load(settings_for(fourth), back, no_progress))
+        assert not fourth.state.exists()
+        assert asyncio.run(in_bucket(settings_for(fourth))) == {}
+
+
+def settings_for(devkit: DevkitProcess) -> Settings:
+    return load_settings({name: value for name, value in devkit.environment().items() if name.startswith("DEVKIT_")})
+
+
+async def in_bucket(settings: Settings) -> dict[tuple[str, str], str]:
+    """SHA-256 of every file of a devkit in its bucket."""
+    found = {}
+    async with bucket_of(settings) as store:
+        assert store is not None
+        for namespace in namespaces_of(settings.state_dir):
+            for info in await describe(store, namespace, (await store.list(namespace))[0]):
+                data = b"".join([chunk async for chunk in store.read(namespace, info.name)])
+                assert hashlib.sha256(data).hexdigest() == info.sha256
+                found[namespace, info.name] = info.sha256
+    return found
+
+
+def rows_of(settings: Settings) -> dict[str, bytes]:
+    """Every table of the catalogs, row by row."""
+    with connect(external_target(settings)) as connection:
+        reader, found = CatalogReader(connection), {}
+        for table in reader.tables():
+            data = bytearray()
+            reader.copy(table, data.extend)
+            found[table.full_name] = b"\n".join(sorted(bytes(data).splitlines()))
+    assert any(found.values())
+    return found
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ class Nursery:
         self.namespaces = False
 
     @property
-    def pid(self) -> int | None:
-        """Its pid while it lives."""
-        return self._process.pid if self._process and self._process.returncode is None else None
+    def is_alive(self) -> bool:
+        """Whether it can be asked. One that is being ended cannot, though its process may still be there."""
+        return self._channel is not None and self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
         """Start the process and wait until it has the SDK. Raises `Lost`."""
@@ -85,6 +85,7 @@ class Nursery:
             if self._process is not None:
                 with suppress(ProcessLookupError):
                     self._process.kill()
+            self._hang_up()
             raise Lost from None
         except BaseException:
             ours.close()
@@ -92,9 +93,7 @@ class Nursery:
 
     async def close(self) -> None:
         """End it, and with it every zygote."""
-        if self._channel is not None:
-            self._channel.close()
-            self._on_lost()
+        self._hang_up()
         if self._process is not None:
             try:
                 await asyncio.wait_for(self._process.wait(), _CLOSE_SECONDS)
@@ -102,6 +101,11 @@ class Nursery:
                 with suppress(ProcessLookupError):
                     self._process.kill()
                 await self._process.wait()
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._on_lost()
 
     def _on_message(self, message: wire.Message) -> None:
         body = message.body

@@ -35,6 +35,8 @@ from devkit_api.execution.zygote.keeper import Nursery
 log = logging.getLogger(__name__)
 
 OWN_PYTHON = Path(sys.executable)
+# Each is two processes and, as root, a user: idle ones beyond this go, however little memory they take.
+_MOST_LANES = 256
 
 
 @attrs.frozen
@@ -175,8 +177,12 @@ class ZygotePool:
             await self._drop(lane)
             return
         self._idle[lane] = None
-        while self._idle and sum(other.memory_bytes for other in self._lanes) > self._memory_bytes:
+        while self._idle and self._is_too_much():
             await self._drop(next(iter(self._idle)))
+
+    def _is_too_much(self) -> bool:
+        memory = sum(other.memory_bytes for other in self._lanes)
+        return memory > self._memory_bytes or len(self._lanes) > _MOST_LANES
 
     async def close(self) -> None:
         """End every zygote and the nursery."""
@@ -205,19 +211,24 @@ class ZygotePool:
 
     async def _try(self, kind: Kind, *, preimport: bool) -> Lane | None:
         await self._ensure_nursery()
+        source, door = await self.source(kind.digest), self._door(kind)
         folder, user = self._next_place()
         home = _make_home(folder, user)
-        source = await self.source(kind.digest)
         order: dict[str, Any] = {
             "source": str(source),
             "entrypoint": kind.entrypoint,
             "environment": zygote_environment(home, dict(kind.environment)),
             "preimport": preimport,
-            "door": self._door(kind),
+            "door": door,
             "limits": self.isolation.import_limits(kind.memory_mb),
             **self.isolation.order(user, [source, *_environment_of(kind)], folder),
         }
-        lane = Lane(kind, await self._nursery.hatch(order), folder, Workdir(folder / "run", user), user)
+        try:
+            zygote = await self._nursery.hatch(order)
+        except BaseException:
+            await Workdir(folder).remove()
+            raise
+        lane = Lane(kind, zygote, folder, Workdir(folder / "run", user), user)
         lane.bundle = _identity(self._bundle_path(kind.digest))
         self._lanes.add(lane)
         try:
@@ -263,7 +274,8 @@ class ZygotePool:
 
     async def _ensure_nursery(self) -> None:
         async with self._starting:
-            if self._nursery.pid is None and not self._closed:
+            if not self._nursery.is_alive and not self._closed:
+                await self._nursery.close()
                 self._nursery = Nursery(self._folder, contained=self._wanted != "process")
                 await self._nursery.start()
                 level = choose_level(
@@ -278,6 +290,8 @@ class ZygotePool:
     def _next_place(self) -> tuple[Path, int | None]:
         """A folder and a user no living lane has."""
         taken = {lane.user for lane in self._lanes}
+        if len(taken) >= USERS:
+            raise Lost  # more runs at a time than there are users for them
         while True:
             self._count += 1
             user = FIRST_USER + (self._first_user + self._count) % USERS

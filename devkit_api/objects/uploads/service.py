@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from weakref import WeakValueDictionary
 
 import attrs
 
@@ -24,6 +23,7 @@ from devkit_api.errors import (
     UploadNotFound,
 )
 from devkit_api.ids import utc_now
+from devkit_api.locks import KeyedLocks
 from devkit_api.objects.addresses import GET_SECONDS, Addresses
 from devkit_api.objects.namespaces import UPLOADS
 from devkit_api.objects.protocol import Expected, ObjectStore, Part, check_name
@@ -66,7 +66,7 @@ class PartUploads:
         self._address, self._bucket = address, bucket
         self._max_bytes = min(max_bytes, MOST_BYTES)
         self._uploads: dict[str, Upload] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = KeyedLocks()
         self._completing: dict[str, asyncio.Task[Upload]] = {}
 
     async def open(self) -> None:
@@ -95,7 +95,7 @@ class PartUploads:
         owner = f"{principal.organization_id}/{principal.user_id}"
         upload_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"upload/{owner}/{source_id}/{body['idempotencyKey']}"))
         check_name(f"{upload_id}/{body['prefix']}{body['filename']}")
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             known = self._uploads.get(upload_id)
             if known is not None and not await self._is_deleted(known):
                 asked = (body["filename"], body["prefix"], body["contentType"], body["declaredSizeBytes"])
@@ -107,12 +107,12 @@ class PartUploads:
 
     async def get(self, source_id: str, upload_id: str, principal: Principal) -> Document:
         """The receipt. Raises `UploadNotFound`."""
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             return (await self._find(source_id, upload_id, principal)).view(self._bucket)
 
     async def sign(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
         """Addresses to put parts to, each for exactly the announced bytes."""
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             upload = await self._find(source_id, upload_id, principal)
         _in_state(upload, body["revision"], UPLOADING)
         signed = []
@@ -145,7 +145,7 @@ class PartUploads:
             raise UploadNotFound(upload_id=upload_id)
         _in_state(upload, upload.revision, UPLOADING)
         part = await self._objects.put_part(upload.begun, int(number), chunks, expected)
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             upload = self._uploads[upload_id]
             _in_state(upload, upload.revision, UPLOADING)
             await self._save(upload.with_part(part))
@@ -153,7 +153,7 @@ class PartUploads:
 
     async def complete(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
         """Make the file of its parts; the same request again finds it made."""
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             if upload.status == COMPLETE:
                 _check_parts(upload, body["parts"])
@@ -171,7 +171,7 @@ class PartUploads:
 
     async def cancel(self, source_id: str, upload_id: str, revision: int, principal: Principal) -> Document:
         """Give an upload up and free its parts. What is complete stays."""
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             if upload.status in {COMPLETE, CANCELLED, EXPIRED}:
                 return upload.view(self._bucket)
@@ -180,7 +180,7 @@ class PartUploads:
 
     async def download(self, source_id: str, upload_id: str, principal: Principal) -> Document:
         """Where to read the file, in the version that was accepted. Raises `UploadNotFound`, `UploadConflict`."""
-        async with self._lock(upload_id):
+        async with self._locks.of(upload_id):
             upload = await self._find(source_id, upload_id, principal)
         _in_state(upload, upload.revision, COMPLETE)
         info = await self._objects.stat(UPLOADS, upload.name, upload.version)
@@ -222,7 +222,7 @@ class PartUploads:
             if made is None or made.size != upload.size:
                 raise
             info = made
-        async with self._lock(upload.upload_id):
+        async with self._locks.of(upload.upload_id):
             return await self._save(upload.moved(COMPLETE, version=info.version))
 
     async def _find(self, source_id: str, upload_id: str, principal: Principal) -> Upload:
@@ -249,12 +249,6 @@ class PartUploads:
         await self._store.put(COLLECTION, upload.upload_id, attrs.asdict(upload))
         self._uploads[upload.upload_id] = upload
         return upload
-
-    def _lock(self, upload_id: str) -> asyncio.Lock:
-        lock = self._locks.get(upload_id)
-        if lock is None:
-            lock = self._locks[upload_id] = asyncio.Lock()
-        return lock
 
 
 def _in_state(upload: Upload, revision: int, *statuses: str) -> None:

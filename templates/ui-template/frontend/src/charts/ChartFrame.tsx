@@ -1,4 +1,5 @@
 import type { ReactNode } from 'react';
+import { ScrollTable } from '../shared/ScrollTable';
 
 interface Props {
   title: string;
@@ -21,26 +22,13 @@ export function ChartFrame({ title, caption, columns, rows, children }: Props) {
       </div>
       <details>
         <summary>Show the numbers of “{title}”</summary>
-        <div className="m-scroll" tabIndex={0} role="group" aria-label={`${title}, numbers`}>
-          <table className="m-table">
-            <thead>
-              <tr>
-                {columns.map((column) => (
-                  <th key={column} scope="col">
-                    {column}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {rows.map((row, index) => (
-                <tr key={index}>
-                  {row.map((cell, at) => (at === 0 ? <th key={at} scope="row">{cell}</th> : <td key={at}>{cell}</td>))}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable label={`${title}, numbers`} columns={columns}>
+          {rows.map((row, index) => (
+            <tr key={index}>
+              {row.map((cell, at) => (at === 0 ? <th key={at} scope="row">{cell}</th> : <td key={at}>{cell}</td>))}
+            </tr>
+          ))}
+        </ScrollTable>
       </details>
     </figure>
   );

@@ -6,6 +6,7 @@ import type { Services } from '../services';
 import type { ConnectionState } from '../session/connection';
 import type { SessionState } from '../session/session';
 import { useAnnounce } from '../shared/Announcer';
+import { ScrollTable } from '../shared/ScrollTable';
 import { useStore } from '../shared/store';
 import { duration } from '../shared/time';
 
@@ -70,32 +71,20 @@ function CallsCard({ services: { client } }: { services: Services }) {
       {entries.length === 0 ? (
         <p>None yet.</p>
       ) : (
-        <div className="m-scroll" tabIndex={0} role="group" aria-label="Calls of this page">
-          <table className="m-table">
-            <thead>
-              <tr>
-                <th scope="col">Call</th>
-                <th scope="col">Attempts</th>
-                <th scope="col">Outcome</th>
-                <th scope="col">Took</th>
-              </tr>
-            </thead>
-            <tbody>
-              {entries.map((entry) => (
-                <tr key={entry.id}>
-                  <th scope="row">
-                    <code>
-                      {entry.method} {entry.path}
-                    </code>
-                  </th>
-                  <td>{entry.attempt}</td>
-                  <td>{outcome(entry)}</td>
-                  <td>{entry.elapsedMs === undefined ? '' : duration(entry.elapsedMs)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable label="Calls of this page" columns={['Call', 'Attempts', 'Outcome', 'Took']}>
+          {entries.map((entry) => (
+            <tr key={entry.id}>
+              <th scope="row">
+                <code>
+                  {entry.method} {entry.path}
+                </code>
+              </th>
+              <td>{entry.attempt}</td>
+              <td>{outcome(entry)}</td>
+              <td>{entry.elapsedMs === undefined ? '' : duration(entry.elapsedMs)}</td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </section>
   );

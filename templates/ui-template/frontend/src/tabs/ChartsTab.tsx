@@ -5,6 +5,7 @@ import { LengthBars } from '../charts/LengthBars';
 import { SequenceLogo, type LogoScale } from '../charts/SequenceLogo';
 import { shortAllele, type AlleleSummary, type MotifResults } from '../results';
 import { NoResults } from '../shared/NoResults';
+import { ScrollTable } from '../shared/ScrollTable';
 import { CHEMISTRIES, chemistryResidues } from '../theme/palettes';
 import { useTheme } from '../theme/ThemeProvider';
 
@@ -67,32 +68,20 @@ function Published({ allele }: { allele: AlleleSummary }) {
   return (
     <div className="m-published">
       <h3>Published anchors of {shortAllele(allele.allele)}</h3>
-      <div className="m-scroll" tabIndex={0} role="group" aria-label={`Published anchors of ${shortAllele(allele.allele)}`}>
-        <table className="m-table">
-          <thead>
-            <tr>
-              <th scope="col">Position</th>
-              <th scope="col">Preferred</th>
-              <th scope="col">Tolerated</th>
-              <th scope="col">Disfavoured</th>
-            </tr>
-          </thead>
-          <tbody>
-            {allele.anchors.map((anchor) => (
-              <tr key={anchor.position}>
-                <th scope="row">
-                  {anchor.position} <span className="m-muted">{anchor.primary ? 'main' : 'secondary'}</span>
-                </th>
-                {[anchor.preferred, anchor.tolerated, anchor.disfavoured].map((residues, index) => (
-                  <td key={index} className="m-mono">
-                    {[...residues].join(' ') || '–'}
-                  </td>
-                ))}
-              </tr>
+      <ScrollTable label={`Published anchors of ${shortAllele(allele.allele)}`} columns={['Position', 'Preferred', 'Tolerated', 'Disfavoured']}>
+        {allele.anchors.map((anchor) => (
+          <tr key={anchor.position}>
+            <th scope="row">
+              {anchor.position} <span className="m-muted">{anchor.primary ? 'main' : 'secondary'}</span>
+            </th>
+            {[anchor.preferred, anchor.tolerated, anchor.disfavoured].map((residues, index) => (
+              <td key={index} className="m-mono">
+                {[...residues].join(' ') || '–'}
+              </td>
             ))}
-          </tbody>
-        </table>
-      </div>
+          </tr>
+        ))}
+      </ScrollTable>
       <p className="m-muted">Source: {allele.reference}</p>
     </div>
   );

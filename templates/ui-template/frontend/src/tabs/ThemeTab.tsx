@@ -1,4 +1,5 @@
 import { Radio } from 'antd';
+import { ScrollTable } from '../shared/ScrollTable';
 import { contrastRatio, type Palette } from '../theme/palettes';
 import { useTheme, type Choice } from '../theme/ThemeProvider';
 
@@ -45,33 +46,21 @@ export function ThemeTab({ hosted }: { hosted: boolean }) {
       </section>
       <section className="m-card" aria-labelledby="theme-contrast">
         <h2 id="theme-contrast">Colours and their contrast</h2>
-        <div className="m-scroll" tabIndex={0} role="group" aria-label="Colours and their contrast">
-          <table className="m-table">
-            <thead>
-              <tr>
-                <th scope="col">Use</th>
-                <th scope="col">Sample</th>
-                <th scope="col">Ratio</th>
-                <th scope="col">Needed</th>
-              </tr>
-            </thead>
-            <tbody>
-              {SAMPLES.map(({ colour, on, use, atLeast }) => (
-                <tr key={use}>
-                  <th scope="row">{use}</th>
-                  <td>
-                    <span className="m-swatch" aria-hidden="true" style={{ background: palette[on], borderColor: palette[colour] }}>
-                      <span style={{ background: palette[colour] }} />
-                    </span>
-                    <code>{palette[colour]}</code>
-                  </td>
-                  <td>{contrastRatio(palette[colour], palette[on]).toFixed(1)} : 1</td>
-                  <td>{atLeast} : 1</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable label="Colours and their contrast" columns={['Use', 'Sample', 'Ratio', 'Needed']}>
+          {SAMPLES.map(({ colour, on, use, atLeast }) => (
+            <tr key={use}>
+              <th scope="row">{use}</th>
+              <td>
+                <span className="m-swatch" aria-hidden="true" style={{ background: palette[on], borderColor: palette[colour] }}>
+                  <span style={{ background: palette[colour] }} />
+                </span>
+                <code>{palette[colour]}</code>
+              </td>
+              <td>{contrastRatio(palette[colour], palette[on]).toFixed(1)} : 1</td>
+              <td>{atLeast} : 1</td>
+            </tr>
+          ))}
+        </ScrollTable>
       </section>
     </div>
   );
