@@ -36,6 +36,12 @@ NOT_RUN = (
     ("templates/ui-template/README.md", "hla-compass validate", "docs/first-module.md runs the same on this template"),
     ("templates/README.md", "(cd my-module && hla-compass validate", "the same"),
     ("docs/objects.md", "pip install 'hla-compass-devkit[s3]'", "asks a package index"),
+    ("docs/objects.md", "hla-compass data uploads upload", "wants https; tests/objects/test_uploads.py runs it"),
+    (
+        "docs/catalogs.md",
+        "plan = api.prepare_module_run",
+        "wants a saved view; tests/catalogs/test_view_inputs.py has one",
+    ),
     ("docs/performance.md", "scripts/bench ", "measures for minutes, on a machine that does nothing else"),
 )
 # What a reader replaces, or does in a larger way.
