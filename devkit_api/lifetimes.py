@@ -204,11 +204,16 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
+        # Closed to the end: a run admitted in the middle would lose the source and the files it was promised.
+        async with app[RUNS].admission.closed():
+            await clear()
+
+    async def clear() -> None:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(set())
+        await app[BUNDLES].sweep(app[REGISTRY].bundle_digests)  # what is registered by now stays whole
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()
