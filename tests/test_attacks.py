@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 
+from devkit_api.lifetimes import STORE
 from devkit_api.modules.contracts import contract_problem, find_violations
+from devkit_api.modules.models import Origin
 from devkit_api.modules.publish.routes import PUBLISH
+from devkit_api.modules.routes import REGISTRY
+from devkit_api.runs.routes import RUNS
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE
@@ -118,6 +122,32 @@ async def test_concurrent_register_and_delete_never_fail_inside(make_client: Any
         calls = [call("POST", "/v1/devkit/modules", **body) for _ in range(2)]
         calls += [call("DELETE", "/v1/devkit/modules/elsewhere") for _ in range(4)]
         assert set(await asyncio.gather(*calls)) <= {200, 201, 404}
+
+
+async def test_a_problem_noted_while_a_module_is_deleted_does_not_bring_it_back(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = (await make_client()).server.app
+    registry, store = app[REGISTRY], app[STORE]
+    folder = write_module(tmp_path / "mods" / "mine", "return self.success(results={})")
+    module = (await registry.register_folder(folder, Origin.DIRECTORY)).module
+    put, arrived, go_on = store.put, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> None:
+        arrived.set()
+        await go_on.wait()
+        await put(*arguments)
+
+    monkeypatch.setattr(store, "put", held)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as both:
+        both.create_task(registry.note_problem(str(folder), "its manifest.json is no JSON"))
+        await arrived.wait()
+        both.create_task(registry.delete(module.module_id, None, force=False, runs=app[RUNS]))
+        await asyncio.sleep(0)  # the deletion begins: it goes as far as it may
+        go_on.set()
+    assert registry.find(module.module_id) is None
+    await registry.load()
+    assert registry.find(module.module_id) is None
 
 
 async def test_reset_meets_starts_and_leaves_nothing_half(make_client: Any) -> None:
