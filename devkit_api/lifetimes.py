@@ -25,6 +25,7 @@ from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.pool import Kind
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.logs import audit_file
+from devkit_api.middleware import correlation
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
@@ -99,11 +100,14 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _http_client(app: web.Application) -> AsyncIterator[None]:
-    """One client for every outgoing call: connections are kept and shared."""
+    """One client for the outgoing calls (S3 has its own): connections are kept and shared."""
     limit = app[SETTINGS].http_connections
     connector = TCPConnector(limit=limit, limit_per_host=max(1, limit // 4), ttl_dns_cache=300, keepalive_timeout=30)
     async with ClientSession(
-        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
+        connector=connector,
+        timeout=ClientTimeout(total=30, connect=5),
+        cookie_jar=DummyCookieJar(),
+        trace_configs=[correlation.handed_on()],
     ) as app[HTTP]:
         yield
 
