@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from devkit_api.objects.protocol import CHUNK, ObjectInfo
 from devkit_api.objects.s3_calls import ATTEMPT_SECONDS, TransferFailed, is_missing, retried
@@ -28,6 +28,7 @@ _SHA256 = "devkit-sha256"
 ANSWER_SECONDS = 60
 _LEAST_THROUGHPUT = 64 * 1024  # bytes per second below which a transfer has failed
 _ETAG = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
+_TELLS_NO_VERSIONS = frozenset({"NotImplemented", "MethodNotAllowed", "AccessDenied"})
 _NO_SUCH_VERSION = frozenset({"400", "InvalidArgument", "NoSuchVersion"})
 
 
@@ -134,10 +135,13 @@ class Bucket:
                 return answer.headers.get("ETag", "").strip('"')
 
     async def _is_versioned(self) -> bool:
-        """Whether it keeps versions, also from earlier; one that does not say does not."""
+        """Whether it keeps versions, also from earlier; a server that never tells has none."""
         try:
             found = await self.client.get_bucket_versioning(Bucket=self.name)
-        except (ClientError, BotoCoreError):
+        except ClientError as exc:
+            # Any other failure may pass, and the answer is remembered.
+            if exc.response.get("Error", {}).get("Code") not in _TELLS_NO_VERSIONS:
+                raise
             return False
         return found.get("Status") in {"Enabled", "Suspended"}
 
