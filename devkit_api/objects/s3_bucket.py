@@ -94,7 +94,7 @@ class Bucket:
                 await retried(self.check)
 
     async def call(self, operation: str, **params: Any) -> Any:
-        """One operation on the bucket. Raises `ClientError` when the object is missing, else as `retried`."""
+        """One operation on the bucket. Raises as `retried`; a `ClientError` is of an object missing or replaced."""
         await self.find()
         method = getattr(self.client, operation)
         return await retried(lambda: method(Bucket=self.name, **params))
