@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable, PartsInvalid, PartsNotFound
 from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, Part, check_part, check_parts
-from devkit_api.objects.s3_bucket import Bucket, base64_of, is_etag, metadata_for
+from devkit_api.objects.s3_bucket import Bucket, base64_of, is_etag
 from devkit_api.objects.s3_calls import retried
 
 # Larger files are sent in parts of this size, so that a broken connection costs one part.
@@ -49,7 +49,7 @@ class S3Parts:
         """See `ObjectStore.begin_parts`; `sha256` of the whole, where it is known."""
         answer = await self.bucket.call(
             "create_multipart_upload", Key=key, ContentType=info["content_type"], ChecksumAlgorithm="SHA256",
-            Metadata=metadata_for(info, sha256),
+            Metadata=self.bucket.metadata(key, info, sha256),
         )  # fmt: skip
         return Upload(key, answer["UploadId"])
 
@@ -149,7 +149,7 @@ class S3Parts:
             try:
                 await self.bucket.call(
                     "copy_object", Key=key, MetadataDirective="REPLACE", ContentType=info.content_type,
-                    Metadata=metadata_for(about, sha256), **same,
+                    Metadata=self.bucket.metadata(key, about, sha256), **same,
                 )  # fmt: skip
             except ClientError:
                 raise ObjectReplaced(key=info.name) from None

@@ -48,7 +48,7 @@ async def behind(
 ) -> Any:
     """A store whose S3 is behind the proxy; a parameter is its patience with one attempt, in seconds."""
     monkeypatch.setattr(s3_bucket, "ATTEMPT_SECONDS", getattr(request, "param", PATIENCE))
-    store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "state")
     await store.open()
     yield store
     await store.close()
@@ -171,7 +171,7 @@ async def test_a_file_replaced_while_it_is_read_is_said_to_be_replaced(
 ) -> None:
     if versions:
         make_versioned(s3_endpoint, bucket)
-    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
     await store.open()
     try:
         await put(store, "a", b"before")
@@ -198,7 +198,7 @@ async def test_a_question_for_versions_that_fails_once_is_asked_again(
     refusal: Exception, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_versioned(s3_endpoint, bucket)
-    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
     await store.open()
     _answer_once(store, refusal, monkeypatch)
     await put(store, "a", b"one")
@@ -214,7 +214,7 @@ async def test_a_server_that_tells_nothing_of_versions_is_one_without(
     code: str, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_versioned(s3_endpoint, bucket)
-    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
     await store.open()
     _answer_once(store, _refusal(code), monkeypatch)
     stored = await put(store, "a", b"one")
