@@ -7,7 +7,7 @@ a few earlier versions, a bucket those its own versioning keeps.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,7 +114,7 @@ class ObjectStore(Protocol):
 
     def read(
         self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of a file from `start` on, at most `length`.
 
         Raises `ObjectNotFound`, or `ObjectReplaced` when the version is not kept.
