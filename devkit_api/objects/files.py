@@ -189,6 +189,10 @@ class FileObjectStore:
             self._indexes.pop(namespace, None)
             await _remove_tree(self._folder(namespace))
 
+    async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
+        """All: the folder is this devkit's alone."""
+        return listed
+
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """See `ObjectStore.sweep`."""
         return await _sweep(self._root, is_known, self._indexes)

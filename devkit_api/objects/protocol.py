@@ -161,7 +161,13 @@ class ObjectStore(Protocol):
         """Remove a file with every version of it; a missing one is fine."""
 
     async def delete_namespace(self, namespace: str) -> None:
-        """Remove every file of a namespace."""
+        """Remove every file of a namespace; of one that several devkits share, those of this devkit."""
+
+    async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
+        """Those of the listed files that are this devkit's: others may share the store.
+
+        `or_unmarked` adds those of which nothing says whose they are.
+        """
 
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """Remove the files of namespaces that are not known; how many namespaces went."""
