@@ -12,7 +12,7 @@ from aiohttp import web
 
 
 def application(status: int, body: bytes, headers: dict[str, str], *, reads_body: bool) -> web.Application:
-    """One handler for every path, with a prepared answer."""
+    """One handler for every path that is measured, with a prepared answer."""
 
     async def handler(request: web.Request) -> web.Response:
         if reads_body:
@@ -20,8 +20,13 @@ def application(status: int, body: bytes, headers: dict[str, str], *, reads_body
         return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
     app = web.Application()
-    app.router.add_route("GET", "/v1/modules", handler)
-    app.router.add_route("POST", "/v1/module-runs", handler)
+    for method, path in (
+        ("GET", "/v1/modules"),
+        ("POST", "/v1/module-runs"),
+        ("GET", "/v1/system/ready"),
+        ("POST", "/v1/devkit/modules"),
+    ):
+        app.router.add_route(method, path, handler)
     return app
 
 

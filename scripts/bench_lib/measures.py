@@ -16,6 +16,7 @@ from time import perf_counter, sleep
 import attrs
 
 from bench_lib import objects, servers
+from bench_lib.budgets import endpoint_budgets
 from bench_lib.catalogs import typed_reads
 from bench_lib.load import Load, measure
 from bench_lib.plan import EXTERNAL, Plan
@@ -168,6 +169,7 @@ def catalog_reads(plan: Plan) -> list[Row]:
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "list": module_list,
     "ack": acknowledgement,
+    "budgets": endpoint_budgets,
     "growth": growth,
     "cold": cold_run,
     "catalog": catalog_reads,

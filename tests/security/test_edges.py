@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, make_mocked_request
 
+from devkit_api import logs
 from devkit_api.app import create_app
 from devkit_api.errors import SourceInvalid
 from devkit_api.logs import configure_logging, mask_secrets
@@ -207,7 +208,10 @@ def test_secrets_are_masked_by_value_and_by_form(caplog: pytest.LogCaptureFixtur
     assert logging.getLogger("devkit.audit").propagate
 
 
-def test_no_field_of_a_log_line_can_be_overwritten(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_field_of_a_log_line_can_be_overwritten(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "access_lines", None)  # and put back: it is the process's
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
