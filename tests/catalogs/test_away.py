@@ -138,10 +138,23 @@ async def test_an_upload_is_claimed_once_what_failed_is_back(plane: Plane, fail:
     assert moved == ["verifying", "claimed", "claimed"]
 
 
+@pytest.mark.parametrize("took_effect", [True, False])
+async def test_an_upload_whose_completion_was_not_answered_goes_on(plane: Plane, fail: Any, took_effect: bool) -> None:
+    upload, body = await plane.sent()
+    uploads = plane.app[CATALOG_UPLOADS]
+    fail(uploads._records, "move", unavailable(), late=took_effect)
+    with pytest.raises(Unavailable):
+        await uploads.complete(plane.catalog, upload.upload_id, body)
+    if not took_effect:
+        await asyncio.wait(uploads._verifying.values())
+        await uploads.complete(plane.catalog, upload.upload_id, body)
+    await plane.claimed(upload)
+
+
 async def test_an_upload_that_nobody_verifies_is_found_by_the_sweeper(plane: Plane) -> None:
     upload, _ = await plane.sent()
     uploads = plane.app[CATALOG_UPLOADS]
-    # As when the connection is lost under the statement: its caller hears that the database is away.
+    # As when what verified it has failed for a reason that nobody knows.
     await uploads._records.move(upload, "verifying")
     await uploads._sweeper.sweep()
     await plane.claimed(upload)

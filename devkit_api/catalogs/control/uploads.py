@@ -17,7 +17,7 @@ from typing import Any
 import aiofiles.tempfile
 
 from devkit_api.catalogs.control.admin import CatalogAdmin
-from devkit_api.catalogs.control.away import while_away
+from devkit_api.catalogs.control.away import AWAY, while_away
 from devkit_api.catalogs.control.upload_records import Upload, UploadRecords
 from devkit_api.catalogs.control.upload_sweep import UploadSweeper
 from devkit_api.catalogs.imports.files import FORMATS
@@ -127,8 +127,12 @@ class UploadService:
         upload = await self.get(catalog_id, upload_id)
         upload.check_state("uploading", body["stateVersion"])
         await self._check_parts(upload, body["parts"])
-        verifying = await self._records.move(upload, "verifying")
-        task = self._verify_soon(verifying)
+        try:
+            await self._records.move(upload, "verifying")
+        except AWAY:
+            self._verify_soon(upload)  # the connection may have been lost under a statement that took effect
+            raise
+        task = self._verify_soon(upload)
         await asyncio.wait([task], timeout=_WAIT_SECONDS)
         return self.view(await self.get(catalog_id, upload_id))
 
@@ -219,6 +223,8 @@ class UploadService:
     async def _verify_once(self, upload_id: str) -> None:
         """Join the parts; the store refuses bytes that are not the declared ones. Then the parts go."""
         upload = await self._records.get(upload_id)  # an earlier try may have come to its end
+        if upload.status == "uploading":
+            return
         if upload.status == "verifying":
             try:
                 info = {"content_type": upload.content_type, "metadata": {}}
