@@ -117,8 +117,8 @@ def create_app(settings: Settings) -> web.Application:
     app[BODY_LIMITS] = BodyLimits(
         settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
     )
-    own = f"{settings.scheme}://{_reachable(settings.host)}:{settings.port}"
-    app[ADDRESS] = PublicAddress(settings.public_url or own, settings.ca_bundle)
+    own = settings.own_url
+    app[ADDRESS] = PublicAddress(settings.public_url or own, own, settings.ca_bundle)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
@@ -195,7 +195,7 @@ def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
         return FileObjectStore(state / "objects", settings.max_version_bytes)
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
-    return S3ObjectStore(settings, state / "spool")
+    return S3ObjectStore(settings, state)
 
 
 def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
@@ -275,13 +275,3 @@ def _add_routes(app: web.Application) -> None:
     app[REFERENCE] = Reference(routes)
     check_routes(route.policy for route in routes)
     add_routes(app, routes)
-
-
-def _reachable(host: str) -> str:
-    """The address under which this machine's own processes reach a server bound to `host`."""
-    # Compared, not bound.
-    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  # nosec B104
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host else host

@@ -19,16 +19,17 @@ from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.pool import Doors
 from devkit_api.lifetimes import ADDRESS
 from devkit_api.protocol import Runner
+from devkit_api.public_address import PublicAddress
 from devkit_api.runs.routes import RUNS
 from devkit_api.settings import Problem, Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-OnReady = Callable[[str], None]
+OnReady = Callable[[PublicAddress], None]
 
 
 def serve(settings: Settings, on_ready: OnReady) -> None:
-    """Serve until a signal. `on_ready` is called with the base address once requests are answered."""
+    """Serve until a signal. `on_ready` is called with the addresses once requests are answered."""
     close_own_process()
     try:
         import uvloop
@@ -62,7 +63,7 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
             await web.SockSite(runner, sock, ssl_context=tls).start()
             open_doors(app, runner, tls)
             if not stop.is_set():
-                on_ready(app[ADDRESS].base_url)
+                on_ready(app[ADDRESS])
             await stop.wait()
             log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
         finally:
@@ -98,7 +99,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 def open_doors(app: web.Application, runner: web.AppRunner, tls: ssl.SSLContext | None) -> None:
     """Serve modules without network as well, each on the socket in its own."""
     executor = app[RUNS].supervisor.executor
-    address = urlsplit(app[ADDRESS].base_url)
+    address = urlsplit(app[ADDRESS].own_url)
     if not isinstance(executor, LocalExecutor) or address.hostname is None or address.port is None:
         return
 
@@ -127,6 +128,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _announce(app: web.Application, settings: Settings, port: int) -> None:
     """Port 0 became a real one."""
+    address = app[ADDRESS]
+    if address.own_url == settings.public_url:
+        return
+    address.own_url = address.own_url.rsplit(":", 1)[0] + f":{port}"
     if settings.public_url is None:
-        address = app[ADDRESS]
-        address.base_url = address.base_url.rsplit(":", 1)[0] + f":{port}"
+        address.base_url = address.own_url

@@ -6,6 +6,7 @@ import configparser
 import re
 import subprocess
 import sys
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,24 @@ def test_secrets_come_from_the_environment_file_alone() -> None:
 def test_only_the_proxy_is_reachable_and_only_from_this_machine() -> None:
     assert [name for name in SERVICES if SERVICES[name].get("ports")] == ["proxy"]
     assert all(port.startswith("127.0.0.1:") for port in SERVICES["proxy"]["ports"])
-    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    assert COMPOSE["networks"]["inside"]["internal"] is True
     for name in ("devkit", "postgres", "minio"):
         assert SERVICES[name]["networks"] == ["inside"]
+
+
+def test_clients_are_told_the_proxys_address_and_it_alone_is_believed() -> None:
+    devkit, proxy = SERVICES["devkit"]["environment"], SERVICES["proxy"]
+    published = proxy["ports"][0].removeprefix("127.0.0.1:").removesuffix(":8443")
+    assert devkit["DEVKIT_PUBLIC_URL"] == "${DEVKIT_PUBLIC_URL:-https://localhost:" + published + "}"
+    fixed = proxy["networks"]["inside"]["ipv4_address"]
+    assert devkit["DEVKIT_TRUSTED_PROXIES"] == fixed
+    [ranges] = COMPOSE["networks"]["inside"]["ipam"]["config"]
+    address, subnet, others = (
+        re.sub(r"\$\{DEVKIT_SUBNET:-([\d.]+)\}", r"\1", text) for text in (fixed, ranges["subnet"], ranges["ip_range"])
+    )
+    assert ip_network(others).subnet_of(ip_network(subnet))
+    assert ip_address(address) in ip_network(subnet)
+    assert ip_address(address) not in ip_network(others), "no other service is given it"
 
 
 def test_data_lies_in_named_volumes_and_all_else_is_read_only() -> None:

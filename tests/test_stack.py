@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import io
 import json
 import ssl
 import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -24,12 +27,14 @@ from tests.support.modules import manifest, write_module
 from tests.support.postgres import external_postgres, new_database
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
 from tests.support.proxy import shipped_proxy
+from tests.support.publishing import write_publishable
 from tests.support.s3 import ACCESS, s3_settings
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, free_port, until
 
 pytestmark = pytest.mark.process
 
 BUCKET = "devkit-stack"
+CLIENT = "127.0.0.2"
 # Reads the catalog with the run's token, reads an input and saves a file: PostgreSQL, and S3 both ways.
 MODULE = """
 api = self.bind_catalog_id(input_data["catalog_id"])
@@ -54,7 +59,9 @@ class Stack:
     def client(self, **headers: str) -> httpx.Client:
         """Over HTTP/2 and TLS, trusting the certificate of scripts/make-cert.sh alone."""
         trust = ssl.create_default_context(cafile=str(self.certificate))
-        return httpx.Client(http2=True, verify=trust, base_url=self.address, headers=headers, timeout=PATIENCE)
+        # From an address of its own, so that it is told apart from the proxy.
+        way = httpx.HTTPTransport(http2=True, verify=trust, local_address=CLIENT)
+        return httpx.Client(transport=way, base_url=self.address, headers=headers, timeout=PATIENCE)
 
     def bucket(self) -> Any:
         keys = {"aws_access_key_id": ACCESS["s3_access_key"], "aws_secret_access_key": ACCESS["s3_secret_key"]}
@@ -73,9 +80,11 @@ def stack() -> Iterator[Stack]:
         folder.chmod(0o755)
         with external_postgres(folder / "postgres") as (postgres, database_port):
             database = new_database(postgres, database_port)
-            devkit = DevkitProcess(folder / "devkit", catalogs="on", **database, **s3_settings(s3, BUCKET))
-            with devkit, shipped_proxy(folder, devkit.endpoint) as (address, certificate):
-                yield Stack(address, certificate, devkit, database, s3)
+            proxy_port = free_port()
+            behind = {"public_url": f"https://localhost:{proxy_port}", "trusted_proxies": "127.0.0.1"}
+            devkit = DevkitProcess(folder / "devkit", catalogs="on", **behind, **database, **s3_settings(s3, BUCKET))
+            with devkit, shipped_proxy(folder, devkit.endpoint, proxy_port) as certificate:
+                yield Stack(behind["public_url"], certificate, devkit, database, s3)
     server.stop()
 
 
@@ -151,11 +160,68 @@ def _zipped(folder: Path) -> bytes:
     return packed.getvalue()
 
 
+def test_every_address_that_is_handed_out_is_the_proxys(stack: Stack, client: httpx.Client, tmp_path: Path) -> None:
+    assert stack.devkit.address == stack.address, "what the devkit says it is ready at"
+    folder = write_publishable(tmp_path / "handed-out", "return self.success(results={})")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hla-compass"), "publish", "--env", "dev", "--wait", "--interval", "1"],
+        cwd=folder, env=_signed_in(stack), check=False, capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Module published successfully!" in done.stdout
+    assert client.post("/v1/devkit/modules", json={"manifest": manifest("elsewhere")}).status_code == 201
+    run = client.post("/v1/module-runs", json={"moduleId": "elsewhere", "parameters": {"n": 7}}).json()
+    assert run["endpoint"] == stack.address
+    with stack.client(**{"X-API-Key": run["token"]}) as runner:
+        links = runner.post(f"/v1/module-runs/{run['runId']}/urls").json()["links"]
+    assert all(link.startswith(f"{stack.address}/v1/run-links/") for link in links.values())
+    assert client.get(links["payload"]).json() == {"n": 7}
+    assert client.get(links["context"]).json()["platform_api_base_url"] == stack.address
+    assert client.post(f"/v1/module-runs/{run['runId']}/cancel").json()["status"] == "cancelled"
+    _upload_in_parts(stack, client)
+
+
+def _upload_in_parts(stack: Stack, client: httpx.Client) -> None:
+    at = "/v1/data-sources/devkit/uploads"
+    plan = {"filename": "a.bin", "declaredSizeBytes": 4, "idempotencyKey": "through-the-proxy"}
+    upload = client.post(at, json=plan).json()
+    checksum = base64.b64encode(hashlib.sha256(b"part").digest()).decode()
+    asked = {"revision": upload["revision"], "parts": [{"partNumber": 1, "checksumSHA256": checksum}]}
+    [part] = client.post(f"{at}/{upload['uploadId']}/parts", json=asked).json()["parts"]
+    assert part["url"].startswith(stack.address)
+    with stack.client() as anonymous:
+        sent = anonymous.put(part["url"], content=b"part", headers=part["requiredHeaders"])
+    assert sent.status_code == 200, sent.text
+
+
+def _signed_in(stack: Stack) -> dict[str, str]:
+    """The environment of somebody who knows the proxy alone."""
+    command = [sys.executable, "-m", "devkit_api", "token"]
+    said = subprocess.run(
+        command, env=stack.devkit.environment(), check=True, capture_output=True, text=True, timeout=PATIENCE
+    )
+    environment = {**stack.devkit.sdk_environment(), "HLA_API_ENDPOINT": stack.address}
+    del environment["HLA_API_KEY"]
+    trust = {"REQUESTS_CA_BUNDLE": str(stack.certificate), "SSL_CERT_FILE": str(stack.certificate)}
+    return {**environment, **trust, "HLA_ACCESS_TOKEN": said.stdout.split()[-1]}
+
+
+def test_the_audit_stream_names_the_caller_and_not_the_proxy(stack: Stack) -> None:
+    with stack.client(**{"X-API-Key": "nobody-knows-this-key", "X-Forwarded-For": "192.0.2.1"}) as stranger:
+        assert stranger.post("/v1/module-runs", json={}).status_code == 401
+
+    def refused() -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in stack.devkit.log_text().splitlines() if '"devkit.audit"' in line]
+        return [line for line in lines if line["status"] == 401 and line["action"] == "POST /v1/module-runs"]
+
+    assert [record["address"] for record in until(refused)] == [CLIENT]
+
+
 def test_the_proxy_speaks_http2_over_tls(stack: Stack, client: httpx.Client) -> None:
     answer = client.get("/v1/system/ready")
     assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
     assert answer.json()["status"] == "ready"
-    assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000", "once, though both send it"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     missing = client.get("/not/here")
     assert missing.json()["error"]["code"] == "ROUTE_NOT_FOUND"

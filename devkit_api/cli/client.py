@@ -116,8 +116,11 @@ class Connection:
         """Where this directory's own devkit runs, when the SDK's variables name another one."""
         if not self.is_from_variables:
             return None
-        noted = noted_endpoint(load_settings(os.environ))
-        return noted if noted and noted != self.endpoint and is_answering(noted) else None
+        settings = load_settings(os.environ)
+        noted = noted_endpoint(settings)
+        if noted is None or self.endpoint in {noted, settings.public_url}:
+            return None
+        return noted if is_answering(noted) else None
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         """A parsed JSON answer. Raises `DevkitUnreachable` or `RequestFailed`."""
@@ -187,7 +190,7 @@ def _parse_events(response: requests.Response) -> Iterator[tuple[str, str, dict[
 
 def local_endpoint(settings: Settings) -> str:
     """Where the devkit with these settings listens: what it noted when it started, else what the settings say."""
-    return noted_endpoint(settings) or settings.public_url or f"{settings.scheme}://{settings.host}:{settings.port}"
+    return noted_endpoint(settings) or settings.own_url
 
 
 def noted_endpoint(settings: Settings) -> str | None:

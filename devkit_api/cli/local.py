@@ -31,14 +31,15 @@ _MIN_FREE = 512 * 1024 * 1024
 def env() -> None:
     """Print the two export lines for the SDK, for `eval "$(…)"`."""
     settings = load_settings(os.environ)
-    endpoint = local_endpoint(settings)
+    own = local_endpoint(settings)
+    endpoint = settings.public_url or own
     try:
         lines = export_lines(settings, endpoint)
     except FileNotFoundError:
         raise click.ClickException(f"no credentials in {settings.state_dir}; start the devkit there first") from None
     # On stderr, where it is read while `eval` takes the rest.
     place = f"{endpoint} (state in {settings.state_dir.absolute()})"
-    if is_answering(endpoint):
+    if is_answering(own):
         err.print(f"[dim]Devkit at {escape(place)}[/dim]", soft_wrap=True)
     else:
         err.print(

@@ -13,6 +13,7 @@ from rich.markup import escape
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
 from devkit_api.logs import configure_logging
+from devkit_api.public_address import PublicAddress
 from devkit_api.security.credentials import load_credentials
 from devkit_api.settings import Settings, load_settings, unknown_variables
 
@@ -96,13 +97,14 @@ def serve_again_and_again() -> None:
     )  # fmt: skip
 
 
-def _say_ready(settings: Settings, address: str) -> None:
-    write_atomic(settings.state_dir / "endpoint", address.encode())
-    out.print(f"HLA-Compass devkit is ready at [bold]{address}[/bold]")
+def _say_ready(settings: Settings, address: PublicAddress) -> None:
+    # For commands beside the server, which need no proxy to reach it.
+    write_atomic(settings.state_dir / "endpoint", address.own_url.encode())
+    out.print(f"HLA-Compass devkit is ready at [bold]{address.base_url}[/bold]")
     if settings.modules_dir is not None:
         out.print(f"Watching {escape(str(settings.modules_dir))} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")
-    for line in export_lines(settings, address):
+    for line in export_lines(settings, address.base_url):
         out.print(f"  {escape(line)}", soft_wrap=True)
 
 

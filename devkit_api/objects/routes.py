@@ -60,7 +60,7 @@ async def list_files(request: web.Request) -> web.Response:
     run = await request.app[RUNS].get(request.match_info["run_id"], request[PRINCIPAL])
     token = text_query(request, "nextToken", max_length=1024)
     limit = int_query(request, "limit", PAGE, low=1, high=PAGE)
-    return json_answer(await request.app[RUN_STORAGE].files(run.run_id, token=token, limit=limit))
+    return json_answer(await request.app[RUN_STORAGE].files(run, request[PRINCIPAL], token=token, limit=limit))
 
 
 @describe(binary_body=True, errors=(SignatureInvalid, ChecksumMismatch, ObjectKeyInvalid))

@@ -19,6 +19,7 @@ from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.signed_urls import MAX_SECONDS
 from devkit_api.runs.models import Run
 from devkit_api.schemas import StrictSchema, field_error
+from devkit_api.security.principals import Principal
 
 ACTIONS = ("put", "get", "presign", "list", "delete", "input", "input_manifest")
 PAGE = 1000
@@ -81,11 +82,11 @@ class RunStorage:
             self.quota.give_back(run.run_id, key)
             return {"deleted": True, "key": key}
         seconds = request.get("expiresIn") or GET_SECONDS
-        return await self._get(run_files(run.run_id), key, seconds)
+        return await self._get(run, run_files(run.run_id), key, seconds)
 
-    async def files(self, run_id: str, *, token: str | None, limit: int) -> dict[str, Any]:
+    async def files(self, run: Run, principal: Principal, *, token: str | None, limit: int) -> dict[str, Any]:
         """A run's saved files for whoever may read the run, each with a short-lived address; also after its end."""
-        namespace = run_files(run_id)
+        namespace, addresses = run_files(run.run_id), self.addresses.for_caller(run, principal)
         listed, more = await self.store.list(namespace, after=from_token(token), limit=limit)
         files = [
             {
@@ -95,21 +96,22 @@ class RunStorage:
                 "contentType": o.content_type,
                 "sha256": o.sha256,
                 "createdAt": o.created_at,
-                "url": await self.addresses.get(namespace, o),
+                "url": await addresses.get(namespace, o),
             }
             for o in await describe(self.store, namespace, listed)
         ]
-        return {"runId": run_id, "files": files, "nextToken": to_token(more) if more else None}
+        return {"runId": run.run_id, "files": files, "nextToken": to_token(more) if more else None}
 
-    async def _get(self, namespace: str, name: str, seconds: int = GET_SECONDS) -> dict[str, Any]:
+    async def _get(self, run: Run, namespace: str, name: str, seconds: int = GET_SECONDS) -> dict[str, Any]:
         info = await self.store.stat(namespace, name)
         if info is None:
             raise ObjectNotFound(key=name)
-        return {"url": await self.addresses.get(namespace, info, seconds), "method": "GET", "expiresIn": seconds}
+        url = await self.addresses.for_process(run).get(namespace, info, seconds)
+        return {"url": url, "method": "GET", "expiresIn": seconds}
 
     async def _input(self, run: Run, name: str) -> dict[str, Any]:
         try:
-            return await self._get(run_inputs(run.run_id), name)
+            return await self._get(run, run_inputs(run.run_id), name)
         except ObjectNotFound:
             shown = name.removeprefix("sources/")
             hint = "Name it in `sources` of the run's data context." if run.data_context else _NO_INPUTS
@@ -129,7 +131,7 @@ class RunStorage:
         expected = Expected(request["contentLength"], _sha256_hex(request["contentSha256"]))
         info = {"content_type": request["contentType"], "metadata": request["metadata"]}
         await self.quota.take(run.run_id, key, expected.size)
-        direct = await self.addresses.put(run_files(run.run_id), key, expected, info)
+        direct = await self.addresses.for_process(run).put(run_files(run.run_id), key, expected, info)
         s3_uri = uri(self.bucket, run_files(run.run_id), key)
         return {"url": direct.url, "method": "PUT", "headers": direct.headers, "s3Uri": s3_uri}
 

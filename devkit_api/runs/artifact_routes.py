@@ -68,7 +68,8 @@ async def artifact_download(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/artifacts/{artifact_id}/download?lineageId&versionId` (wire-contract C.5)."""
     run = await _run(request)
     receipt = await request.app[ARTIFACTS].receipt(
-        run.run_id,
+        run,
+        request[PRINCIPAL],
         request.match_info["artifact_id"],
         text_query(request, "lineageId"),
         text_query(request, "versionId"),
@@ -133,7 +134,8 @@ async def download_report(request: web.Request) -> web.Response:
     """`GET /v1/module-runs/{run_id}/reports/{report_id}/download?file=pdf|snapshot`."""
     run = await _run(request)
     file = choice_query(request, "file", "pdf", {name: name for name in FILES})
-    return json_answer(await request.app[REPORTS].receipt(run.run_id, request.match_info["report_id"], file))
+    report_id = request.match_info["report_id"]
+    return json_answer(await request.app[REPORTS].receipt(run, request[PRINCIPAL], report_id, file))
 
 
 async def _run(request: web.Request) -> Run:

@@ -22,6 +22,7 @@ from devkit_api.objects.describe import describe
 from devkit_api.objects.namespaces import locate, run_files, run_of, uri
 from devkit_api.objects.protocol import ObjectInfo, ObjectStore
 from devkit_api.runs.models import Run
+from devkit_api.security.principals import Principal
 
 RECEIPT_SECONDS = 300
 _MODE = 0o100644
@@ -61,9 +62,10 @@ class Artifacts:
         return await self._described(run_id, info) if info else None
 
     async def receipt(
-        self, run_id: str, artifact_id: str, lineage_id: str | None, version_id: str | None
+        self, run: Run, principal: Principal, artifact_id: str, lineage_id: str | None, version_id: str | None
     ) -> dict[str, Any]:
         """Where to read an artifact, and what it must turn out to be. Raises `ArtifactNotFound`."""
+        run_id, addresses = run.run_id, self.addresses.for_caller(run, principal)
         current = await self._find(run_id, artifact_id)
         if current is None:
             raise ArtifactNotFound(artifact_id=artifact_id[:64], what="of this run")
@@ -75,7 +77,7 @@ class Artifacts:
             "artifactId": artifact_id,
             "lineageId": _lineage_id(artifact_id, info.version),
             "versionId": info.version,
-            "url": await self.addresses.get(run_files(run_id), info, RECEIPT_SECONDS),
+            "url": await addresses.get(run_files(run_id), info, RECEIPT_SECONDS),
             "expiresIn": RECEIPT_SECONDS,
             "sizeBytes": info.size,
             "checksum": f"sha256:{info.sha256}" if info.sha256 else None,

@@ -77,5 +77,7 @@ class Orders:
     def make(self, run: Run) -> tuple[RunSpec, str]:
         """The order for a run, and the run's token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
-        spec = run_spec(run, token, self.address.base_url, self.bounds)
+        # A backend elsewhere comes as other clients do.
+        endpoint = self.address.base_url if run.is_external else self.address.own_url
+        spec = run_spec(run, token, endpoint, self.bounds)
         return attrs.evolve(spec, environment={**self.address.trust(), **spec.environment}), token

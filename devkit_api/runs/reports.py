@@ -96,8 +96,9 @@ class Reports:
             raise ReportNotFound(report_id=report_id[:64])
         return report
 
-    async def receipt(self, run_id: str, report_id: str, file: str) -> dict[str, Any]:
+    async def receipt(self, run: Run, principal: Principal, report_id: str, file: str) -> dict[str, Any]:
         """Where to read a file of a report, and what it must turn out to be."""
+        run_id, addresses = run.run_id, self.addresses.for_caller(run, principal)
         await self.get(run_id, report_id)
         info = await self.store.stat(run_reports(run_id), f"{report_id}/{file}")
         if info is None:
@@ -107,7 +108,7 @@ class Reports:
             "reportId": report_id,
             "file": file,
             "versionId": info.version,
-            "url": await self.addresses.get(run_reports(run_id), info, RECEIPT_SECONDS),
+            "url": await addresses.get(run_reports(run_id), info, RECEIPT_SECONDS),
             "expiresIn": RECEIPT_SECONDS,
             "sizeBytes": info.size,
             "checksum": f"sha256:{info.sha256}",

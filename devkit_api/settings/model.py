@@ -51,6 +51,16 @@ class Settings(RunSettings, StorageSettings, RequestSettings, AccessSettings, Se
         return "https" if self.tls_cert else "http"
 
     @property
+    def own_url(self) -> str:
+        """Where this machine's own processes reach the server; with port 0, not yet the port that is bound.
+
+        A certificate is for the name that clients use, so with one it is the same address.
+        """
+        if self.public_url is not None and self.tls_cert is not None:
+            return self.public_url
+        return f"{self.scheme}://{_reachable(self.host)}:{self.port}"
+
+    @property
     def ca_bundle(self) -> Path | None:
         """What trusts the certificate, when `tls init` made it."""
         bundle = self.tls_cert.resolve().with_name("ca-bundle.pem") if self.tls_cert else None
@@ -71,6 +81,16 @@ class Settings(RunSettings, StorageSettings, RequestSettings, AccessSettings, Se
         """Directories from which a request may name a module source."""
         watched = (self.modules_dir,) if self.modules_dir else ()
         return (*watched, *self.source_roots)
+
+
+def _reachable(host: str) -> str:
+    """The address under which this machine's own processes reach a server bound to `host`."""
+    # Compared, not bound.
+    if host in {"0.0.0.0", "localhost"}:  # noqa: S104  # nosec B104
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
 
 
 def setting_infos() -> dict[str, SettingInfo]:

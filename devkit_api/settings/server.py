@@ -21,8 +21,8 @@ class ServerSettings:
         "PUBLIC_URL",
         None,
         url,
-        "Address under which clients and module processes reach the devkit, when it is not http://HOST:PORT.",
-        example="http://devkit.lab.example:4100",
+        "Address under which clients reach the devkit, when it is not http://HOST:PORT: that of a proxy, say.",
+        example="https://devkit.lab.example",
     )
     tls_cert: Path | None = setting(
         "TLS_CERT", None, path, "Certificate chain (PEM) to serve https with.", example="devkit-tls/cert.pem"

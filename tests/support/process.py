@@ -29,6 +29,7 @@ class DevkitProcess:
         self.arguments: tuple[str, ...] = ()
         self.process: subprocess.Popen[str] | None = None
         self.endpoint = ""
+        self.address = ""
 
     def environment(self) -> dict[str, str]:
         """The server's own environment: nothing of the caller's settings leaks in."""
@@ -76,7 +77,9 @@ class DevkitProcess:
             self.process.stdout.close()
             self.log.close()
             raise AssertionError(f"no ready line, but {line!r}; log:\n{self.log_text()[-4000:]}")
-        self.endpoint = line.split("ready at", 1)[1].strip()
+        self.address = line.split("ready at", 1)[1].strip()
+        # Behind a proxy, clients are told the proxy's address; tests reach the server itself as well.
+        self.endpoint = (self.state / "endpoint").read_text() if "public_url" in self.settings else self.address
         return self
 
     def log_text(self) -> str:

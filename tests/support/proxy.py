@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.process import REPO
-from tests.support.waiting import PATIENCE, free_port, until
+from tests.support.waiting import PATIENCE, until
 
 
 @contextmanager
-def shipped_proxy(folder: Path, endpoint: str) -> Iterator[tuple[str, Path]]:
-    """On a free port, in front of the devkit at `endpoint`: its address and certificate."""
+def shipped_proxy(folder: Path, endpoint: str, port: int) -> Iterator[Path]:
+    """At https://localhost:`port`, in front of the devkit at `endpoint`: its certificate."""
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
     # Build machines have it (`.ci/run` installs it); who has not is told by `scripts/test.sh`.
     if nginx is None:
@@ -26,7 +26,6 @@ def shipped_proxy(folder: Path, endpoint: str) -> Iterator[tuple[str, Path]]:
     tls = folder / "tls"
     made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=PATIENCE)
     assert made.returncode == 0, made.stderr
-    port = free_port()
     (folder / "nginx.conf").write_text(_configuration(folder, tls, endpoint, port))
     command = [nginx, "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
     checked = subprocess.run([*command, "-t"], check=False, capture_output=True, text=True, timeout=PATIENCE)
@@ -35,7 +34,7 @@ def shipped_proxy(folder: Path, endpoint: str) -> Iterator[tuple[str, Path]]:
         process = subprocess.Popen(command, stderr=log, stdout=log)
     try:
         _wait_for(port, process)
-        yield f"https://localhost:{port}", tls / "devkit.crt"
+        yield tls / "devkit.crt"
     finally:
         process.terminate()
         process.wait(PATIENCE)
