@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg2
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    before_sleep_log,
-    retry_if_exception_type,
-    stop_never,
-    wait_random_exponential,
-)
 
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.away import AWAY, while_away
 from devkit_api.catalogs.control.jobs import Jobs
 from devkit_api.catalogs.control.loading import Stopped, Work, load_job
 from devkit_api.catalogs.control.uploads import UploadService
@@ -45,8 +37,6 @@ from devkit_api.errors import (
 log = logging.getLogger(__name__)
 Document = dict[str, Any]
 
-# What a database that restarts, or whose disk is full, answers.
-_AWAY = (Unavailable, psycopg2.OperationalError, psycopg2.InterfaceError)
 # Reasons that are not in the job's files: the same job may do well later.
 _PASSING = (IngestionInterrupted, ObjectStoreUnavailable, Unavailable)
 
@@ -184,7 +174,7 @@ class IngestionService:
 
     async def _start(self, job_id: str) -> bool:
         """queued → running; False when it was cancelled. A database that is away is waited for."""
-        async for attempt in _while_away():
+        async for attempt in while_away():
             with attempt:
                 if await self._jobs.start(job_id):
                     return True
@@ -197,8 +187,8 @@ class IngestionService:
         """running → failed, once the database is there; a devkit that stops leaves it to the next start."""
         retryable = isinstance(problem, _PASSING)
         try:
-            await _while_away(lambda _: work.stop)(self._jobs.fail, job_id, problem, retryable=retryable)
-        except _AWAY:
+            await while_away(stop=lambda _: work.stop)(self._jobs.fail, job_id, problem, retryable=retryable)
+        except AWAY:
             log.warning("an interrupted ingestion is marked by the next start", extra={"job": job_id})
 
     async def _load(self, job_id: str, work: Work) -> None:
@@ -227,14 +217,3 @@ class IngestionService:
 
 def _conflict(job: Document, reason: str) -> StateConflict:
     return StateConflict(status=job["status"], state_version=job["stateVersion"], reason=reason)
-
-
-def _while_away(stop: Callable[[RetryCallState], bool] = stop_never) -> AsyncRetrying:
-    """Tries again while the database is away, at most 5 s later each time."""
-    return AsyncRetrying(
-        retry=retry_if_exception_type(_AWAY),
-        wait=wait_random_exponential(0.1, max=5),
-        stop=stop,
-        before_sleep=before_sleep_log(log, logging.WARNING),
-        reraise=True,
-    )

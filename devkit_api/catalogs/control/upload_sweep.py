@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import psycopg2
 
-from devkit_api.catalogs.control.upload_records import UploadRecords
+from devkit_api.catalogs.control.upload_records import Upload, UploadRecords
 from devkit_api.errors import DevkitError
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
 from devkit_api.objects.protocol import ObjectStore
@@ -21,8 +22,8 @@ _EVERY_SECONDS = 3600.0
 class UploadSweeper:
     """Looks at the start and every hour; a store or database that does not answer then is asked the next time."""
 
-    def __init__(self, records: UploadRecords, objects: ObjectStore) -> None:
-        self._records, self._objects = records, objects
+    def __init__(self, records: UploadRecords, objects: ObjectStore, go_on: Callable[[Upload], object]) -> None:
+        self._records, self._objects, self._go_on = records, objects, go_on
         self._task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -36,7 +37,9 @@ class UploadSweeper:
             await asyncio.wait([self._task])
 
     async def sweep(self) -> None:
-        """Expire what is too old, and remove the bytes of every upload that has ended."""
+        """Go on with what nobody verifies, expire what is too old, remove the bytes of every upload that has ended."""
+        for upload in await self._records.verifying():
+            self._go_on(upload)
         await self._records.expire()
         after: str | None = ""
         while after is not None:

@@ -17,6 +17,7 @@ from typing import Any
 import aiofiles.tempfile
 
 from devkit_api.catalogs.control.admin import CatalogAdmin
+from devkit_api.catalogs.control.away import AWAY, while_away
 from devkit_api.catalogs.control.upload_records import Upload, UploadRecords
 from devkit_api.catalogs.control.upload_sweep import UploadSweeper
 from devkit_api.catalogs.imports.files import FORMATS
@@ -25,9 +26,11 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.errors import (
     CatalogReadOnly,
     CatalogUploadInvalid,
+    CatalogUploadNotFound,
     ChecksumMismatch,
     IngestionInvalid,
     ObjectNotFound,
+    ObjectStoreUnavailable,
     StateConflict,
 )
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
@@ -35,6 +38,7 @@ from devkit_api.objects.namespaces import uri as uri_of
 from devkit_api.objects.protocol import Expected, ObjectInfo, ObjectStore
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.public_address import PublicAddress
+from devkit_api.state import StateError
 
 log = logging.getLogger(__name__)
 Document = dict[str, Any]
@@ -55,16 +59,14 @@ class UploadService:
     ) -> None:  # fmt: skip
         self._admin, self._objects, self._signer = admin, objects, signer
         self._records = UploadRecords(catalogs)
-        self._sweeper = UploadSweeper(self._records, objects)
+        self._sweeper = UploadSweeper(self._records, objects, self._verify_soon)
         self._address = address
         self._bucket, self._max_bytes = bucket, max_bytes
         self._part_bytes = min(PART_BYTES, max_bytes)
-        self._verifying: set[asyncio.Task[None]] = set()
+        self._verifying: dict[str, asyncio.Task[None]] = {}
 
     async def open(self) -> None:
         """Go on with what an earlier devkit was verifying, and remove what is too old."""
-        for upload in await self._records.verifying():
-            self._verify_soon(upload)
         self._sweeper.open()
 
     async def close(self) -> None:
@@ -73,10 +75,11 @@ class UploadService:
         await self._stop_verifying()
 
     async def _stop_verifying(self) -> None:
-        for task in self._verifying:
+        tasks = list(self._verifying.values())
+        for task in tasks:
             task.cancel()
-        if self._verifying:
-            await asyncio.wait(self._verifying)
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def begin(self, catalog_id: str, body: Document) -> Document:
         """Plan an upload, or answer the one this idempotency key began."""
@@ -124,8 +127,12 @@ class UploadService:
         upload = await self.get(catalog_id, upload_id)
         upload.check_state("uploading", body["stateVersion"])
         await self._check_parts(upload, body["parts"])
-        verifying = await self._records.move(upload, "verifying")
-        task = self._verify_soon(verifying)
+        try:
+            await self._records.move(upload, "verifying")
+        except AWAY:
+            self._verify_soon(upload)  # the connection may have been lost under a statement that took effect
+            raise
+        task = self._verify_soon(upload)
         await asyncio.wait([task], timeout=_WAIT_SECONDS)
         return self.view(await self.get(catalog_id, upload_id))
 
@@ -197,24 +204,35 @@ class UploadService:
                 )
 
     def _verify_soon(self, upload: Upload) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._verify(upload))
-        self._verifying.add(task)
-        task.add_done_callback(self._verifying.discard)
+        """The task that verifies an upload, begun if there is none."""
+        if (task := self._verifying.get(upload.upload_id)) is None:
+            task = self._verifying[upload.upload_id] = asyncio.create_task(self._verify(upload.upload_id))
+            task.add_done_callback(lambda _: self._verifying.pop(upload.upload_id, None))
         return task
 
-    async def _verify(self, upload: Upload) -> None:
-        """Join the parts; the store refuses bytes that are not the declared ones."""
+    async def _verify(self, upload_id: str) -> None:
+        away = while_away(ObjectStoreUnavailable, StateError, OSError, most_seconds=60)
         try:
-            info = {"content_type": upload.content_type, "metadata": {}}
-            expected = Expected(upload.size, upload.sha256)
-            await self._objects.put(NAMESPACE, upload.file_name, self._joined(upload), expected, info)
-            await self._records.move(upload, "claimed")
-        except ChecksumMismatch:
-            await self._records.move(upload, "quarantined", "the bytes do not have the declared SHA-256")
+            await away(self._verify_once, upload_id)
+        except (CatalogUploadNotFound, StateConflict) as exc:
+            log.info("an upload ended while it was verified: %s", exc, extra={"upload": upload_id})
         except Exception:
-            # It stays `verifying`; the next start tries again.
-            log.exception("an upload could not be verified", extra={"upload": upload.upload_id})
+            # It stays `verifying`; the sweeper has it tried again.
+            log.exception("an upload could not be verified", extra={"upload": upload_id})
+
+    async def _verify_once(self, upload_id: str) -> None:
+        """Join the parts; the store refuses bytes that are not the declared ones. Then the parts go."""
+        upload = await self._records.get(upload_id)  # an earlier try may have come to its end
+        if upload.status == "uploading":
             return
+        if upload.status == "verifying":
+            try:
+                info = {"content_type": upload.content_type, "metadata": {}}
+                expected = Expected(upload.size, upload.sha256)
+                await self._objects.put(NAMESPACE, upload.file_name, self._joined(upload), expected, info)
+                await self._records.move(upload, "claimed")
+            except ChecksumMismatch:
+                await self._records.move(upload, "quarantined", "the bytes do not have the declared SHA-256")
         for number in range(1, upload.part_count + 1):
             await self._objects.delete(NAMESPACE, upload.part_name(number))
 
