@@ -243,3 +243,15 @@ async def test_receipts_of_files_that_were_removed_go(uploader: Uploader) -> Non
     await until_async(lambda: set(uploads._uploads) == {kept["uploadId"]})
     documents = uploader.client.app_state / "uploads"
     assert [path.stem for path in documents.rglob("*.json")] == [kept["uploadId"]]
+
+
+async def test_an_upload_that_broke_off_while_it_was_completed_is_given_up_after_a_week(uploader: Uploader) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    old, young = [uploads._uploads[(await uploader.begin(7, key=key))["uploadId"]] for key in ("old", "young")]
+    for upload, expires_at in ((old, "2025-01-01T00:00:00Z"), (young, young.expires_at)):
+        await uploads._save(attrs.evolve(upload, expires_at=expires_at, status="completing"))
+    await uploads.sweep()
+    assert set(uploads._uploads) == {young.upload_id}
+    with pytest.raises(PartsNotFound):
+        await objects.parts(old.begun)
+    assert await objects.parts(young.begun) == []

@@ -71,9 +71,9 @@ class Upload:
         """Who began it: user and organisation."""
         return self.user_id, self.organization_id
 
-    def was_given_up(self, age: timedelta) -> bool:
-        """Whether it ended without a file, and would have expired more than `age` ago."""
-        return self.status in {CANCELLED, EXPIRED} and self._ends_before(datetime.now(UTC) - age)
+    def is_old(self, age: timedelta) -> bool:
+        """Whether its time ended more than `age` ago."""
+        return self._ends_before(datetime.now(UTC) - age)
 
     def with_part(self, part: Part) -> Upload:
         """With a part stored, in place of an earlier one."""

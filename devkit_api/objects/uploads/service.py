@@ -101,7 +101,9 @@ class PartUploads:
                 if upload is None:
                     continue
                 upload = await self._current(upload)
-                if upload.was_given_up(_MEMORY) or await self._is_deleted(upload):
+                if upload.status == COMPLETING and upload_id not in self._completing and upload.is_old(_MEMORY):
+                    upload = await self._end(upload, EXPIRED)
+                if (upload.status in {CANCELLED, EXPIRED} and upload.is_old(_MEMORY)) or await self._is_deleted(upload):
                     await self._store.delete(COLLECTION, upload_id)
                     del self._uploads[upload_id]
 
