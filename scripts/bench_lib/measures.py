@@ -165,7 +165,7 @@ def catalog_reads(plan: Plan) -> list[Row]:
     return typed_reads(plan.rounds, plan.seconds, plan.peptides, plan.data)
 
 
-# Together every figure of docs/performance.md.
+# Together a row for every target in docs/performance.md.
 MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "start": starts,
     "list": module_list,
