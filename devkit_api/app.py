@@ -195,7 +195,7 @@ def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
         return FileObjectStore(state / "objects", settings.max_version_bytes)
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
-    return S3ObjectStore(settings, state / "spool")
+    return S3ObjectStore(settings, state)
 
 
 def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:

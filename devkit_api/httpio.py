@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -160,17 +161,18 @@ def attachment(name: str) -> str:
 
 
 async def send_stream(
-    request: web.Request, answer: web.StreamResponse, chunks: AsyncIterator[bytes]
+    request: web.Request, answer: web.StreamResponse, chunks: AsyncGenerator[bytes, None]
 ) -> web.StreamResponse:
     """Send `chunks` as the body; HEAD gets the head alone, which aiohttp does not see to for streams.
 
     The first chunk is read before the status is sent, so that what is wrong with it still becomes an error.
     """
-    first = await anext(chunks, b"")
-    await answer.prepare(request)
-    if request.method != "HEAD":
-        await answer.write(first)
-        async for chunk in chunks:
-            await answer.write(chunk)
+    async with aclosing(chunks):  # a file is closed now, not when somebody collects what is left
+        first = await anext(chunks, b"")
+        await answer.prepare(request)
+        if request.method != "HEAD":
+            await answer.write(first)
+            async for chunk in chunks:
+                await answer.write(chunk)
     await answer.write_eof()
     return answer

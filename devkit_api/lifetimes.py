@@ -25,6 +25,7 @@ from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.pool import Kind
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.logs import audit_file
+from devkit_api.middleware import correlation
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.modules.models import Module
 from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
@@ -99,11 +100,14 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _http_client(app: web.Application) -> AsyncIterator[None]:
-    """One client for every outgoing call: connections are kept and shared."""
+    """One client for the outgoing calls (S3 has its own): connections are kept and shared."""
     limit = app[SETTINGS].http_connections
     connector = TCPConnector(limit=limit, limit_per_host=max(1, limit // 4), ttl_dns_cache=300, keepalive_timeout=30)
     async with ClientSession(
-        connector=connector, timeout=ClientTimeout(total=30, connect=5), cookie_jar=DummyCookieJar()
+        connector=connector,
+        timeout=ClientTimeout(total=30, connect=5),
+        cookie_jar=DummyCookieJar(),
+        trace_configs=[correlation.handed_on()],
     ) as app[HTTP]:
         yield
 
@@ -204,11 +208,16 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
+        # Closed to the end: a run admitted in the middle would lose the source and the files it was promised.
+        async with app[RUNS].admission.closed():
+            await clear()
+
+    async def clear() -> None:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(set())
+        await app[BUNDLES].sweep(app[REGISTRY].bundle_digests)  # what is registered by now stays whole
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()

@@ -30,7 +30,7 @@ scratch=$(mktemp -d)
 
 stop_server() {
   if [[ -n $server ]] && kill -0 "$server" 2>/dev/null; then
-    kill -TERM "$server"
+    kill -TERM "$server" 2>/dev/null || true # it may have ended since
     wait "$server" || true
   fi
   server=''

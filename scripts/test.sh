@@ -130,7 +130,7 @@ check_compose
 step 'zizmor' 'Each finding names the line of the workflow and what to do.' zizmor --quiet --offline .github
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
 step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \
-  bandit --quiet --configfile pyproject.toml --severity-level medium --confidence-level medium --recursive devkit_api scripts templates
+  ./scripts/bandit.sh
 step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
 check_dependencies
 end_with_node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from tests.support.process import TEST_KEY, DevkitProcess
 # How fast a machine is proves nothing: no example is too slow, and none takes too long to make up.
 settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# A shell that starts the suite in the background has Ctrl-C ignored, and what is started from there ignores it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One file is one worker's: the longest begin first, so that no worker waits alone at the end.
 LONGEST = (

@@ -10,9 +10,15 @@ from typing import Any
 
 import pytest
 
+from devkit_api.lifetimes import STORE
 from devkit_api.modules.contracts import contract_problem, find_violations
+from devkit_api.modules.models import Origin
+from devkit_api.modules.publish.routes import PUBLISH
+from devkit_api.modules.routes import REGISTRY
+from devkit_api.runs.routes import RUNS
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
+from tests.support.waiting import PATIENCE
 
 ODD_LINES = """
 import os, sys
@@ -118,6 +124,32 @@ async def test_concurrent_register_and_delete_never_fail_inside(make_client: Any
         assert set(await asyncio.gather(*calls)) <= {200, 201, 404}
 
 
+async def test_a_problem_noted_while_a_module_is_deleted_does_not_bring_it_back(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = (await make_client()).server.app
+    registry, store = app[REGISTRY], app[STORE]
+    folder = write_module(tmp_path / "mods" / "mine", "return self.success(results={})")
+    module = (await registry.register_folder(folder, Origin.DIRECTORY)).module
+    put, arrived, go_on = store.put, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> None:
+        arrived.set()
+        await go_on.wait()
+        await put(*arguments)
+
+    monkeypatch.setattr(store, "put", held)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as both:
+        both.create_task(registry.note_problem(str(folder), "its manifest.json is no JSON"))
+        await arrived.wait()
+        both.create_task(registry.delete(module.module_id, None, force=False, runs=app[RUNS]))
+        await asyncio.sleep(0)  # the deletion begins: it goes as far as it may
+        go_on.set()
+    assert registry.find(module.module_id) is None
+    await registry.load()
+    assert registry.find(module.module_id) is None
+
+
 async def test_reset_meets_starts_and_leaves_nothing_half(make_client: Any) -> None:
     client = await make_client()
     await register(client)
@@ -136,9 +168,46 @@ async def test_reset_meets_starts_and_leaves_nothing_half(make_client: Any) -> N
             assert answer.status == 200
 
     await asyncio.gather(*(try_start() for _ in range(30)), reset(), *(try_start() for _ in range(30)))
-    await reset()
     assert (await (await client.get("/v1/module-runs")).json())["pagination"]["total"] == 0
     assert not list((client.app_state / "runs").glob("*/*.json"))
+
+
+async def test_reset_is_closed_to_its_end_and_one_at_a_time(make_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held where it waits for an examination: after the runs are gone, and before the modules are."""
+    client = await make_client()
+    publish = client.server.app[PUBLISH]
+    clear, arrived, go_on = publish.clear, asyncio.Queue[None](), asyncio.Semaphore(0)
+
+    async def held() -> None:
+        arrived.put_nowait(None)
+        await go_on.acquire()
+        await clear()
+
+    async def reset() -> None:
+        async with client.post("/v1/devkit/reset") as answer:
+            assert answer.status == 200
+
+    async def assert_refused() -> None:
+        await register(client)
+        async with client.post("/v1/module-runs", json={"moduleId": "elsewhere", "parameters": {}}) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1"), await answer.text()
+        async with client.post("/v1/modules/elsewhere/quote", json={"parameters": {}}) as answer:
+            assert answer.status == 503
+
+    monkeypatch.setattr(publish, "clear", held)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as both:
+        both.create_task(reset())
+        both.create_task(reset())
+        await arrived.get()
+        await assert_refused()
+        assert arrived.empty()  # the other one waits for its turn
+        go_on.release()
+        await arrived.get()
+        await assert_refused()
+        go_on.release()
+    await register(client)
+    assert (await start(client))["status"] == "queued"
+    assert (await (await client.get("/v1/module-runs")).json())["pagination"]["total"] == 1
 
 
 async def test_a_plan_whose_run_left_does_not_run_again(make_client: Any) -> None:

@@ -20,8 +20,21 @@ from tests.support.waiting import PATIENCE
 
 REPO = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-COMMANDS = ("scripts/run.sh", "scripts/test.sh", "scripts/setup-dev.sh", "scripts/bench", ".ci/run")
-SHELL = (*COMMANDS, "scripts/lib.sh", "scripts/init-dev.sh", "scripts/lock.sh", "scripts/make-cert.sh")
+COMMANDS = (
+    "scripts/run.sh",
+    "scripts/test.sh",
+    "scripts/setup-dev.sh",
+    "scripts/bench",
+    "scripts/bandit.sh",
+    ".ci/run",
+)
+SHELL = (
+    *COMMANDS,
+    "scripts/lib.sh",
+    "scripts/init-dev.sh",
+    "scripts/lock.sh",
+    "scripts/make-cert.sh",
+)
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".devkit", "node_modules", "__pycache__", ".*_cache", "dist")
 
 

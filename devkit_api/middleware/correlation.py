@@ -1,10 +1,11 @@
-"""Correlation ids: guarantees that every request has one that is safe in headers and logs."""
+"""Correlation ids: guarantees that every request has one that is safe in headers and logs, and hands it on."""
 
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
-from aiohttp import web
+from aiohttp import ClientSession, TraceConfig, TraceRequestStartParams, web
 
 from devkit_api.ids import safe_correlation_id
 from devkit_api.logs import correlation_id
@@ -17,3 +18,16 @@ def begin(request: web.Request) -> None:
     headers = request.headers
     sent = headers.get(CORRELATION_ID) or headers.get("X-Request-Id")
     correlation_id.set(safe_correlation_id(sent) or os.urandom(16).hex())
+
+
+def handed_on() -> TraceConfig:
+    """For a client session: its requests carry the id of whatever they are made for, when there is one."""
+    config = TraceConfig()
+    config.on_request_start.append(_send)
+    return config
+
+
+async def _send(_client: ClientSession, _context: SimpleNamespace, starting: TraceRequestStartParams) -> None:
+    current = safe_correlation_id(correlation_id.get())
+    if current is not None:
+        starting.headers[CORRELATION_ID] = current

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS: web.AppKey[float] = web.AppKey("answer_seconds", float)
 
+# The write that goes on behind its answer.
+LATE: web.RequestKey[asyncio.Task[web.StreamResponse]] = web.RequestKey("late", asyncio.Task)
+
 _going_on: set[asyncio.Task[web.StreamResponse]] = set()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -97,6 +100,7 @@ async def _write(request: web.Request, handler: Handler, seconds: float) -> web.
         raise
     if work.done():
         return work.result()
+    request[LATE] = work
     _going_on.add(work)
     work.add_done_callback(_ended)
     raise DeadlineExceeded(seconds=seconds, outcome="it goes on, so look before you repeat it")

@@ -35,7 +35,7 @@ _TYPES = {401: "authentication", 403: "permission", 404: "not_found", 409: "conf
 
 def render(request: web.Request, exc: Exception) -> web.Response:
     """The answer for an exception. Unexpected ones are logged with their traceback and answered without it."""
-    error = _translate(request, exc)
+    error = translate(request, exc)
     request[ERROR_CODE] = error.code
     if sdk_text.is_sdk(request):
         error.message = sdk_text.plain(error.message)
@@ -68,7 +68,8 @@ def answer(error: DevkitError) -> web.Response:
     return response
 
 
-def _translate(request: web.Request, exc: Exception) -> DevkitError:
+def translate(request: web.Request, exc: BaseException) -> DevkitError:
+    """The error of the catalogue that stands for an exception."""
     if isinstance(exc, DevkitError):
         return exc
     if isinstance(exc, StateError) or (isinstance(exc, OSError) and exc.errno in _DISK_REFUSES):

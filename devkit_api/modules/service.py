@@ -127,7 +127,10 @@ class ModuleRegistry(ModuleIndex):
         """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
         for module in self.every():
             if module.source_path == source_path and module.source_problem != problem:
-                await self._save(attrs.evolve(module, source_problem=problem))
+                async with self._locks.of(module.module_id):
+                    known = self.find(module.module_id, module.version)
+                    if known is not None and _same(known, module):  # else it was deleted or registered anew meanwhile
+                        await self._save(attrs.evolve(known, source_problem=problem))
 
     async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
         """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""

@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class FileObjectStore:
 
     async def read(
         self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """See `ObjectStore.read`."""
         info = await self.stat(namespace, name, version)
         if info is None:
@@ -188,6 +188,10 @@ class FileObjectStore:
         async with self._locks.of(namespace):
             self._indexes.pop(namespace, None)
             await _remove_tree(self._folder(namespace))
+
+    async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
+        """All: the folder is this devkit's alone."""
+        return listed
 
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """See `ObjectStore.sweep`."""

@@ -7,7 +7,7 @@ a few earlier versions, a bucket those its own versioning keeps.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -114,7 +114,7 @@ class ObjectStore(Protocol):
 
     def read(
         self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The bytes of a file from `start` on, at most `length`.
 
         Raises `ObjectNotFound`, or `ObjectReplaced` when the version is not kept.
@@ -161,7 +161,13 @@ class ObjectStore(Protocol):
         """Remove a file with every version of it; a missing one is fine."""
 
     async def delete_namespace(self, namespace: str) -> None:
-        """Remove every file of a namespace."""
+        """Remove every file of a namespace; of one that several devkits share, those of this devkit."""
+
+    async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
+        """Those of the listed files that are this devkit's: others may share the store.
+
+        `or_unmarked` adds those of which nothing says whose they are.
+        """
 
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """Remove the files of namespaces that are not known; how many namespaces went."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,32 @@ from botocore.exceptions import BotoCoreError, ClientError
 from devkit_api.errors import ObjectNotFound, ObjectReplaced, ObjectStoreUnavailable
 from devkit_api.httpio import attachment
 from devkit_api.objects.file_receive import drop_parts, part_file, receive
-from devkit_api.objects.namespaces import prefix_of
+from devkit_api.objects.namespaces import prefix_of, run_of
 from devkit_api.objects.protocol import CHUNK, Begun, DirectPut, Expected, Listed, ObjectInfo, Part, Version, check_part
-from devkit_api.objects.s3_bucket import Bucket, base64_of, info_of, metadata_for, pinned, time_of, version_of
+from devkit_api.objects.s3_bucket import Bucket, base64_of, info_of, pinned, time_of, version_of
 from devkit_api.objects.s3_calls import ATTEMPTS, retried, unavailable
+from devkit_api.objects.s3_owner import read_owners
 from devkit_api.objects.s3_parts import COPY_BYTES, PART_BYTES, S3Parts, Upload
 from devkit_api.settings import Settings
 
 _PAGE = 1000
+_AT_ONCE = 16
 # The most S3 takes in one put.
 _SINGLE_BYTES = 5 * 1024**3
 
 
 class S3ObjectStore:
-    """`ObjectStore` on a bucket. `spool` is where uploads wait until their checksum is known."""
+    """`ObjectStore` on a bucket. In `state` it keeps its id, and uploads until their checksum is known."""
 
-    def __init__(self, settings: Settings, spool: Path) -> None:
-        self._spool = spool
+    def __init__(self, settings: Settings, state: Path) -> None:
+        self._state, self._spool = state, state / "spool"
         self._bucket = Bucket(settings)
         self._parts = S3Parts(self._bucket)
 
     async def open(self) -> None:
         """Open the pool. The bucket is looked for, and made, with the first call that needs it."""
         await asyncio.to_thread(_prepare_spool, self._spool)
+        self._bucket.owners = await asyncio.to_thread(read_owners, self._state)
         await self._bucket.open()
 
     async def close(self) -> None:
@@ -81,7 +84,7 @@ class S3ObjectStore:
 
     async def read(
         self, namespace: str, name: str, *, version: str | None = None, start: int = 0, length: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """See `ObjectStore.read`. A connection that breaks is taken up where it broke, on the same version."""
         info = await self.stat(namespace, name, version)
         if info is None:
@@ -205,6 +208,9 @@ class S3ObjectStore:
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
         await self._bucket.find()
+        if run_of(namespace) is None:
+            await self._delete_own(namespace)
+            return
         if self._bucket.versioned:
             await self._delete_versions(prefix_of(namespace), exact=False)
             return
@@ -214,14 +220,36 @@ class S3ObjectStore:
             if more is None:
                 return
 
+    async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
+        """See `ObjectStore.own`. A run has an id of its own; other files are marked when they are put."""
+        if run_of(namespace) is not None:
+            return listed
+        limit = asyncio.Semaphore(_AT_ONCE)
+        owners = {*self._bucket.owners, *([""] if or_unmarked else [])}
+
+        async def is_own(item: Listed) -> bool:
+            async with limit:
+                return await self._bucket.owner_of(_key(namespace, item.name)) in owners
+
+        found = await asyncio.gather(*(is_own(item) for item in listed))
+        return [item for item, own in zip(listed, found, strict=True) if own]
+
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """Nothing is swept: another devkit may share the bucket, and its runs are not known here."""
         return 0
 
+    async def _delete_own(self, namespace: str) -> None:
+        after: str | None = ""
+        while after is not None:
+            listed, after = await self.list(namespace, after=after, limit=_PAGE)
+            for item in await self.own(namespace, listed):
+                await self.delete(namespace, item.name)
+
     async def _direct_put(
         self, namespace: str, name: str, expected: Expected, info: dict[str, Any], seconds: int
     ) -> DirectPut:
-        checksum, metadata = base64_of(expected.sha256), metadata_for(info, expected.sha256)
+        checksum = base64_of(expected.sha256)
+        metadata = self._bucket.metadata(_key(namespace, name), info, expected.sha256)
         url = await self._bucket.address(
             "put_object", seconds, Key=_key(namespace, name), ContentType=info["content_type"],
             ContentLength=expected.size, ChecksumSHA256=checksum, Metadata=metadata,

@@ -15,10 +15,11 @@ from urllib.parse import quote, unquote
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from devkit_api.objects.protocol import CHUNK, ObjectInfo
 from devkit_api.objects.s3_calls import ATTEMPT_SECONDS, TransferFailed, is_missing, retried
+from devkit_api.objects.s3_owner import OWNER
 from devkit_api.settings import Settings
 
 _CONNECTIONS = 32
@@ -28,16 +29,21 @@ _SHA256 = "devkit-sha256"
 ANSWER_SECONDS = 60
 _LEAST_THROUGHPUT = 64 * 1024  # bytes per second below which a transfer has failed
 _ETAG = re.compile(r"[0-9a-f]{32}(?:-[0-9]+)?")
+_TELLS_NO_VERSIONS = frozenset({"NotImplemented", "MethodNotAllowed", "AccessDenied"})
 _NO_SUCH_VERSION = frozenset({"400", "InvalidArgument", "NoSuchVersion"})
 
 
 class Bucket:
-    """One bucket of S3 or MinIO. `versioned` says whether it keeps earlier versions."""
+    """One bucket of S3 or MinIO.
+
+    `versioned` says whether it keeps earlier versions; `owners` whose files are this devkit's, its own id first.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.name = settings.s3_bucket
         self.versioned = False
+        self.owners: tuple[str, ...] = ()
         self._resources = AsyncExitStack()
         self.client: Any = None
         self._http: aiohttp.ClientSession
@@ -93,7 +99,7 @@ class Bucket:
                 await retried(self.check)
 
     async def call(self, operation: str, **params: Any) -> Any:
-        """One operation on the bucket. Raises `ClientError` when the object is missing, else as `retried`."""
+        """One operation on the bucket. Raises as `retried`; a `ClientError` is of an object missing or replaced."""
         await self.find()
         method = getattr(self.client, operation)
         return await retried(lambda: method(Bucket=self.name, **params))
@@ -133,11 +139,25 @@ class Bucket:
                     raise TransferFailed(answer.status)
                 return answer.headers.get("ETag", "").strip('"')
 
+    def metadata(self, key: str, info: dict[str, Any], sha256: str | None) -> dict[str, str]:
+        """What is told with a file at `key`, and whose it is where no run says so. ASCII only: percent-encoded."""
+        metadata = {name: quote(value, safe=" /:+,;=@") for name, value in info["metadata"].items()}
+        metadata |= {_SHA256: sha256} if sha256 else {}
+        return metadata if key.startswith("runs/") else metadata | {OWNER: self.owners[0]}
+
+    async def owner_of(self, key: str) -> str | None:
+        """The id of the devkit that put a file; "" when nothing says so, None when it is gone."""
+        head = await self.head(key)
+        return None if head is None else str(head.get("Metadata", {}).get(OWNER, ""))
+
     async def _is_versioned(self) -> bool:
-        """Whether it keeps versions, also from earlier; one that does not say does not."""
+        """Whether it keeps versions, also from earlier; a server that never tells has none."""
         try:
             found = await self.client.get_bucket_versioning(Bucket=self.name)
-        except (ClientError, BotoCoreError):
+        except ClientError as exc:
+            # Any other failure may pass, and the answer is remembered.
+            if exc.response.get("Error", {}).get("Code") not in _TELLS_NO_VERSIONS:
+                raise
             return False
         return found.get("Status") in {"Enabled", "Suspended"}
 
@@ -172,12 +192,6 @@ def pinned(version: str) -> dict[str, str]:
     return {"IfMatch": f'"{version}"'} if is_etag(version) else {"VersionId": version}
 
 
-def metadata_for(info: dict[str, Any], sha256: str | None) -> dict[str, str]:
-    """Metadata as S3 takes it: ASCII only, so percent-encoded."""
-    metadata = {key: quote(value, safe=" /:+,;=@") for key, value in info["metadata"].items()}
-    return metadata | ({_SHA256: sha256} if sha256 else {})
-
-
 def version_of(head: dict[str, Any]) -> str:
     """The version of an object: the bucket's own where it has versions."""
     version: str | None = head.get("VersionId")
@@ -188,6 +202,7 @@ def info_of(name: str, head: dict[str, Any]) -> ObjectInfo:
     """What a `head` tells."""
     metadata = {key: unquote(value) for key, value in head.get("Metadata", {}).items()}
     sha256 = metadata.pop(_SHA256, "")
+    metadata.pop(OWNER, None)
     # Of what came in parts, it is the checksum of the checksums of the parts.
     if not sha256 and head.get("ChecksumSHA256") and "-" not in head["ETag"]:
         sha256 = base64.b64decode(head["ChecksumSHA256"]).hex()

@@ -23,6 +23,7 @@ ATTEMPTS = 4
 TOTAL_SECONDS = 20.0
 ATTEMPT_SECONDS = 10.0
 _MISSING = frozenset({"404", "NoSuchKey", "NoSuchUpload", "NotFound"})
+_REPLACED = frozenset({"412", "PreconditionFailed", "NoSuchVersion"})
 _REFUSED = frozenset({"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 
 _PASSING = (HTTPClientError, EndpointError, aiohttp.ClientError, ConnectionError, TimeoutError)
@@ -39,7 +40,8 @@ class TransferFailed(Exception):
 async def retried(work: Callable[[], Awaitable[T]]) -> T:
     """The result of `work`, done again after what may pass: no connection, no answer in time, 5xx, 429.
 
-    Raises `ObjectStoreUnavailable` when it does not pass; a `ClientError` that says something is missing stays.
+    Raises `ObjectStoreUnavailable` when it does not pass; a `ClientError` that says something is missing, or is
+    another one by now, stays.
     """
     retrying = AsyncRetrying(
         retry=retry_if_exception(_may_pass),
@@ -53,7 +55,7 @@ async def retried(work: Callable[[], Awaitable[T]]) -> T:
             with attempt:
                 return await work()
     except (ClientError, BotoCoreError, aiohttp.ClientError, TransferFailed, OSError, TimeoutError) as exc:
-        if is_missing(exc):
+        if is_missing(exc) or _is_replaced(exc):
             raise
         raise unavailable(exc) from exc
     raise AssertionError("tenacity raises or returns")  # pragma: no cover
@@ -67,6 +69,11 @@ def unavailable(exc: Exception) -> ObjectStoreUnavailable:
 def is_missing(exc: BaseException) -> bool:
     """Whether S3 says that there is no such object."""
     return isinstance(exc, ClientError) and _code(exc) in _MISSING
+
+
+def _is_replaced(exc: BaseException) -> bool:
+    """Whether S3 says that the object is no longer the one that was asked for."""
+    return isinstance(exc, ClientError) and _code(exc) in _REPLACED
 
 
 def _may_pass(exc: BaseException) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 from botocore.exceptions import ClientError
 
-from devkit_api.errors import ObjectStoreUnavailable, PartsInvalid, PartsNotFound
+from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable, PartsInvalid, PartsNotFound
 from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, Part, check_part, check_parts
-from devkit_api.objects.s3_bucket import Bucket, base64_of, is_etag, metadata_for
+from devkit_api.objects.s3_bucket import Bucket, base64_of, is_etag
 from devkit_api.objects.s3_calls import retried
 
 # Larger files are sent in parts of this size, so that a broken connection costs one part.
@@ -49,7 +49,7 @@ class S3Parts:
         """See `ObjectStore.begin_parts`; `sha256` of the whole, where it is known."""
         answer = await self.bucket.call(
             "create_multipart_upload", Key=key, ContentType=info["content_type"], ChecksumAlgorithm="SHA256",
-            Metadata=metadata_for(info, sha256),
+            Metadata=self.bucket.metadata(key, info, sha256),
         )  # fmt: skip
         return Upload(key, answer["UploadId"])
 
@@ -133,7 +133,10 @@ class S3Parts:
         await self._all(upload, [copy(start) for start in range(0, info.size, COPY_BYTES)])
 
     async def note_sha256(self, key: str, info: ObjectInfo, sha256: str) -> None:
-        """Add the SHA-256 of the whole to what is known of an object: S3 tells none of what came in parts."""
+        """Add the SHA-256 of the whole to what is known of an object: S3 tells none of what came in parts.
+
+        Raises `ObjectReplaced` when it is another one by now.
+        """
         about: dict[str, Any] = {"content_type": info.content_type, "metadata": info.metadata}
         source = {"Bucket": self.bucket.name, "Key": key}
         if is_etag(info.version):
@@ -143,10 +146,13 @@ class S3Parts:
         if info.size > COPY_BYTES:
             await self.copy(key, key, attrs.evolve(info, sha256=sha256))
         else:
-            await self.bucket.call(
-                "copy_object", Key=key, MetadataDirective="REPLACE", ContentType=info.content_type,
-                Metadata=metadata_for(about, sha256), **same,
-            )  # fmt: skip
+            try:
+                await self.bucket.call(
+                    "copy_object", Key=key, MetadataDirective="REPLACE", ContentType=info.content_type,
+                    Metadata=self.bucket.metadata(key, about, sha256), **same,
+                )  # fmt: skip
+            except ClientError:
+                raise ObjectReplaced(key=info.name) from None
         if not is_etag(info.version):
             await self.bucket.call("delete_object", Key=key, VersionId=info.version)
 

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential
 
 from devkit_api.ids import utc_now
 from devkit_api.runs.accounting import Account
@@ -17,6 +16,7 @@ from devkit_api.runs.files import RunFiles
 from devkit_api.runs.models import IllegalMove, RunStatus
 from devkit_api.runs.repository import RunRepository
 from devkit_api.state import StateError
+from devkit_api.state.retry import until_stored
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +44,7 @@ class RunEnds:
         await self.on_finished()
 
     async def _store_later(self, run_id: str, verdict: Verdict, figures: Account) -> bool:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type((StateError, OSError)),
-            wait=wait_exponential(multiplier=0.1, max=5),
-            stop=lambda state: self.is_closing and state.attempt_number >= 3,
-            before_sleep=before_sleep_log(log, logging.ERROR),
-            reraise=True,
-        )
+        retrying = until_stored(lambda state: self.is_closing and state.attempt_number >= 3)
         try:
             await asyncio.sleep(_FIRST_PAUSE)
             await retrying(self._store_once, run_id, verdict, figures)

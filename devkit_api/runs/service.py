@@ -160,12 +160,11 @@ class RunService:
         await asyncio.gather(*(self.watch.until_finished(run_id, CANCEL_SECONDS) for run_id in ids))
 
     async def clear(self) -> None:
-        """Forget every run and plan; what executes is cancelled first, and no run starts meanwhile."""
-        async with self.admission.closed():
-            await self.cancel_all()
-            await self.supervisor.until_idle()
-            ids = self.repository.ids
-            await self.repository.clear()
-            await self.plans.clear()
-            for run_id in ids:
-                await self.retention.discard(run_id)
+        """Forget every run and plan; what executes is cancelled first. Belongs inside `admission.closed()`."""
+        await self.cancel_all()
+        await self.supervisor.until_idle()
+        ids = self.repository.ids
+        await self.repository.clear()
+        await self.plans.clear()
+        for run_id in ids:
+            await self.retention.discard(run_id)

@@ -21,6 +21,7 @@ from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
 from devkit_api.ids import utc_now
 from devkit_api.objects.protocol import ObjectStore
+from devkit_api.objects.s3_owner import read_owners
 from devkit_api.settings import Settings
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.transfer import TransferRefused
@@ -143,6 +144,8 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
     total += source.bucket_bytes
     writer = Writer(file)
     header: dict[str, Any] = {"format": FORMAT, "devkit": __version__, "createdAt": summary.created_at}
+    if source.bucket is not None:
+        header["owners"] = list(read_owners(state))
     if catalogs:
         columns = {table.full_name: catalogs.columns(table) for table in tables}
         header["catalogs"] = {"migrations": catalogs.migrations(), "columns": columns}

@@ -30,6 +30,7 @@ OF_THE_MACHINE = frozenset(
         "quarantine",
         "postgres",
         "spool",
+        "devkit-id",
         "lanes",
         "environments",
     }

@@ -22,6 +22,8 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import external_target
 from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
+from devkit_api.objects.s3_owner import FILE as OWNERS_FILE
+from devkit_api.objects.s3_owner import are_owners, read_owners, write_owners
 from devkit_api.settings import Settings
 from devkit_api.transfer import TransferRefused
 from devkit_api.transfer.archive import Member, Reader, damage_refused
@@ -48,6 +50,7 @@ async def load(settings: Settings, source: Path, progress: Progress, *, most_byt
             with suppress(OSError):
                 (state / "lock").unlink()
                 shutil.rmtree(state / "spool", ignore_errors=True)
+                (state / OWNERS_FILE).unlink(missing_ok=True)
                 state.rmdir()
         raise
 
@@ -93,6 +96,10 @@ async def _stage(
     with source.open("rb") as file, damage_refused():
         members = Reader(file, most_bytes).members()
         header = await wrap(unpacking.begin)(file, members)
+        if delivery is not None:
+            # What the bucket holds already of those devkits is this one's from now on.
+            owners = [*read_owners(settings.state_dir.resolve()), *header.get("owners", [])]
+            await wrap(write_owners)(unpacking.staging, owners)
         if "catalogs" not in header:
             await wrap(unpacking.rest)(None)
             await wrap(deliver)()
@@ -154,7 +161,7 @@ class _Unpacking:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise TransferRefused("the file is no export of a devkit, or of a newer one")
         catalogs = header.get("catalogs")
-        if catalogs is not None and not _is_about_catalogs(catalogs):
+        if (catalogs is not None and not _is_about_catalogs(catalogs)) or not are_owners(header.get("owners", [])):
             raise TransferRefused("the archive is damaged, or is no export of a devkit")
         self.summary.created_at = str(header.get("createdAt"))
         return header

@@ -48,7 +48,7 @@ async def bucket_of(settings: Settings) -> AsyncIterator[ObjectStore | None]:
         return
     from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
 
-    store = S3ObjectStore(settings, settings.state_dir / "spool")
+    store = S3ObjectStore(settings, settings.state_dir)
     await store.open()
     try:
         yield store
@@ -62,13 +62,13 @@ async def bytes_in(store: ObjectStore, state: Path) -> int:
     """How many bytes the files of this devkit have in the bucket."""
     total = 0
     for namespace in namespaces_of(state):
-        async for page in _pages(store, namespace):
+        async for page in _own_pages(store, namespace):
             total += sum(info.size for info in page)
     return total
 
 
 def namespaces_of(state: Path) -> Iterator[str]:
-    """What in a bucket belongs to this devkit: another one may share it."""
+    """Where in a bucket the files of this devkit are; those that belong to no run may be another one's."""
     yield from (UPLOADS, CATALOG_IMPORTS, VIEW_EXPORTS)
     planned = (str(_document(path).get("run_id")) for path in sorted((state / "plans").glob("*/*.json")))
     runs = (path.stem for path in sorted((state / "runs").glob("*/*.json")))
@@ -79,7 +79,7 @@ def namespaces_of(state: Path) -> Iterator[str]:
 def pack(store: ObjectStore, state: Path, writer: Writer, wait: Await[Any], count: Callable[[int], None]) -> None:
     """Add every file of the bucket to an archive. Blocking; `wait` runs what the store does."""
     for namespace in namespaces_of(state):
-        pages = _pages(store, namespace)
+        pages = _own_pages(store, namespace)
         while (page := wait(anext(pages, None))) is not None:
             for info in wait(describe(store, namespace, page)):
                 _pack_one(store, namespace, info, writer, wait)
@@ -157,6 +157,12 @@ async def _pages(store: ObjectStore, namespace: str) -> AsyncIterator[Any]:
         page, after = await store.list(namespace, after=after)
         if page:
             yield page
+
+
+async def _own_pages(store: ObjectStore, namespace: str) -> AsyncIterator[Any]:
+    async for page in _pages(store, namespace):
+        # What nobody claims is taken along: better twice than not at all.
+        yield await store.own(namespace, page, or_unmarked=True)
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -366,7 +366,8 @@ def _waiting(ask: Ask) -> list[int]:
     return [row[0] for row in until(lambda: ask(statement))]
 
 
-def _submit(plane: Plane, catalog: str) -> tuple[str, dict[str, Any]]:
+def submit(plane: Plane, catalog: str) -> tuple[str, dict[str, Any]]:
+    """An ingestion of two rows: its path, and the job as it was answered."""
     source = {"sourceUri": plane.upload(catalog, MORE)["s3Uri"], "targetTable": "sample_peptide_mappings"}
     body = {"sourceManifest": [source], "idempotencyKey": "submit"}
     job = plane.ok("POST", f"/v1/data-catalogs/{catalog}/ingest", body)
@@ -375,7 +376,7 @@ def _submit(plane: Plane, catalog: str) -> tuple[str, dict[str, Any]]:
 
 def test_a_running_job_is_cancelled_and_publishes_nothing(plane: Plane, fresh_key: str, ask: Ask, held: Any) -> None:
     catalog = plane.create(fresh_key, ingestionTables=["sample_peptide_mappings"])
-    path, _ = _submit(plane, catalog)
+    path, _ = submit(plane, catalog)
     _waiting(ask)
     running = plane.ok("GET", path)
     assert (running["status"], running["progress"]) == ("running", {"phase": "writing", "rows": 2})
@@ -384,14 +385,14 @@ def test_a_running_job_is_cancelled_and_publishes_nothing(plane: Plane, fresh_ke
     assert (ended["status"], ended["cancelReason"]) == ("cancelled", "a mistake")
     held.rollback()
     other = plane.create(fresh_key + "-2", ingestionTables=["sample_peptide_mappings"])
-    plane.ended(other, _submit(plane, other)[1]["jobId"])  # the next one has its turn
+    plane.ended(other, submit(plane, other)[1]["jobId"])  # the next one has its turn
     assert plane.ok("GET", f"/v1/data-catalogs/{catalog}/versions") == {"items": []}
     assert plane.ok("GET", path)["status"] == "cancelled"
 
 
 def test_an_interrupted_job_is_retried_once_per_key(plane: Plane, fresh_key: str, ask: Ask, held: Any) -> None:
     catalog = plane.create(fresh_key, ingestionTables=["sample_peptide_mappings"])
-    path, job = _submit(plane, catalog)
+    path, job = submit(plane, catalog)
     for pid in _waiting(ask):
         ask("SELECT pg_terminate_backend(%s)", pid)
     failed = plane.ended(catalog, job["jobId"])
@@ -415,7 +416,7 @@ def test_jobs_and_uploads_survive_a_killed_devkit(make_devkit: Callable[..., Dev
     holding = psycopg2.connect(**target.owner())
     with holding.cursor() as cursor:
         cursor.execute("LOCK TABLE vocabulary.peptides IN SHARE MODE")
-    path, job = _submit(plane, catalog)
+    path, job = submit(plane, catalog)
     until(lambda: plane.ok("GET", path)["status"] == "running")
     devkit.kill()
     holding.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,17 @@ def test_text_files_come_packed_with_semicolons_and_with_a_byte_order_mark(tmp_p
     for name in ("bad.csv", "bad.csv.gz", "bad.parquet", "bad.xlsx"):
         with pytest.raises(ImportUnreadable), open_rows(tmp_path / name, name) as file:
             list(file.rows())
+
+
+@pytest.mark.parametrize(("rows", "told"), [(0, "near the header"), (200_000, r"near row \d+")])
+def test_a_packed_stream_that_is_damaged_is_told_as_such(tmp_path: Path, rows: int, told: str) -> None:
+    packer = zlib.compressobj(wbits=31)
+    whole = packer.compress(b"a,b\n" + b"1,2\n" * rows) + packer.flush(zlib.Z_FULL_FLUSH) if rows else b""
+    rest = bytearray(packer.compress(b"a,b\n3,4\n") + packer.flush())
+    rest[0 if rows else 10] |= 0b110  # a kind of block that does not exist
+    (tmp_path / "x.csv.gz").write_bytes(whole + rest)
+    with pytest.raises(ImportUnreadable, match=told), open_rows(tmp_path / "x.csv.gz", "x.csv.gz") as file:
+        list(file.rows())
 
 
 def test_a_line_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

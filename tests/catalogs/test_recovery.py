@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg2
@@ -18,6 +19,7 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.pool import Pool, fetch
 from devkit_api.database.target import Target
 from tests.catalogs.conftest import command
+from tests.catalogs.test_control_plane import Plane, submit
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE, until, until_async
 
@@ -26,8 +28,8 @@ pytestmark = pytest.mark.process
 DATA = "/v1/api/data/alithea-bio/immunopeptidomics"
 
 
-def _restart(devkit: DevkitProcess) -> psutil.Popen:
-    """What an operator does: end every session, then start the server again with its own settings."""
+def _stop_server(devkit: DevkitProcess) -> Callable[[], psutil.Popen]:
+    """End every session and the server, as an operator does; what starts it again with its own settings."""
     server = EmbeddedPostgres(devkit.state / "postgres")
     process = psutil.Process(int((server.data / "postmaster.pid").read_text().splitlines()[0]))
     command, owner = process.cmdline(), process.username()
@@ -35,12 +37,16 @@ def _restart(devkit: DevkitProcess) -> psutil.Popen:
     process.terminate()
     process.send_signal(2)
     psutil.wait_procs([process], timeout=PATIENCE)
-    started = psutil.Popen(
-        command, stdin=-3, stdout=-3, stderr=-3, start_new_session=True, cwd="/",
-        **({"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 else {}),
-    )  # fmt: skip
-    assert started.is_running()
-    return started
+
+    def start() -> psutil.Popen:
+        started = psutil.Popen(
+            command, stdin=-3, stdout=-3, stderr=-3, start_new_session=True, cwd="/",
+            **({"user": owner, "group": owner, "extra_groups": []} if os.geteuid() == 0 else {}),
+        )  # fmt: skip
+        assert started.is_running()
+        return started
+
+    return start
 
 
 def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess], tmp_path: Path) -> None:
@@ -69,7 +75,7 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
     for thread in threads:
         thread.start()
     try:
-        started = _restart(devkit)
+        started = _stop_server(devkit)()
         server = EmbeddedPostgres(devkit.state / "postgres")
         until(lambda: server.is_running)
         restarted.set()
@@ -96,6 +102,46 @@ def test_restart_under_load_is_survived(make_devkit: Callable[..., DevkitProcess
     connection.close()
     assert devkit.stop() == 0
     assert started.wait(timeout=PATIENCE) == 0, "the restarted server stops with the devkit as well"
+
+
+def test_jobs_outlive_a_server_that_is_away_for_a_while(
+    make_devkit: Callable[..., DevkitProcess], fresh_key: str
+) -> None:
+    devkit = make_devkit(catalogs="on").start()
+    plane = Plane(devkit, command(devkit, "token").stdout.strip().splitlines()[-1])
+    server = EmbeddedPostgres(devkit.state / "postgres")
+
+    def begin(end: str) -> tuple[str, str, str]:
+        """A job whose writing waits for a lock that the server's end lets go of."""
+        with psycopg2.connect(**server.target.owner()).cursor() as cursor:
+            held.append(cursor.connection)
+            cursor.execute("LOCK TABLE vocabulary.peptides IN SHARE MODE")
+        catalog = plane.create(fresh_key + end, ingestionTables=["sample_peptide_mappings"])
+        path, job = submit(plane, catalog)
+        until(lambda: (plane.ok("GET", path)["progress"] or {}).get("phase") == "writing")
+        return catalog, path, job["jobId"]
+
+    held: list[Any] = []
+    catalog, path, job = begin("-running")
+    waiting = plane.create(fresh_key + "-waiting", ingestionTables=["sample_peptide_mappings"])
+    later = submit(plane, waiting)[1]["jobId"]
+    start = _stop_server(devkit)
+    # What became of the job could not be written: only then the server comes back.
+    until(lambda: "is not available now" in devkit.log_text())
+    started = start()
+    until(lambda: server.is_running)
+    failed = plane.ended(catalog, job)
+    assert (failed["status"], failed["retryable"]) == ("failed", True)
+    assert plane.ended(waiting, later)["status"] == "completed"
+    body = {"stateVersion": failed["stateVersion"], "idempotencyKey": "again"}
+    assert plane.ok("POST", path + "/retry", body)["outcome"] == "created"
+    assert plane.ended(catalog, job)["status"] == "completed"
+
+    # A devkit that stops while the server is away does not wait for it.
+    begin("-last")
+    started.send_signal(2)
+    assert started.wait(timeout=PATIENCE) == 0
+    assert devkit.stop(within=60) == 0
 
 
 async def test_who_waits_for_a_connection_gets_the_place_of_a_cancelled_one(target: Target) -> None:

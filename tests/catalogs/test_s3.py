@@ -17,9 +17,11 @@ from devkit_api.catalogs.ids import DEMO_CATALOG, DEMO_PROVIDER, catalog_id
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
 from devkit_api.objects.s3 import S3ObjectStore
+from devkit_api.settings import Settings
 from tests.catalogs.conftest import SELECTOR, command, compass, shown
 from tests.catalogs.test_control_plane import MORE, Plane
 from tests.objects.conftest import finish, s3_endpoint
+from tests.objects.test_stores import put
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
 from tests.support.s3 import load_s3, s3_settings
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.process
 Stored = Callable[[], set[str]]
 # A kilobyte each: more than one part of 8 MiB.
 ROWS = 9_000
+THEIRS = "00000000-1111-4222-8333-444444444444/theirs.csv"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def stored(s3_endpoint: str, bucket: str, tmp_path: Path) -> Stored:
     """Names of the import files in the bucket, looked at past the devkit."""
 
     async def look() -> set[str]:
-        store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+        store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
         await store.open()
         found, more = await store.list(CATALOG_IMPORTS)
         await store.close()
@@ -64,6 +67,14 @@ def stored(s3_endpoint: str, bucket: str, tmp_path: Path) -> Stored:
         return {info.name for info in found}
 
     return lambda: asyncio.run(look())
+
+
+async def _put_theirs(settings: Settings, state: Path) -> None:
+    """A file to import that another devkit put into the bucket."""
+    theirs = S3ObjectStore(settings, state)
+    await theirs.open()
+    await put(theirs, THEIRS, MORE.encode(), CATALOG_IMPORTS)
+    await theirs.close()
 
 
 def _ask(devkit: DevkitProcess, statement: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -82,7 +93,7 @@ def _upload(devkit: DevkitProcess, token: str, catalog: str, file: Path) -> dict
 
 
 def test_a_file_in_parts_goes_through_s3_into_a_version_and_old_files_go(
-    devkit: DevkitProcess, token: str, fresh_key: str, stored: Stored, tmp_path: Path
+    devkit: DevkitProcess, token: str, fresh_key: str, stored: Stored, tmp_path: Path, s3_endpoint: str, bucket: str
 ) -> None:
     plane = Plane(devkit, token)
     catalog = plane.create(fresh_key, ingestionTables=["sample_peptide_mappings"])
@@ -126,9 +137,10 @@ def test_a_file_in_parts_goes_through_s3_into_a_version_and_old_files_go(
     )
     _ask(devkit, "UPDATE devkit.catalog_uploads SET updated_at = updated_at - interval '8 days' RETURNING 1")
     assert devkit.stop() == 0
+    asyncio.run(_put_theirs(load_s3(s3_endpoint, bucket, tmp_path / "theirs"), tmp_path / "theirs"))
     devkit.start()
-    # The sweep goes on while the devkit answers.
-    until(lambda: stored() == {f"{retried['uploadId']}/waiting.csv"})
+    # The sweep goes on while the devkit answers. What another devkit put in the bucket stays.
+    until(lambda: stored() == {f"{retried['uploadId']}/waiting.csv", THEIRS})
     states = {
         upload["uploadId"]: plane.ok("GET", f"/v1/catalogs/{catalog}/uploads/{upload['uploadId']}")["status"]
         for upload in (sent, unused, retried)
@@ -140,7 +152,9 @@ def test_a_file_in_parts_goes_through_s3_into_a_version_and_old_files_go(
     assert "expired" in late.json()["error"]["message"]
 
 
-def test_rows_of_a_view_are_frozen_and_exported_through_s3(devkit: DevkitProcess, token: str) -> None:
+def test_rows_of_a_view_are_frozen_and_exported_through_s3_and_a_reset_removes_what_is_ours(
+    devkit: DevkitProcess, token: str, stored: Stored, s3_endpoint: str, bucket: str, tmp_path: Path
+) -> None:
     plane = Plane(devkit, token)
     demo = str(catalog_id(DEMO_PROVIDER, DEMO_CATALOG))
     sql = "SELECT sequence FROM peptides WHERE length = 9 ORDER BY 1 LIMIT 2"
@@ -152,3 +166,8 @@ def test_rows_of_a_view_are_frozen_and_exported_through_s3(devkit: DevkitProcess
     text = answer["data"]["results"]["text"]
     assert text == requests.get(exported, timeout=PATIENCE).text
     assert len(text.split()) == 3
+
+    asyncio.run(_put_theirs(load_s3(s3_endpoint, bucket, tmp_path / "theirs"), tmp_path / "theirs"))
+    plane.ok("POST", "/v1/devkit/reset")
+    assert stored() == {THEIRS}
+    assert not requests.get(exported, timeout=PATIENCE).ok

@@ -53,7 +53,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         endpoint, bucket = request.getfixturevalue("s3_endpoint"), request.getfixturevalue("bucket")
         if request.param == "s3-versions":
             make_versioned(endpoint, bucket)
-        opened = S3ObjectStore(load_s3(endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+        opened = S3ObjectStore(load_s3(endpoint, bucket, tmp_path / "state"), tmp_path / "state")
     await opened.open()
     yield opened
     await opened.close()

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from botocore.exceptions import ClientError, EndpointConnectionError
 
-from devkit_api.errors import ObjectStoreUnavailable
+from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable
 from devkit_api.objects import s3, s3_bucket, s3_parts
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
@@ -25,7 +26,7 @@ from devkit_api.state import StateError
 from tests.objects.test_stores import put, read
 from tests.support.modules import manifest
 from tests.support.process import DevkitProcess
-from tests.support.s3 import FaultyProxy, load_s3, s3_settings, unfinished
+from tests.support.s3 import FaultyProxy, load_s3, make_versioned, s3_settings, unfinished
 from tests.support.waiting import PATIENCE, until
 
 RUN = "devkit-run-conformance"
@@ -47,7 +48,7 @@ async def behind(
 ) -> Any:
     """A store whose S3 is behind the proxy; a parameter is its patience with one attempt, in seconds."""
     monkeypatch.setattr(s3_bucket, "ATTEMPT_SECONDS", getattr(request, "param", PATIENCE))
-    store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "spool")
+    store = S3ObjectStore(load_s3(proxy.endpoint, bucket, tmp_path / "state"), tmp_path / "state")
     await store.open()
     yield store
     await store.close()
@@ -149,6 +150,89 @@ async def test_a_get_that_breaks_off_goes_on_where_it_broke(behind: S3ObjectStor
     got = b"".join([chunk async for chunk in stream])
     assert got == DATA
     assert proxy.seen >= 3
+
+
+async def _put_between_head_and_get(store: S3ObjectStore, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Have `change` happen to the object after the store looked at it, and before it asks for the bytes."""
+    call = store._bucket.call
+
+    async def late(operation: str, **params: Any) -> Any:
+        if operation == "get_object":
+            monkeypatch.setattr(store._bucket, "call", call)
+            await change()
+        return await call(operation, **params)
+
+    monkeypatch.setattr(store._bucket, "call", late)
+
+
+@pytest.mark.parametrize("versions", [False, True])
+async def test_a_file_replaced_while_it_is_read_is_said_to_be_replaced(
+    versions: bool, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if versions:
+        make_versioned(s3_endpoint, bucket)
+    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
+    await store.open()
+    try:
+        await put(store, "a", b"before")
+
+        async def change() -> None:
+            await store.delete(RUN, "a")  # with versions, those before go as well
+            await put(store, "a", b"after")
+
+        await _put_between_head_and_get(store, monkeypatch, change)
+        with pytest.raises(ObjectReplaced):
+            await read(store, "a")
+        assert await read(store, "a") == b"after"
+    finally:
+        await store.close()
+
+
+def _refusal(code: str) -> ClientError:
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+    return ClientError(answer, "GetBucketVersioning")
+
+
+@pytest.mark.parametrize("refusal", [_refusal("SlowDown"), EndpointConnectionError(endpoint_url="http://s3")])
+async def test_a_question_for_versions_that_fails_once_is_asked_again(
+    refusal: Exception, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_versioned(s3_endpoint, bucket)
+    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
+    await store.open()
+    _answer_once(store, refusal, monkeypatch)
+    await put(store, "a", b"one")
+    first = await store.stat(RUN, "a")
+    assert first is not None
+    await put(store, "a", b"two")
+    assert await read(store, "a", version=first.version) == b"one"
+    await store.close()
+
+
+@pytest.mark.parametrize("code", ["NotImplemented", "MethodNotAllowed", "AccessDenied"])
+async def test_a_server_that_tells_nothing_of_versions_is_one_without(
+    code: str, s3_endpoint: str, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_versioned(s3_endpoint, bucket)
+    store = S3ObjectStore(load_s3(s3_endpoint, bucket, tmp_path / "state"), tmp_path / "state")
+    await store.open()
+    _answer_once(store, _refusal(code), monkeypatch)
+    stored = await put(store, "a", b"one")
+    assert [one.version for one in await store.versions(RUN, stored)] == [stored.version]
+    assert not store._bucket.versioned
+    await store.close()
+
+
+def _answer_once(store: S3ObjectStore, refusal: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the bucket refuse to tell of its versions, the first time it is asked."""
+    client = store._bucket.client
+    tell = client.get_bucket_versioning
+
+    async def refuse(**params: Any) -> Any:
+        monkeypatch.setattr(client, "get_bucket_versioning", tell)
+        raise refusal
+
+    monkeypatch.setattr(client, "get_bucket_versioning", refuse)
 
 
 async def test_the_devkit_is_not_ready_while_its_s3_is_away_and_ready_again_after(

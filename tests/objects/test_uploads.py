@@ -13,16 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from devkit_api.errors import PartsNotFound
+from devkit_api.errors import ObjectStoreUnavailable, PartsNotFound
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.objects.uploads import service
 from devkit_api.objects.uploads.routes import PART_UPLOADS
 from tests.objects.conftest import MODULES, finish
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until_async
 
 BEGIN = "/v1/data-sources/devkit/uploads"
 PART = 5 * 1024**2
@@ -171,3 +172,74 @@ async def test_an_empty_file_a_deleted_one_and_an_expired_one(
     monkeypatch.setattr(service, "LIFETIME", service.LIFETIME * -1)
     late = await uploader.begin(3, key="late")
     assert (await uploader.ask("GET", f"{BEGIN}/{late['uploadId']}"))["status"] == "expired"
+
+
+async def _restart(uploader: Uploader) -> Any:
+    """As after a restart: what there is comes from the stores."""
+    uploads = uploader.client.server.app[PART_UPLOADS]
+    await uploads.close()
+    await uploads.open()
+    return uploads
+
+
+async def test_uploads_nobody_goes_on_with_make_room_and_leave_no_parts(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MOST_OPEN", 2)
+    uploads = uploader.client.server.app[PART_UPLOADS]
+    with monkeypatch.context() as past:
+        past.setattr(service, "LIFETIME", service.LIFETIME * -1)
+        left = [await uploader.begin(7, key=f"left-{number}") for number in range(2)]
+    begun = [uploads._uploads[one["uploadId"]].begun for one in left]
+    await uploader.begin(7, key="now")
+    await uploader.begin(7, key="now")
+    await uploader.begin(7, key="and now")
+    refused = await uploader.begin(7, key="too many", status=422)
+    assert "2 of your uploads are open" in refused["error"]["message"]
+    # Another user's are counted apart.
+    mine, theirs = (uploads._uploads[key] for key in list(uploads._uploads)[-2:])
+    await uploads._save(attrs.evolve(theirs, user_id="somebody-else"))
+    await uploader.begin(7, key="not too many")
+    await uploads._save(attrs.evolve(mine, user_id="somebody-else"))
+
+    objects = uploader.client.server.app[OBJECTS]
+    await _restart(uploader)
+    await until_async(lambda: {uploads._uploads[one["uploadId"]].status for one in left} == {"expired"})
+    for one in begun:
+        with pytest.raises(PartsNotFound):
+            await objects.parts(one)
+    assert await objects.parts(mine.begun) == []
+
+
+async def test_parts_that_cannot_be_freed_now_are_freed_later(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as past:
+        past.setattr(service, "LIFETIME", service.LIFETIME * -1)
+        left = (await uploader.begin(7))["uploadId"]
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = uploads._uploads[left].begun
+    with monkeypatch.context() as away:
+
+        async def fail(_begun: Any) -> None:
+            raise ObjectStoreUnavailable(reason="it does not answer")
+
+        away.setattr(objects, "abort_parts", fail)
+        with pytest.raises(ObjectStoreUnavailable):
+            await uploads.sweep()
+        assert uploads._uploads[left].is_over
+    await uploads.sweep()
+    assert uploads._uploads[left].status == "expired"
+    with pytest.raises(PartsNotFound):
+        await objects.parts(begun)
+
+
+async def test_receipts_of_files_that_were_removed_go(uploader: Uploader) -> None:
+    kept, removed = [await uploader.begin(1, key=key) for key in ("kept", "removed")]
+    for begun in (kept, removed):
+        await uploader.complete(begun, [await uploader.send(begun, 1, b"x")])
+    assert (await uploader.client.delete(f"/v1/devkit/inputs/{removed['uploadId']}")).status == 200
+    uploads = await _restart(uploader)
+    await until_async(lambda: set(uploads._uploads) == {kept["uploadId"]})
+    documents = uploader.client.app_state / "uploads"
+    assert [path.stem for path in documents.rglob("*.json")] == [kept["uploadId"]]

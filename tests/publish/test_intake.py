@@ -22,6 +22,7 @@ from devkit_api.modules import archives
 from devkit_api.modules.publish import uploads
 from devkit_api.modules.publish.book import COLLECTION
 from devkit_api.modules.publish.models import Publication, Status
+from devkit_api.modules.publish.routes import DEPLOYMENTS
 from devkit_api.modules.publish.service import MOST_OPEN, PublishService
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import REGISTRY
@@ -29,6 +30,7 @@ from devkit_api.security.authentication import owner_principal
 from devkit_api.security.principals import Role
 from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
+from devkit_api.state import StateError
 from tests.support.client import snapshot
 from tests.support.process import DevkitProcess
 from tests.support.publishing import LOCK, pack, request_of, sign, signing_key, submission, write_publishable
@@ -362,6 +364,39 @@ async def test_a_publication_whose_archive_was_lost_fails_truthfully(shop: Shop)
         assert failure.code == "SOURCE_NOT_UPLOADED"
     finally:
         await restarted.close()
+
+
+def fill_disk(shop: Shop, monkeypatch: pytest.MonkeyPatch, *refused: str) -> list[str]:
+    """There is no room for documents that show this phase or status, each in its turn; what was refused."""
+    store, met = shop.client.app[STORE], list[str]()
+    real = store.put
+
+    async def put(collection: str, key: str, document: dict[str, Any]) -> None:
+        if len(met) < len(refused) and refused[len(met)] in {document.get("phase"), document.get("status")}:
+            met.append(refused[len(met)])
+            raise StateError("No space left on device")
+        await real(collection, key, document)
+
+    monkeypatch.setattr(store, "put", put)
+    return met
+
+
+async def test_a_publication_goes_on_once_a_full_disk_has_room(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = fill_disk(shop, monkeypatch, "archive", "failed", "completed")
+    done = await shop.publish()
+    assert refused == ["archive", "failed", "completed"]
+    assert (done["status"], done["moduleId"]) == ("completed", "wares")
+    assert list((shop.client.app_state / "publish-uploads").iterdir()) == []
+
+
+async def test_a_deployment_goes_on_once_a_full_disk_has_room(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.publish()
+    module = await (await shop.client.get("/v1/modules/wares")).json()
+    refused = fill_disk(shop, monkeypatch, "deployed", "deployed")
+    deployments = shop.client.app[DEPLOYMENTS]
+    made, _ = await deployments.deploy(module["uuid"], None, "auto")
+    await until_async(lambda: deployments.get(module["uuid"], made.deployment_id).status == "deployed")
+    assert refused == ["deployed", "deployed"]
 
 
 def ended(publication: dict[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, make_mocked_request
 
 from devkit_api.app import create_app
+from devkit_api.errors import SourceInvalid
 from devkit_api.logs import configure_logging, mask_secrets
+from devkit_api.middleware.audit import about
 from devkit_api.middleware.deadline import ANSWER_SECONDS
 from devkit_api.routing import Route, add_routes
 from devkit_api.security import api_keys, authentication, tokens, users
@@ -23,6 +25,7 @@ from devkit_api.security.proxies import Proxies
 from devkit_api.settings import SettingsError, load_settings
 from tests.support.client import DevkitServer
 from tests.support.process import TEST_KEY
+from tests.support.waiting import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,53 @@ async def test_an_answer_comes_in_time_and_a_write_goes_on_behind_it(tmp_path: P
         release.set()
         assert (await stream).status == 200
     assert ended == ["GET stopped", "GET stopped", "POST", "GET"]
+
+
+async def test_a_write_past_its_deadline_is_audited_as_unfinished_and_again_when_it_ends(
+    tmp_path: Path, nothing_ahead: None
+) -> None:
+    audit = tmp_path / "audit.jsonl"
+    environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "s"), "DEVKIT_CATALOGS": "off"}
+    app = create_app(load_settings({**environ, "DEVKIT_AUDIT_FILE": str(audit)}))
+    app[ANSWER_SECONDS] = 0.1
+    release, ends = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def slow(request: web.Request) -> web.Response:
+        what = request.match_info["what"]
+        asyncio.current_task().add_done_callback(lambda _: ends.release())  # type: ignore[union-attr]
+        await release.wait()
+        about(request, made=f"{what}-1")
+        if what == "bad":
+            raise SourceInvalid(reason="it is not one")
+        if what == "broken":
+            raise ValueError("an inside")
+        return web.Response(status=201)
+
+    add_routes(app, [Route("POST", "/slow/{what}", slow, "system:read")])
+
+    def records() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in audit.read_text().splitlines()]
+
+    async with TestClient(DevkitServer(app)) as client:
+        for what in ("good", "bad", "broken"):
+            assert (await client.post(f"/slow/{what}", headers={"X-Correlation-ID": f"late-{what}"})).status == 503
+        answered = [(r["object"], r["outcome"], r["status"], r["error"]) for r in records()]
+        assert answered == [({"what": w}, "unfinished", 503, "DEADLINE_EXCEEDED") for w in ("good", "bad", "broken")]
+        release.set()
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(3):
+                await ends.acquire()
+        await client.get("/")
+        ended = {r["correlation_id"]: r for r in records()[3:]}
+    assert len(ended) == 3
+    assert {name: (r["outcome"], r["status"], r["error"]) for name, r in ended.items()} == {
+        "late-good": ("done", 201, None),
+        "late-bad": ("failed", 422, "SOURCE_INVALID"),
+        "late-broken": ("failed", 500, "INTERNAL_ERROR"),
+    }
+    assert ended["late-good"]["object"] == {"what": "good", "made": "good-1"}
+    assert ended["late-good"]["action"] == "POST /slow/{what}"
+    assert "an inside" not in audit.read_text()
 
 
 async def test_every_secret_is_compared_in_constant_time(make_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from devkit_api.lifetimes import HTTP
 from devkit_api.security import jwks
 from tests.security.test_chain import SECRET, bearer, claims
 
@@ -140,6 +141,25 @@ async def test_without_keys_the_answer_is_503_and_says_why(make_client: Any, tmp
         assert answer.status == 503
         assert "key set" in (await answer.json())["error"]["message"]
     assert (await client.get("/v1/modules")).status == 200  # API keys need no issuer
+
+
+async def test_the_issuer_is_told_for_which_request_it_is_asked(make_client: Any) -> None:
+    told: list[list[str]] = []
+
+    async def keys(request: web.Request) -> web.Response:
+        told.append(request.headers.getall("X-Correlation-ID", []))
+        return web.Response(status=500) if len(told) == 1 else web.json_response(KEYS)
+
+    app = web.Application()
+    app.router.add_get("/keys", keys)
+    async with TestServer(app) as issuer:
+        client = await make_client(jwt_jwks_url=str(issuer.make_url("/keys")))
+        headers = {**bearer(signed(RSA_KEY, "rsa-1")), "X-Correlation-ID": "of-the-caller"}
+        async with client.anonymous.get(client.make_url("/v1/modules"), headers=headers) as answer:
+            assert answer.status == 200
+        http = client.server.app[HTTP]
+        await (await http.get(issuer.make_url("/keys"))).read()  # for nobody's request
+    assert told == [["of-the-caller"], ["of-the-caller"], []]
 
 
 async def test_an_issuer_that_redirects_is_not_followed(make_client: Any) -> None:

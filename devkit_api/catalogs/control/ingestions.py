@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg2
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_never,
+    wait_random_exponential,
+)
 
 from devkit_api.catalogs.control.admin import CatalogAdmin
 from devkit_api.catalogs.control.jobs import Jobs
@@ -27,12 +36,19 @@ from devkit_api.errors import (
     IdempotencyKeyReused,
     IngestionInterrupted,
     IngestionInvalid,
+    ObjectStoreUnavailable,
     StateConflict,
+    Unavailable,
     VersionExists,
 )
 
 log = logging.getLogger(__name__)
 Document = dict[str, Any]
+
+# What a database that restarts, or whose disk is full, answers.
+_AWAY = (Unavailable, psycopg2.OperationalError, psycopg2.InterfaceError)
+# Reasons that are not in the job's files: the same job may do well later.
+_PASSING = (IngestionInterrupted, ObjectStoreUnavailable, Unavailable)
 
 
 class IngestionService:
@@ -72,6 +88,7 @@ class IngestionService:
         if known is not None:
             if (mode, label, sources) != (known["mode"], known["versionLabel"], known["sourceManifest"]):
                 raise IdempotencyKeyReused
+            self._run_waiting(known)
             return {**self._now(known), "outcome": "replayed"}
         await self._check_request(catalog, mode, sources, label)
         job_id = await self._jobs.submit(catalog["id"], key, mode, label, sources)
@@ -99,6 +116,7 @@ class IngestionService:
         job = await self.get(catalog_id, job_id)
         submitted, *retried = await self._jobs.keys(job["jobId"])
         if body["idempotencyKey"] in retried:
+            self._run_waiting(job)
             return {**job, "outcome": "replayed"}
         if body["idempotencyKey"] == submitted:
             raise IdempotencyKeyReused
@@ -132,29 +150,56 @@ class IngestionService:
         if label is not None and any(v["versionLabel"] == label for v in await self._admin.versions(catalog["id"])):
             raise VersionExists(catalog=name, version=label)
 
+    def _run_waiting(self, job: Document) -> None:
+        """Run a queued job nobody runs: the connection was lost while it was queued, and the caller asks again."""
+        if job["status"] == "queued" and job["jobId"] not in self._tasks:
+            self._run_soon(job["jobId"])
+
     def _run_soon(self, job_id: str) -> None:
-        task = asyncio.create_task(self._run(job_id))
-        self._tasks[job_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
+        task = self._tasks[job_id] = asyncio.create_task(self._run(job_id))
+        task.add_done_callback(lambda ended: self._tasks.get(job_id) is ended and self._tasks.pop(job_id))
 
     async def _run(self, job_id: str) -> None:
         async with self._turn:
-            if not await self._jobs.start(job_id):
+            if not await self._start(job_id):
                 return  # cancelled while it waited
-            work = self._work[job_id] = Work()
+            work, problem = Work(), None
+            self._work[job_id] = work
             try:
                 await self._load(job_id, work)
-                self._catalogs.forget()
             except Stopped:
                 pass  # its state is told by who stopped it
             except DevkitError as exc:
-                await self._jobs.fail(job_id, exc, retryable=False)
+                problem = exc
             except Exception as exc:
                 if not isinstance(exc, psycopg2.Error):
                     log.exception("an ingestion failed", extra={"job": job_id})
-                await self._jobs.fail(job_id, IngestionInterrupted(), retryable=True)
+                problem = IngestionInterrupted()
             finally:
+                # Nothing is left that `close` would have to wait for.
                 del self._work[job_id]
+                self._catalogs.forget()
+            if problem is not None:
+                await self._fail(job_id, problem, work)
+
+    async def _start(self, job_id: str) -> bool:
+        """queued → running; False when it was cancelled. A database that is away is waited for."""
+        async for attempt in _while_away():
+            with attempt:
+                if await self._jobs.start(job_id):
+                    return True
+                # The connection may have been lost under an earlier try that took effect all the same.
+                is_again = attempt.retry_state.attempt_number > 1
+                return is_again and (await self._jobs.by_id(job_id))["status"] == "running"
+        return False
+
+    async def _fail(self, job_id: str, problem: DevkitError, work: Work) -> None:
+        """running → failed, once the database is there; a devkit that stops leaves it to the next start."""
+        retryable = isinstance(problem, _PASSING)
+        try:
+            await _while_away(lambda _: work.stop)(self._jobs.fail, job_id, problem, retryable=retryable)
+        except _AWAY:
+            log.warning("an interrupted ingestion is marked by the next start", extra={"job": job_id})
 
     async def _load(self, job_id: str, work: Work) -> None:
         async with AsyncExitStack() as stack:
@@ -182,3 +227,14 @@ class IngestionService:
 
 def _conflict(job: Document, reason: str) -> StateConflict:
     return StateConflict(status=job["status"], state_version=job["stateVersion"], reason=reason)
+
+
+def _while_away(stop: Callable[[RetryCallState], bool] = stop_never) -> AsyncRetrying:
+    """Tries again while the database is away, at most 5 s later each time."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(_AWAY),
+        wait=wait_random_exponential(0.1, max=5),
+        stop=stop,
+        before_sleep=before_sleep_log(log, logging.WARNING),
+        reraise=True,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -30,7 +31,9 @@ class Work:
         """Stop as soon as can be; a statement in progress is cancelled."""
         self.stop = True
         if self.connection is not None and not self.connection.closed:
-            self.connection.cancel()
+            # A server that is away has nothing left to cancel.
+            with suppress(psycopg2.Error):
+                self.connection.cancel()
 
     def look(self) -> None:
         """Raises `Stopped` when that is what is wanted."""

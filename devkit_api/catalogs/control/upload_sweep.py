@@ -43,9 +43,9 @@ class UploadSweeper:
             found, after = await self._objects.list(CATALOG_IMPORTS, after=after, limit=1000)
             # After the listing: the row of an upload is there before its bytes are.
             used = await self._records.in_use()
-            for info in found:
-                if info.name.partition("/")[0] not in used:
-                    await self._objects.delete(CATALOG_IMPORTS, info.name)
+            left = [info for info in found if info.name.partition("/")[0] not in used]
+            for info in await self._objects.own(CATALOG_IMPORTS, left):
+                await self._objects.delete(CATALOG_IMPORTS, info.name)
 
     async def _run(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -15,6 +16,8 @@ import attrs
 
 from devkit_api.errors import ImportTooLarge, ImportUnreadable
 
+# What a damaged file raises: `gzip` lets errors of the packed stream itself through as they are.
+_DAMAGED = (OSError, EOFError, zlib.error, UnicodeDecodeError)
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 FORMATS = (*_DELIMITERS, ".parquet")
 _BATCH = 10_000
@@ -86,7 +89,7 @@ class _Text:
         lines = self._lines = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
         try:
             first = lines.readline(_LONGEST_FIELD)
-        except (OSError, EOFError, UnicodeDecodeError) as exc:
+        except _DAMAGED as exc:
             raise self._unreadable(exc, 0) from None
         if delimiter == "," and ";" in first and "," not in first:
             delimiter = ";"  # as spreadsheets write it where the comma is for decimals
@@ -107,7 +110,7 @@ class _Text:
                     reason = f"row {number} has {len(row)} fields, the header {width}"
                     raise ImportUnreadable(file=self._name, reason=reason)
                 yield row
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as exc:
+        except (*_DAMAGED, csv.Error) as exc:
             raise self._unreadable(exc, number + 1) from None
 
     def read_bytes(self) -> int:
@@ -124,7 +127,7 @@ class _Text:
     def _first_row(self) -> list[str]:
         try:
             return next(self._reader, [])
-        except (OSError, EOFError, UnicodeDecodeError, csv.Error) as exc:
+        except (*_DAMAGED, csv.Error) as exc:
             raise self._unreadable(exc, 0) from None
 
     def _unreadable(self, exc: Exception, row: int) -> ImportUnreadable:

@@ -17,7 +17,8 @@ from devkit_api.errors import DeploymentNotFound
 from devkit_api.ids import utc_now
 from devkit_api.modules.models import Bundle
 from devkit_api.modules.service import ModuleRegistry
-from devkit_api.state import Document, DocumentStore, StateError
+from devkit_api.state import Document, DocumentStore
+from devkit_api.state.retry import until_stored
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +108,13 @@ class DeploymentService:
         task.add_done_callback(self._tasks.discard)
 
     async def _check(self, deployment: Deployment) -> None:
-        try:
-            problem = await self._problem(deployment)
-            if deployment.deployment_id in self._known:
-                status = FAILED if problem else DEPLOYED
-                await self._save(attrs.evolve(deployment, status=status, completed_at=utc_now(), error_message=problem))
-        except StateError:
-            log.error("a deployment waits for the next start", extra={"deployment": deployment.deployment_id})
+        await until_stored()(self._check_once, deployment)
+
+    async def _check_once(self, deployment: Deployment) -> None:
+        problem = await self._problem(deployment)
+        if deployment.deployment_id in self._known:
+            status = FAILED if problem else DEPLOYED
+            await self._save(attrs.evolve(deployment, status=status, completed_at=utc_now(), error_message=problem))
 
     async def _problem(self, deployment: Deployment) -> str | None:
         module = self._registry.find(deployment.module_id, deployment.version)

@@ -19,6 +19,7 @@ from devkit_api.modules.publish.models import Failure, Phase, Publication, Statu
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.state import StateError
+from devkit_api.state.retry import until_stored
 
 log = logging.getLogger(__name__)
 
@@ -62,13 +63,14 @@ class Examiner:
         while True:
             publish_id = await self._queue.get()
             try:
-                async with self.between:
-                    await self._examine(publish_id)
-            except StateError:
-                # Not even the failure could be stored: the document says in progress, and the next start goes on.
-                log.error("a publication waits for the next start", extra={"publication": publish_id})
+                # When not even the failure can be stored, all of it is done again: it may end well then.
+                await until_stored()(self._in_turn, publish_id)
             except Exception:
                 log.exception("a publication could not be examined", extra={"publication": publish_id})
+
+    async def _in_turn(self, publish_id: str) -> None:
+        async with self.between:
+            await self._examine(publish_id)
 
     async def _examine(self, publish_id: str) -> None:
         publication = self._book.get(publish_id)

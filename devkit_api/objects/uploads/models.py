@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -59,7 +59,21 @@ class Upload:
     @property
     def is_over(self) -> bool:
         """Whether it waited too long for its parts."""
-        return self.status == UPLOADING and datetime.fromisoformat(self.expires_at) < datetime.now(UTC)
+        return self.status == UPLOADING and self._ends_before(datetime.now(UTC))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether parts may still come."""
+        return self.status == UPLOADING and not self.is_over
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Who began it: user and organisation."""
+        return self.user_id, self.organization_id
+
+    def was_given_up(self, age: timedelta) -> bool:
+        """Whether it ended without a file, and would have expired more than `age` ago."""
+        return self.status in {CANCELLED, EXPIRED} and self._ends_before(datetime.now(UTC) - age)
 
     def with_part(self, part: Part) -> Upload:
         """With a part stored, in place of an earlier one."""
@@ -75,6 +89,9 @@ class Upload:
         """SHA-256 of the SHA-256s of its parts, and their number: S3's composite checksum."""
         digest = hashlib.sha256(b"".join(bytes.fromhex(part.sha256) for part in self.parts)).digest()
         return f"{base64.b64encode(digest).decode()}-{len(self.parts)}"
+
+    def _ends_before(self, moment: datetime) -> bool:
+        return datetime.fromisoformat(self.expires_at) < moment
 
     def view(self, bucket: str) -> dict[str, Any]:
         """The receipt (wire-contract G)."""
@@ -120,6 +137,7 @@ def base64_of(sha256: str) -> str:
 
 
 def stored(document: dict[str, Any]) -> Upload:
-    """An upload from its document. Raises `TypeError` for what is none."""
+    """An upload from its document. Raises `KeyError`, `TypeError` or `ValueError` for what is none."""
     parts = tuple(Part(**part) for part in document.pop("parts"))
+    datetime.fromisoformat(document["expires_at"])
     return Upload(**document, parts=parts)

@@ -7,14 +7,17 @@ before anything is done on the strength of it, so that what is interrupted is do
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
 
 from devkit_api.errors import (
+    DevkitError,
     IdempotencyKeyReused,
     ObjectNotFound,
     PartsNotFound,
@@ -42,7 +45,9 @@ from devkit_api.objects.uploads.models import (
 from devkit_api.public_address import PublicAddress
 from devkit_api.security.principals import Principal
 from devkit_api.state import DocumentStore
+from devkit_api.state.store import StateError
 
+log = logging.getLogger(__name__)
 PARTS = "~upload-parts"
 PART_BYTES = 8 * 1024**2
 # As on the platform.
@@ -51,7 +56,9 @@ LIFETIME = timedelta(hours=24)
 _SIGNED_SECONDS = 900
 # How long the receipt of what was given up is remembered.
 _MEMORY = timedelta(days=7)
+# For each user.
 _MOST_OPEN = 100
+_SWEEP_SECONDS = 3600.0
 Document = dict[str, Any]
 
 
@@ -68,25 +75,35 @@ class PartUploads:
         self._uploads: dict[str, Upload] = {}
         self._locks = KeyedLocks()
         self._completing: dict[str, asyncio.Task[Upload]] = {}
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Read what there is; forget what was given up long ago."""
+        """Read what there is, and begin to sweep: at once and every hour. The start does not wait for it."""
         self._uploads.clear()
         async for key, document in self._store.scan(COLLECTION):
-            try:
-                upload = stored(document)
-                is_old = datetime.fromisoformat(upload.expires_at) + _MEMORY < datetime.now(UTC)
-            except (KeyError, TypeError, ValueError):
-                continue
-            if is_old and upload.status in {CANCELLED, EXPIRED}:
-                await self._store.delete(COLLECTION, key)
-            else:
-                self._uploads[key] = upload
+            with suppress(KeyError, TypeError, ValueError):
+                self._uploads[key] = stored(document)
+        self._sweeping = asyncio.create_task(self._keep_sweeping())
 
     async def close(self) -> None:
-        """Wait for what is being completed."""
+        """Stop sweeping, and wait for what is being completed."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
         if self._completing:
             await asyncio.wait(self._completing.values())
+
+    async def sweep(self) -> None:
+        """Expire what waited too long, and forget what was given up long ago or whose file was removed."""
+        for upload_id in list(self._uploads):
+            async with self._locks.of(upload_id):
+                upload = self._uploads.get(upload_id)
+                if upload is None:
+                    continue
+                upload = await self._current(upload)
+                if upload.was_given_up(_MEMORY) or await self._is_deleted(upload):
+                    await self._store.delete(COLLECTION, upload_id)
+                    del self._uploads[upload_id]
 
     async def begin(self, source_id: str, body: Document, principal: Principal) -> Document:
         """Plan an upload, or find the one this key planned. Raises `IdempotencyKeyReused`, `UploadInvalid`."""
@@ -140,13 +157,11 @@ class PartUploads:
     async def put_part(self, name: str, chunks: AsyncIterator[bytes], expected: Expected) -> Part:
         """Store a part that comes to a signed address."""
         upload_id, _, number = name.partition("/")
-        upload = self._uploads.get(upload_id)
-        if upload is None:
-            raise UploadNotFound(upload_id=upload_id)
+        upload = self._known(upload_id)
         _in_state(upload, upload.revision, UPLOADING)
         part = await self._objects.put_part(upload.begun, int(number), chunks, expected)
         async with self._locks.of(upload_id):
-            upload = self._uploads[upload_id]
+            upload = self._known(upload_id)
             _in_state(upload, upload.revision, UPLOADING)
             await self._save(upload.with_part(part))
         return part
@@ -196,11 +211,12 @@ class PartUploads:
             if upload.status != COMPLETE:
                 await self._objects.abort_parts(upload.begun)
         await self._store.clear(COLLECTION)
-        self._uploads.clear()
+        await self.open()
 
     async def _begin(self, upload_id: str, source_id: str, body: Document, principal: Principal) -> Upload:
-        if sum(upload.status == UPLOADING for upload in self._uploads.values()) >= _MOST_OPEN:
-            raise UploadInvalid(reason=f"{_MOST_OPEN} uploads are open; complete or cancel some")
+        owner = (principal.user_id, principal.organization_id)
+        if sum(known.is_open and known.owner == owner for known in self._uploads.values()) >= _MOST_OPEN:
+            raise UploadInvalid(reason=f"{_MOST_OPEN} of your uploads are open; complete or cancel some")
         expires = (datetime.now(UTC) + LIFETIME).isoformat(timespec="seconds").replace("+00:00", "Z")
         upload = Upload(
             upload_id=upload_id, source_id=source_id, user_id=principal.user_id,
@@ -208,8 +224,8 @@ class PartUploads:
             content_type=body["contentType"], size=body["declaredSizeBytes"],
             part_bytes=PART_BYTES, store_id="", created_at=utc_now(), expires_at=expires,
         )  # fmt: skip
-        owner = {"user-id": principal.user_id, "organization-id": principal.organization_id}
-        info = {"content_type": upload.content_type, "metadata": owner}
+        metadata = {"user-id": principal.user_id, "organization-id": principal.organization_id}
+        info = {"content_type": upload.content_type, "metadata": metadata}
         begun = await self._objects.begin_parts(UPLOADS, upload.name, info)
         return await self._save(attrs.evolve(upload, store_id=begun.upload))
 
@@ -233,13 +249,27 @@ class PartUploads:
             raise UploadNotFound(upload_id=upload_id[:64])
         return await self._current(upload)
 
+    def _known(self, upload_id: str) -> Upload:
+        if upload_id not in self._uploads:
+            raise UploadNotFound(upload_id=upload_id[:64])
+        return self._uploads[upload_id]
+
     async def _current(self, upload: Upload) -> Upload:
         return await self._end(upload, EXPIRED) if upload.is_over else upload
 
     async def _end(self, upload: Upload, status: str) -> Upload:
-        ended = await self._save(upload.moved(status, parts=()))
+        # First the parts: nobody asks for those of an upload that has ended.
         await self._objects.abort_parts(upload.begun)
-        return ended
+        return await self._save(upload.moved(status, parts=()))
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except (DevkitError, StateError) as exc:
+                log.warning("old uploads could not be removed now", exc_info=exc)
+            # Age is what makes an upload old, and nothing announces it.
+            await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _is_deleted(self, upload: Upload) -> bool:
         """Whether the complete file was deleted since, by `inputs remove`."""

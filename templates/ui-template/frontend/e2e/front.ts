@@ -48,9 +48,12 @@ export class Front {
   }
 
   /** Take the next calls and never answer them. */
-  stall(path: RegExp, times: number): void {
-    let left = times;
-    this.faults.push((incoming) => path.test(incoming.url ?? '') && left-- > 0);
+  stall(path: RegExp): () => void {
+    let stalls = true;
+    this.faults.push((incoming) => stalls && path.test(incoming.url ?? ''));
+    return () => {
+      stalls = false;
+    };
   }
 
   /** Change what the page sends, so that the server's own rules refuse what the page's would never send. */
