@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from devkit_api.runs.models import Run, RunStatus
+from devkit_api.runs.repository import COLLECTION
+from devkit_api.state.json_files import JsonFileStore
 from tests.support.waiting import PATIENCE
 
 REPO = Path(__file__).resolve().parents[1]
@@ -170,12 +173,55 @@ def test_unknown_options_are_refused(copy: Path, environment: dict[str, str], tm
 
 
 @pytest.mark.process
-def test_bench_measures(copy: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    command = [str(copy / "scripts/bench"), "list", "--rounds", "1", "--seconds", "0.2", "--json"]
+@pytest.mark.parametrize(
+    ("what", "targets"),
+    [
+        ("list", ["≥ 0.75", "≥ 0.55"]),
+        ("start", ["≤ 1.5 s", "≤ 90 MB"]),
+    ],
+)
+def test_bench_measures(copy: Path, environment: dict[str, str], tmp_path: Path, what: str, targets: list[str]) -> None:
+    command = [str(copy / "scripts/bench"), what, "--rounds", "1", "--seconds", "0.2", "--json"]
     done = run(command, environment, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
-    assert all(row["values"]["ratio"] > 0 for row in rows)
+    assert [row["target"] for row in rows] == targets
+    assert all(min(row["values"].values()) > 0 for row in rows)
+
+
+def test_bench_measures_the_sizes_that_the_targets_name(copy: Path) -> None:
+    assert _said_in_bench(
+        copy, "import bench_lib.__main__ as m; print({p.name: p.default for p in m.main.params}['stored'])"
+    ) == ["100000"]
+
+
+def test_bench_takes_the_largest_catalog_there_is(copy: Path, tmp_path: Path) -> None:
+    for name in ("p10000", "p200000", "p1000000", "pile"):
+        (tmp_path / name / "state" / "postgres" / "data").mkdir(parents=True)
+    (tmp_path / "p5000000").mkdir()
+    asked = "from bench_lib.catalogs import size_of; from pathlib import Path; import sys; folder = Path(sys.argv[1])"
+    said = _said_in_bench(
+        copy, f"{asked}; print(size_of(None, folder), size_of(20_000, folder), size_of(None, None))", tmp_path
+    )
+    assert said == ["1000000", "20000", "100000"]
+
+
+async def test_bench_stores_runs_as_the_devkit_does(copy: Path, tmp_path: Path) -> None:
+    code = "from bench_lib.stored_runs import store_runs; from pathlib import Path; import sys"
+    _said_in_bench(copy, f"{code}; store_runs(Path(sys.argv[1]), 30)", tmp_path)
+    store = JsonFileStore(tmp_path)
+    await store.open()
+    found = [Run.from_document(document) async for _, document in store.scan(COLLECTION)]
+    await store.close()
+    assert len({run.run_id for run in found}) == 30
+    assert {run.status for run in found} == {RunStatus.COMPLETED}
+
+
+def _said_in_bench(copy: Path, code: str, *arguments: Path) -> list[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{copy}/scripts:{copy}"}
+    done = run([sys.executable, "-c", code, *map(str, arguments)], environment, copy)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def test_the_commit_hook_catches_a_secret(tmp_path: Path) -> None:

@@ -16,8 +16,12 @@ from bench_lib.report import out, print_report
 @click.argument("what", type=click.Choice(["all", *MEASURES]))
 @click.option("--rounds", type=click.IntRange(1, 30), default=7, help="Rounds of reference and subject.")
 @click.option("--seconds", type=click.FloatRange(0.2, 10), default=1.0, help="Length of one load.")
-@click.option("--stored", type=click.IntRange(10, 200_000), default=10_000, help="Stored runs for `growth`.")
-@click.option("--peptides", type=click.IntRange(20_000, 10_000_000), default=100_000, help="Size for `catalog`.")
+@click.option("--stored", type=click.IntRange(10, 200_000), default=100_000, help="Stored runs for `growth`.")
+@click.option(
+    "--peptides",
+    type=click.IntRange(20_000, 10_000_000),
+    help="Size for `catalog`, generated unless --data has it. Without: the largest in --data, else 100 000.",
+)
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -25,7 +29,7 @@ from bench_lib.report import out, print_report
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 def main(
-    what: str, *, rounds: int, seconds: float, stored: int, peptides: int, data: Path | None, as_json: bool
+    what: str, *, rounds: int, seconds: float, stored: int, peptides: int | None, data: Path | None, as_json: bool
 ) -> None:
     """Measure WHAT, or all there is. Servers listen on loopback and stop by themselves."""
     if not as_json:

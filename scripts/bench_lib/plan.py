@@ -24,5 +24,5 @@ class Plan:
     rounds: int
     seconds: float
     stored: int
-    peptides: int = 100_000
+    peptides: int | None = None
     data: Path | None = None

@@ -84,8 +84,9 @@ def devkit(root: Path, *, modules: Path | None = None, pinned: bool = True, **se
 
 
 def environment(root: Path, **settings: Any) -> dict[str, str]:
-    """The devkit's settings, and nothing of the caller's."""
+    """The devkit's settings, and nothing of the caller's; bytecode is cached, as it is for users."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_"))}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     values = {
         "API_KEY": KEY,
         "STATE_DIR": root / "state",
