@@ -126,7 +126,7 @@ class Pool:
             try:
                 async with self.cursor() as cursor:
                     return await work(cursor)
-            except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+            except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
                 if not _connection_lost(exc):
                     raise
                 lost = exc
@@ -163,7 +163,7 @@ class Pool:
             # Not `wait_for`, which makes a task of every wait.
             async with asyncio.timeout(_ACQUIRE_SECONDS):
                 return await self._pool._acquire()
-        except (TimeoutError, psycopg2.OperationalError, RuntimeError):
+        except (TimeoutError, psycopg2.Error, RuntimeError):
             self.counts.refused += 1
             raise unavailable() from None
 
@@ -258,7 +258,7 @@ async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[
                 return rows
         except StatementCancelled:
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
             if not _connection_lost(exc):
                 raise
             if sent:
@@ -275,9 +275,13 @@ _RETRY = {"Retry-After": "1"}
 
 
 def _connection_lost(exc: psycopg2.Error) -> bool:
-    """SQLSTATE class 08, an administrator's shutdown, or no code at all because the socket closed."""
-    code = exc.pgcode or ""
-    return not code or code.startswith(("08", "57P"))
+    """SQLSTATE class 08, an administrator's shutdown, or no code at all because the socket closed.
+
+    psycopg2 says the last with any of three types; what is wrong with a statement has a type of its own.
+    """
+    if exc.pgcode:
+        return bool(exc.pgcode.startswith(("08", "57P")))
+    return isinstance(exc, psycopg2.OperationalError | psycopg2.InterfaceError) or type(exc) is psycopg2.DatabaseError
 
 
 def _terminate(arguments: dict[str, Any], pid: int, user: str) -> None:

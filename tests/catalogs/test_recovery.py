@@ -18,6 +18,7 @@ import pytest
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.pool import Pool, fetch
 from devkit_api.database.target import Target
+from devkit_api.errors import Unavailable
 from tests.catalogs.conftest import command
 from tests.catalogs.test_control_plane import Plane, submit
 from tests.support.process import DevkitProcess
@@ -155,5 +156,24 @@ async def test_who_waits_for_a_connection_gets_the_place_of_a_cancelled_one(targ
         slow.cancel()
         assert await asyncio.gather(*waiting) == [[(1,)]] * 3
         assert pool.counts.refused == 0
+    finally:
+        await pool.close()
+
+
+@pytest.mark.parametrize("lost", [psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.DatabaseError])
+async def test_a_lost_connection_is_told_as_that_whatever_its_type(target: Target, lost: type[psycopg2.Error]) -> None:
+    async def breaks(_: Any) -> None:
+        raise lost("server closed the connection unexpectedly")
+
+    async def is_wrong(_: Any) -> None:
+        raise psycopg2.ProgrammingError("no results to fetch")
+
+    pool = Pool(target.owner(), 1, 60)
+    await pool.open()
+    try:
+        with pytest.raises(Unavailable):
+            await pool.run(breaks)
+        with pytest.raises(psycopg2.ProgrammingError):
+            await pool.run(is_wrong)
     finally:
         await pool.close()
