@@ -80,6 +80,10 @@ ASSUMED = {
     ("docs/catalogs.md", "hla-compass data catalog create"): (
         'unset HLA_API_KEY; export HLA_ACCESS_TOKEN="$(python -m devkit_api token | tail -n 1)"'
     ),
+    ("docs/catalogs.md", "hla-compass data views create"): (
+        """echo '{"name": "nine", "sql": "SELECT peptide_id, sequence FROM peptides WHERE length = 9","""
+        """ "providerKey": "local", "catalogKey": "melanoma"}' >nine.json"""
+    ),
 }
 
 
