@@ -57,8 +57,8 @@ TYPED = (("docs/security.md", "python -m devkit_api users add", "a long phrase o
 # Pages whose Python talks to a devkit; the other programs are parts of modules and tests.
 WITH_PYTHON = ("README.md", "docs/how-to.md", "docs/catalogs.md")
 # Pages that speak of the repository's own folder, and of the one they lie in.
-IN_THE_REPOSITORY = ("README.md", "CONTRIBUTING.md", "docs/deployment.md", "templates/no-ui-template/README.md")
-IN_THEIR_FOLDER = ("templates/ui-template/README.md",)
+IN_THE_REPOSITORY = ("README.md", "CONTRIBUTING.md", "docs/deployment.md")
+IN_THEIR_FOLDER = ("templates/ui-template/README.md", "templates/no-ui-template/README.md")
 
 MODULE = "python -m devkit_api new my-module"
 SERVE = served("python -m devkit_api serve")
@@ -80,7 +80,10 @@ ASSUMED = {
     ("docs/catalogs.md", "hla-compass data catalog create"): (
         'unset HLA_API_KEY; export HLA_ACCESS_TOKEN="$(python -m devkit_api token | tail -n 1)"'
     ),
-    ("templates/no-ui-template/README.md", "pytest"): "cd templates/no-ui-template",
+    ("docs/catalogs.md", "hla-compass data views create"): (
+        """echo '{"name": "nine", "sql": "SELECT peptide_id, sequence FROM peptides WHERE length = 9","""
+        """ "providerKey": "local", "catalogKey": "melanoma"}' >nine.json"""
+    ),
 }
 
 

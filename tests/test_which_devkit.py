@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.modules import write_module
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -51,6 +51,21 @@ def test_commands_say_which_devkit_they_talk_to(devkit: DevkitProcess) -> None:
     assert f"HLA_API_ENDPOINT={devkit.endpoint}" in shown.stdout
     assert f"Devkit at {devkit.endpoint}\n" in command(devkit, "run", "greeter").stderr
     assert command(devkit, "run", "greeter", "--json").stderr == ""
+
+
+def test_run_warns_when_the_last_save_is_not_what_runs(devkit: DevkitProcess) -> None:
+    assert devkit.modules is not None
+    manifest = write_module(devkit.modules / "edited") / "manifest.json"
+    until(lambda: devkit.request("GET", "/v1/modules/edited").status_code == 200)
+    assert "Warning" not in command(devkit, "run", "edited").stderr
+    manifest.write_text("{")
+    until(lambda: not devkit.request("GET", "/v1/modules/edited").json()["sourceStatus"]["ok"])
+    ran = command(devkit, "run", "edited")
+    assert ran.returncode == 0, ran.stderr
+    assert "Warning" in ran.stderr
+    assert "manifest.json" in ran.stderr
+    assert "Warning" not in ran.stdout
+    assert command(devkit, "run", "edited", "--json").stderr == ""
 
 
 def test_a_devkit_named_in_the_shell_while_another_runs_here_is_warned_of(

@@ -11,7 +11,6 @@ from urllib.parse import quote
 import click
 from rich.markup import escape
 from rich.progress import Progress
-from rich.table import Table
 
 from devkit_api.cli.client import Connection
 from devkit_api.cli.show import err, out, print_json
@@ -45,12 +44,14 @@ def list_inputs(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table()
-    for heading in ("Id", "File", "Bytes", "Address"):
-        table.add_column(heading, overflow="fold")
     for item in found:
-        table.add_row(item["uploadId"], escape(item["filename"]), str(item["sizeBytes"]), escape(item["uri"]))
-    out.print(table if found else "There are no uploads.")
+        # Lines, not a table: an id and an address are there to be copied, whole at any width and through a pipe.
+        out.print(
+            f"[bold]{item['uploadId']}[/bold]  {escape(item['filename'])} ({item['sizeBytes']} bytes)", soft_wrap=True
+        )
+        out.print(f"  {escape(item['uri'])}", soft_wrap=True)
+    if not found:
+        out.print("There are no uploads.")
 
 
 @inputs.command()

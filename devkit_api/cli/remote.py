@@ -61,7 +61,10 @@ def run(  # noqa: PLR0917  click passes them by name
     except ValueError as exc:
         raise click.ClickException(f"the input is not JSON: {exc}") from None
     devkit = _find_devkit(quiet=as_json)
-    request = {"moduleId": module, "parameters": parameters, "mode": _mode(devkit, module, version)}
+    found = _module(devkit, module, version)
+    if found["sourceStatus"]["problem"] and not as_json:
+        err.print(f"[yellow]Warning[/yellow] {escape(found['sourceStatus']['problem'])}", soft_wrap=True)
+    request = {"moduleId": module, "parameters": parameters, "mode": _mode(found)}
     if version:
         request["version"] = version
     if named:
@@ -106,10 +109,14 @@ def _until_end(devkit: Connection, run_id: str, *, show_progress: bool, show_log
         return _watch(devkit, run_id, show_progress=False, show_logs=False)
 
 
-def _mode(devkit: Connection, module: str, version: str | None) -> str:
-    """A mode that is answered at once: `async`, or `workflow` for modules that take nothing else."""
+def _module(devkit: Connection, module: str, version: str | None) -> dict[str, Any]:
     query = {"version": version} if version else {}
-    found = devkit.request("GET", f"/v1/api/modules/{quote(module, safe='')}", params=query)
+    found: dict[str, Any] = devkit.request("GET", f"/v1/api/modules/{quote(module, safe='')}", params=query)
+    return found
+
+
+def _mode(found: dict[str, Any]) -> str:
+    """A mode that is answered at once: `async`, or `workflow` for modules that take nothing else."""
     return "workflow" if found["manifest"]["execution"].get("supports") == ["workflow"] else "async"
 
 

@@ -51,7 +51,7 @@ def new(name: str, template: str, parent: Path) -> None:
         with tempfile.TemporaryDirectory(dir=parent, prefix=".new-") as folder:
             made = Path(folder) / name
             shutil.copytree(source, made, ignore=not_of_a_template)
-            _rename(made, name, source.name)
+            _rename(made, name)
             made.rename(target)
     except OSError as exc:
         raise click.ClickException(f"{target} cannot be made: {exc.strerror}") from None
@@ -68,12 +68,11 @@ def _template(kind: str) -> Path:
     raise click.ClickException("the templates are missing from this installation; install the devkit again")
 
 
-def _rename(folder: Path, name: str, template: str) -> None:
+def _rename(folder: Path, name: str) -> None:
     """The template's own name becomes `name` wherever it is written: manifest, package, tests, README."""
     manifest = (folder / "manifest.json").read_text(encoding="utf-8")
     found = re.search(r'^  "name": "([^"]+)"', manifest, re.MULTILINE)
     assert found is not None  # noqa: S101  a template without a name is no template
-    changes = {found[1]: name, f"templates/{template}/": f"{name}/", "--modules templates": "--modules ."}
     for path in folder.rglob("*"):
         if not path.is_file():
             continue
@@ -81,9 +80,7 @@ def _rename(folder: Path, name: str, template: str) -> None:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
-        renamed = text
-        for old, fresh in changes.items():
-            renamed = renamed.replace(old, fresh)
+        renamed = text.replace(found[1], name)
         if renamed != text:
             path.write_text(renamed, encoding="utf-8")
 

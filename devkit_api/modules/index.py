@@ -110,6 +110,11 @@ class ModuleIndex:
         versions[module.version] = module
         self._views.clear()
 
+    def _replace(self, module: Module) -> None:
+        """The same registration with other words about it: it keeps its place among the versions."""
+        self._versions[module.module_id][module.version] = module
+        self._views.clear()
+
     def _forget(self, module: Module) -> None:
         versions = self._versions.get(module.module_id, {})
         versions.pop(module.version, None)

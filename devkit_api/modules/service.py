@@ -178,12 +178,36 @@ class ModuleRegistry(ModuleIndex):
                 source_path=source_path,
                 image_ref=image_ref,
             )
-            if known is not None and self._stays(known, module):
-                return Registration(known, created=False)
+            if known is not None and await self._stays_or_notes(known, module):
+                return Registration(self.get(module_id, module.version), created=False)
             await self._save(module)
+            await self._note_unused(module, None)
         self.on_registered(module)
         log.info("module registered", extra={"module_id": module_id, "version": module.version, "origin": origin.value})
         return Registration(module, created=known is None)
+
+    async def _stays_or_notes(self, known: Module, module: Module) -> bool:
+        """As `_stays`; that a saved edit is of no use is noted too, as a watched folder is answered by nobody."""
+        try:
+            stays = self._stays(known, module)
+        except ModuleVersionPublished as exc:
+            await self._note_unused(module, f"An edit is not used: {exc.message} {exc.advice}")
+            raise
+        if stays:
+            await self._note_unused(module, None)
+        return stays
+
+    async def _note_unused(self, module: Module, problem: str | None) -> None:
+        """Tell of a watched folder's `problem` where no version has the folder's path: on the current one."""
+        if module.origin is not Origin.DIRECTORY:
+            return
+        current = self.find(module.module_id)
+        for other in self.every(module.module_id):
+            told = problem if other is current else None
+            if other.source_path is None and other.source_problem != told:
+                noted = attrs.evolve(other, source_problem=told)
+                await self._store.put(COLLECTION, noted.key, noted.to_document())
+                self._replace(noted)
 
     def _stays(self, known: Module, module: Module) -> bool:
         """Whether `known` already is what `module` would make it. Raises `ModuleVersionPublished`."""

@@ -120,5 +120,13 @@ def test_the_command_line_uploads_a_file_and_runs_a_module_on_it(devkit: DevkitP
     added = call("inputs", "add", str(file))[0]
     assert (added["filename"], added["checksum"]) == ("my cohort.csv", hashlib.sha256(COHORT).hexdigest())
     assert added["uploadId"] in [item["uploadId"] for item in call("inputs", "list")]
+    listed = subprocess.run(
+        [*command, "inputs", "list"],
+        env={**environment, "COLUMNS": "40"}, cwd=devkit.root,
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+    lines = listed.stdout.splitlines()
+    assert f"{added['uploadId']}  my cohort.csv ({len(COHORT)} bytes)" in lines, "whole in a narrow terminal"
+    assert f"  {added['uri']}" in lines
     result = call("run", "named", "--source", f"cohort={file}", "--source", f"again={added['uri']}")
     assert result["data"]["results"] == {"cohort": len(COHORT), "again": len(COHORT)}

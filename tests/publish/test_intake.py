@@ -26,6 +26,7 @@ from devkit_api.modules.publish.routes import DEPLOYMENTS
 from devkit_api.modules.publish.service import MOST_OPEN, PublishService
 from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import REGISTRY
+from devkit_api.modules.watcher import ModulesWatcher
 from devkit_api.security.authentication import owner_principal
 from devkit_api.security.principals import Role
 from devkit_api.security.sessions import Sessions
@@ -211,6 +212,40 @@ async def test_a_published_version_is_not_replaced_by_other_means(shop: Shop) ->
     sent = {"manifest": json.loads((shop.folder / "manifest.json").read_text())}
     answer = await shop.client.post("/v1/devkit/modules", json=sent)
     assert (answer.status, code(await answer.json())) == (409, "MODULE_VERSION_PUBLISHED")
+
+
+async def test_an_edit_of_a_published_version_is_told_until_it_is_taken_back_or_the_version_raised(shop: Shop) -> None:
+    registry = shop.client.server.app[REGISTRY]
+    watcher = ModulesWatcher(registry, shop.folder.parent, ignored=shop.client.app_state)
+
+    async def problem(version: str = "") -> str | None:
+        query = {"version": version} if version else {}
+        told = (await (await shop.client.get("/v1/modules/wares", params=query)).json())["sourceStatus"]
+        assert told["ok"] is (told["problem"] is None)
+        return told["problem"]
+
+    await shop.publish()
+    await watcher.scan()
+    assert await problem() is None
+    source, manifest = shop.folder / "backend" / "main.py", shop.folder / "manifest.json"
+    published, first = source.read_text(), manifest.read_text()
+    source.write_text(published + "\nEDITED = True\n")
+    await watcher.scan()
+    told = await problem()
+    assert told is not None
+    assert "Version 1.0.0 of module 'wares' is published" in told
+    assert "Raise `version`" in told
+    await registry.load()
+    assert await problem() == told, "kept over a restart"
+    source.write_text(published)
+    await watcher.scan()
+    assert await problem() is None
+    source.write_text(published + "\nEDITED = True\n")
+    await watcher.scan()
+    manifest.write_text(first.replace('"version": "1.0.0"', '"version": "1.0.1"'))
+    await watcher.scan()
+    assert registry.get("wares").version == "1.0.1"
+    assert (await problem(), await problem("1.0.0")) == (None, None)
 
 
 SIGNATURES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
