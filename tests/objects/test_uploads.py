@@ -249,7 +249,7 @@ async def test_receipts_of_files_that_were_removed_go(uploader: Uploader) -> Non
     assert [path.stem for path in documents.rglob("*.json")] == [kept["uploadId"]]
 
 
-async def test_an_upload_that_broke_off_while_it_was_completed_is_given_up_when_its_time_ended(uploader: Uploader) -> None:
+async def test_an_upload_that_broke_off_while_it_was_completed_ends_in_time(uploader: Uploader) -> None:
     uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
     old, young = [uploads._uploads[(await uploader.begin(7, key=key))["uploadId"]] for key in ("old", "young")]
     for upload, expires_at in ((old, "2025-01-01T00:00:00Z"), (young, young.expires_at)):
@@ -356,3 +356,32 @@ async def test_what_broke_off_while_it_was_completed_can_be_given_up_or_done(
     await uploads._save(upload)
     await uploads.sweep()
     assert uploads._uploads[late["uploadId"]].status == ("complete" if made else "expired")
+
+
+async def test_a_file_that_moved_to_another_store_is_still_that_of_its_receipt(uploader: Uploader) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    await uploader.complete(begun, [await uploader.send(begun, 1, b"7 bytes")])
+    upload = uploads._uploads[begun["uploadId"]]
+
+    async def put(data: bytes) -> str:
+        """As an import does: the file of that name, in a version of this store's own."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield data
+
+        await objects.delete(UPLOADS, upload.name)
+        about = {"content_type": upload.content_type, "metadata": {}}
+        version: str = (await objects.put(UPLOADS, upload.name, chunks(), None, about)).version
+        return version
+
+    at = f"{BEGIN}/{begun['uploadId']}"
+    version = await put(b"7 bytes")
+    await uploads._save(attrs.evolve(upload, version="18c0ffee-7"))
+    receipt = await uploader.ask("GET", f"{at}/download")
+    assert (receipt["versionId"], receipt["sizeBytes"]) == (version, 7)
+    assert (await uploader.ask("GET", at))["versionId"] == version
+    for other in (b"7 other", b"8 bytes!"):
+        await put(other)
+        await uploads._save(attrs.evolve(upload, version="18c0ffee-7"))
+        assert (await uploader.ask("GET", f"{at}/download", 404))["error"]["code"] == "OBJECT_NOT_FOUND"

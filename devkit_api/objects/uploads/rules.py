@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from devkit_api.errors import UploadConflict, UploadInvalid
-from devkit_api.objects.protocol import Part
+from devkit_api.objects.protocol import ObjectInfo, Part
 from devkit_api.objects.uploads.models import Upload
 
 
@@ -35,3 +35,9 @@ def with_checksums(found: Iterable[Part], known: Iterable[Part]) -> tuple[Part, 
     sha256s = {(part.number, part.etag): part.sha256 for part in known}
     told = (attrs.evolve(part, sha256=part.sha256 or sha256s.get((part.number, part.etag), "")) for part in found)
     return tuple(part for part in told if part.sha256)
+
+
+def is_file_of(upload: Upload, info: ObjectInfo) -> bool:
+    """Whether a stored file is what these parts make, as far as can be told without reading it."""
+    sha256 = upload.parts[0].sha256 if len(upload.parts) == 1 else ""  # of several, none is that of the whole
+    return info.size == upload.size and (not sha256 or info.sha256 in {"", sha256})

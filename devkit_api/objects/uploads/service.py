@@ -42,7 +42,7 @@ from devkit_api.objects.uploads.models import (
     base64_of,
     stored,
 )
-from devkit_api.objects.uploads.rules import check_parts, in_state, with_checksums
+from devkit_api.objects.uploads.rules import check_parts, in_state, is_file_of, with_checksums
 from devkit_api.public_address import PublicAddress
 from devkit_api.security.principals import Principal
 from devkit_api.state import DocumentStore
@@ -205,10 +205,14 @@ class PartUploads:
         """Where to read the file, in the version that was accepted. Raises `UploadNotFound`, `UploadConflict`."""
         async with self._locks.of(upload_id):
             upload = await self._find(source_id, upload_id, principal)
-        in_state(upload, upload.revision, COMPLETE)
-        info = await self._objects.stat(UPLOADS, upload.name, upload.version)
-        if info is None:
-            raise ObjectNotFound(key=upload.filename)
+            in_state(upload, upload.revision, COMPLETE)
+            info = await self._objects.stat(UPLOADS, upload.name, upload.version)
+            if info is None:
+                # Versions are the store's own: after an import into another one the file has a new one.
+                info = await self._objects.stat(UPLOADS, upload.name)
+                if info is None or not is_file_of(upload, info):
+                    raise ObjectNotFound(key=upload.filename)
+                upload = await self._save(attrs.evolve(upload, version=info.version))
         url = await self._addresses.get(UPLOADS, info, GET_SECONDS)
         return {**upload.view(self._bucket), "url": url, "expiresIn": GET_SECONDS, "sizeBytes": info.size}
 
@@ -252,7 +256,7 @@ class PartUploads:
 
     async def _made(self, upload: Upload) -> ObjectInfo | None:
         made = await self._objects.stat(UPLOADS, upload.name)
-        return made if made is not None and made.size == upload.size else None
+        return made if made is not None and is_file_of(upload, made) else None
 
     async def _take_back(self, upload: Upload) -> None:
         """No file can be made of these parts: go on with what the store has, or end when it has nothing."""
