@@ -18,7 +18,8 @@ from typing import Any
 import attrs
 import pytest
 
-from devkit_api.errors import ObjectStoreUnavailable, PartsNotFound, UploadConflict
+from devkit_api.errors import ObjectStoreUnavailable, PartsNotFound, Unavailable, UploadConflict
+from devkit_api.objects.file_parts import FileParts
 from devkit_api.objects.namespaces import UPLOADS
 from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
@@ -385,3 +386,70 @@ async def test_a_file_that_moved_to_another_store_is_still_that_of_its_receipt(u
         await put(other)
         await uploads._save(attrs.evolve(upload, version="18c0ffee-7"))
         assert (await uploader.ask("GET", f"{at}/download", 404))["error"]["code"] == "OBJECT_NOT_FOUND"
+
+
+async def test_what_comes_during_a_reset_is_told_so_and_leaves_nothing(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    part = await uploader.send(begun, 1, b"7 bytes")
+    abort_parts, told = objects.abort_parts, []
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"7 bytes"
+
+    async def meanwhile(one: Any) -> None:
+        told.append((await uploader.begin(7, key="late", status=503))["error"]["code"])
+        told.append((await uploader.complete(begun, [part], 503))["error"]["code"])
+        with pytest.raises(Unavailable):
+            expected = Expected(7, hashlib.sha256(b"7 bytes").hexdigest())
+            await uploads.put_part(f"{begun['uploadId']}/1", slowly(), expected)
+        await abort_parts(one)
+
+    monkeypatch.setattr(objects, "abort_parts", meanwhile)
+    assert (await uploader.client.post("/v1/devkit/reset")).status == 200
+    assert (told, uploads._uploads) == (["UNAVAILABLE"] * 2, {})
+    assert list((uploader.client.app_state / "objects").glob(".parts/*")) == []
+    assert (await uploader.begin(7, key="late"))["status"] == "uploading"
+
+
+async def test_uploads_are_swept_after_a_reset_that_broke_off(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    with monkeypatch.context() as away:
+
+        async def fail(_begun: Any) -> None:
+            raise ObjectStoreUnavailable(reason="it does not answer")
+
+        away.setattr(objects, "abort_parts", fail)
+        assert (await uploader.client.post("/v1/devkit/reset")).status == 503
+    assert not uploads._sweeping.done()
+    assert (await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}"))["status"] == "uploading"
+
+
+async def test_parts_that_go_while_they_are_listed_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = FileParts(tmp_path)
+    begun = await parts.begin("uploads", "a", {})
+    folder = parts._folder
+
+    async def then_gone(one: Any) -> Path:
+        found = await folder(one)
+        await parts.abort(one)
+        return found
+
+    monkeypatch.setattr(parts, "_folder", then_gone)
+    with pytest.raises(PartsNotFound):
+        await parts.list(begun)
+
+
+async def test_what_was_begun_for_nobody_is_swept(tmp_path: Path) -> None:
+    parts = FileParts(tmp_path)
+    kept, dropped = [await parts.begin(namespace, "a", {}) for namespace in ("kept", "dropped")]
+    (tmp_path / ("0" * 32)).mkdir()
+    await parts.sweep(lambda namespace: namespace == "kept")
+    assert [path.name for path in tmp_path.iterdir()] == [kept.upload] != [dropped.upload]

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from devkit_api.errors import (
     UploadNotFound,
 )
 from devkit_api.ids import utc_now
-from devkit_api.locks import KeyedLocks
+from devkit_api.locks import Gate, KeyedLocks
 from devkit_api.objects.addresses import GET_SECONDS, Addresses
 from devkit_api.objects.namespaces import UPLOADS
 from devkit_api.objects.protocol import Expected, ObjectInfo, ObjectStore, Part, check_name
@@ -75,6 +75,7 @@ class PartUploads:
         self._max_bytes = min(max_bytes, MOST_BYTES)
         self._uploads: dict[str, Upload] = {}
         self._locks = KeyedLocks()
+        self.gate = Gate()
         self._completing: dict[str, asyncio.Task[Upload]] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -113,7 +114,7 @@ class PartUploads:
         owner = f"{principal.organization_id}/{principal.user_id}"
         upload_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"upload/{owner}/{source_id}/{body['idempotencyKey']}"))
         check_name(f"{upload_id}/{body['prefix']}{body['filename']}")
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             known = self._uploads.get(upload_id)
             if known is not None and not await self._is_deleted(known):
                 asked = (body["filename"], body["prefix"], body["contentType"], body["declaredSizeBytes"])
@@ -125,12 +126,12 @@ class PartUploads:
 
     async def get(self, source_id: str, upload_id: str, principal: Principal) -> Document:
         """The receipt. Raises `UploadNotFound`."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             return (await self._find(source_id, upload_id, principal)).view(self._bucket)
 
     async def sign(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
         """Addresses to put parts to, each for exactly the announced bytes."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
         in_state(upload, body["revision"], UPLOADING)
         signed = []
@@ -166,7 +167,7 @@ class PartUploads:
                     yield chunk
                 # A sender may take long, and holds up nobody. From its last byte on the upload stays as it is found
                 # here: a part put in place while a file is made of the parts would spoil it.
-                await until_stored.enter_async_context(self._locks.of(upload_id))
+                await until_stored.enter_async_context(self._alone_with(upload_id))
                 self._uploading(upload_id)
 
             part = await self._objects.put_part(begun, int(number), then_alone(), expected)
@@ -175,7 +176,7 @@ class PartUploads:
 
     async def complete(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
         """Make the file of its parts; the same request again finds it made."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             if upload.status == COMPLETE:
                 check_parts(upload, body["parts"])
@@ -193,7 +194,7 @@ class PartUploads:
 
     async def cancel(self, source_id: str, upload_id: str, revision: int, principal: Principal) -> Document:
         """Give an upload up and free its parts. What is complete stays."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             if upload.status in {COMPLETE, CANCELLED, EXPIRED}:
                 return upload.view(self._bucket)
@@ -203,7 +204,7 @@ class PartUploads:
 
     async def download(self, source_id: str, upload_id: str, principal: Principal) -> Document:
         """Where to read the file, in the version that was accepted. Raises `UploadNotFound`, `UploadConflict`."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             in_state(upload, upload.revision, COMPLETE)
             info = await self._objects.stat(UPLOADS, upload.name, upload.version)
@@ -217,13 +218,21 @@ class PartUploads:
         return {**upload.view(self._bucket), "url": url, "expiresIn": GET_SECONDS, "sizeBytes": info.size}
 
     async def clear(self) -> None:
-        """Forget every upload; the files are cleared with all others."""
+        """Forget every upload; the files are cleared with all others. Belongs inside `gate.closed()`."""
         await self.close()
-        for upload in list(self._uploads.values()):
-            if upload.status != COMPLETE:
-                await self._objects.abort_parts(upload.begun)
-        await self._store.clear(COLLECTION)
-        await self.open()
+        try:
+            for upload in list(self._uploads.values()):
+                if upload.status != COMPLETE:
+                    await self._objects.abort_parts(upload.begun)
+            await self._store.clear(COLLECTION)
+        finally:
+            await self.open()  # also when it did not get through: what is left is read, and swept as before
+
+    @asynccontextmanager
+    async def _alone_with(self, upload_id: str) -> AsyncIterator[None]:
+        with self.gate.entered():
+            async with self._locks.of(upload_id):
+                yield
 
     async def _begin(self, upload_id: str, source_id: str, body: Document, principal: Principal) -> Upload:
         owner = (principal.user_id, principal.organization_id)
