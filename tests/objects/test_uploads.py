@@ -453,3 +453,22 @@ async def test_what_was_begun_for_nobody_is_swept(tmp_path: Path) -> None:
     (tmp_path / ("0" * 32)).mkdir()
     await parts.sweep(lambda namespace: namespace == "kept")
     assert [path.name for path in tmp_path.iterdir()] == [kept.upload] != [dropped.upload]
+
+
+async def test_uploads_begun_at_once_do_not_pass_the_limit(uploader: Uploader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_MOST_OPEN", 2)
+    objects = uploader.client.server.app[OBJECTS]
+    begin_parts = objects.begin_parts
+
+    async def slowly(*arguments: Any) -> Any:
+        begun = await begin_parts(*arguments)
+        for _ in range(50):  # every other one has its turn
+            await asyncio.sleep(0)
+        return begun
+
+    monkeypatch.setattr(objects, "begin_parts", slowly)
+    body = {"filename": "a.bin", "declaredSizeBytes": 7}
+    answers = await asyncio.gather(
+        *(uploader.client.post(BEGIN, json={**body, "idempotencyKey": f"{number}"}) for number in range(6))
+    )
+    assert sorted(answer.status for answer in answers) == [201, 201, 422, 422, 422, 422]

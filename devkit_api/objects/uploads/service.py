@@ -74,7 +74,7 @@ class PartUploads:
         self._address, self._bucket = address, bucket
         self._max_bytes = min(max_bytes, MOST_BYTES)
         self._uploads: dict[str, Upload] = {}
-        self._locks = KeyedLocks()
+        self._locks, self._owners = KeyedLocks(), KeyedLocks()
         self.gate = Gate()
         self._completing: dict[str, asyncio.Task[Upload]] = {}
         self._sweeping: asyncio.Task[None] | None = None
@@ -121,7 +121,8 @@ class PartUploads:
                 if asked != (known.filename, known.prefix, known.content_type, known.size):
                     raise IdempotencyKeyReused
                 return (await self._current(known)).view(self._bucket)
-            upload = await self._begin(upload_id, source_id, body, principal)
+            async with self._owners.of(owner):  # what is open is counted, and one more begun, by one at a time
+                upload = await self._begin(upload_id, source_id, body, principal)
         return upload.view(self._bucket)
 
     async def get(self, source_id: str, upload_id: str, principal: Principal) -> Document:
