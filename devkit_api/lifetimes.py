@@ -208,8 +208,8 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
-        # Closed to the end: a run admitted in the middle would lose the source and the files it was promised.
-        async with app[RUNS].admission.closed():
+        # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
+        async with app[RUNS].admission.closed(), app[PART_UPLOADS].gate.closed():
             await clear()
 
     async def clear() -> None:

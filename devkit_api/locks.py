@@ -1,9 +1,13 @@
-"""One lock per key, for as long as somebody holds it or waits for it."""
+"""Locks per key, and gates that are closed while something is reset."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from weakref import WeakValueDictionary
+
+from devkit_api.errors import Unavailable
 
 
 class KeyedLocks:
@@ -18,3 +22,42 @@ class KeyedLocks:
     def of(self, key: str) -> asyncio.Lock:
         """The lock of `key`; `async with` keeps it there."""
         return self._locks.setdefault(key, asyncio.Lock())
+
+
+class Gate:
+    """Many go through at a time, until somebody closes it."""
+
+    def __init__(self) -> None:
+        self._closing = asyncio.Lock()
+        self._is_closed = False
+        self._inside = 0
+        self._nobody_inside = asyncio.Event()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Counted as inside. Raises `Unavailable` while closed."""
+        if self._is_closed:
+            raise Unavailable(what="The devkit, which is being reset,", headers={"Retry-After": "1"})
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+            if not self._inside:
+                self._nobody_inside.set()
+
+    @asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Nobody enters meanwhile, and who was inside when this was entered has left.
+
+        Whoever closes it at the same time waits for his turn.
+        """
+        async with self._closing:
+            self._is_closed = True
+            try:
+                while self._inside:
+                    self._nobody_inside.clear()
+                    await self._nobody_inside.wait()
+                yield
+            finally:
+                self._is_closed = False

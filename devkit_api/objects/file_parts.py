@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,12 @@ class FileParts:
 
     async def list(self, begun: Begun) -> list[Part]:
         """See `ObjectStore.parts`."""
-        return await _stored(await self._folder(begun))
+        return await _found(begun, await self._folder(begun))
 
     async def joined(self, begun: Begun, parts: Sequence[Part]) -> AsyncIterator[bytes]:
         """The bytes of all these parts, once they are found to be there. Raises as `ObjectStore.complete_parts`."""
         folder = await self._folder(begun)
-        stored = {part.number: part for part in await _stored(folder)}
+        stored = {part.number: part for part in await _found(begun, folder)}
         for part in parts:
             if stored.get(part.number, part).etag != part.etag or part.number not in stored:
                 raise PartsInvalid(reason=f"part {part.number} is not stored with this etag")
@@ -86,6 +86,16 @@ class FileParts:
         """See `ObjectStore.abort_parts`."""
         if _UPLOAD.fullmatch(begun.upload):
             await wrap(shutil.rmtree)(self._root / begun.upload, ignore_errors=True)
+
+    async def sweep(self, is_known: Callable[[str], bool]) -> None:
+        """Drop what was begun in namespaces that are not known, and what is of none."""
+        for folder in await _folders(self._root):
+            try:
+                namespace = (await _about(folder)).get("namespace", "")
+            except (OSError, ValueError):
+                namespace = ""
+            if not is_known(namespace):
+                await wrap(shutil.rmtree)(folder, ignore_errors=True)
 
     async def _folder(self, begun: Begun) -> Path:
         folder = self._root / begun.upload
@@ -109,6 +119,13 @@ def _file_name(number: int, size: int, sha256: str) -> str:
     return f"{number:05d}.{size}.{sha256}"
 
 
+async def _found(begun: Begun, folder: Path) -> list[Part]:
+    try:
+        return await _stored(folder)
+    except FileNotFoundError:  # given up a moment ago
+        raise PartsNotFound(begun=begun.upload) from None
+
+
 @wrap
 def _about(folder: Path) -> dict[str, Any]:
     about: dict[str, Any] = jsonio.loads_trusted((folder / "begun.json").read_bytes())
@@ -130,6 +147,11 @@ def _place(temporary: Path, folder: Path, number: int, found: Expected) -> None:
         if other != target:
             other.unlink(missing_ok=True)
     fsync_folder(folder)
+
+
+@wrap
+def _folders(root: Path) -> list[Path]:
+    return list(root.glob("*"))
 
 
 @wrap

@@ -195,6 +195,7 @@ class FileObjectStore:
 
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """See `ObjectStore.sweep`."""
+        await self._parts.sweep(is_known)
         return await _sweep(self._root, is_known, self._indexes)
 
     async def _commit(self, namespace: str, info: ObjectInfo, temporary: Path) -> ObjectInfo:

@@ -170,7 +170,7 @@ class ObjectStore(Protocol):
         """
 
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
-        """Remove the files of namespaces that are not known; how many namespaces went."""
+        """Remove the files of namespaces that are not known, whole or in parts; how many namespaces went."""
 
 
 def check_name(name: str) -> str:

@@ -22,6 +22,7 @@ from devkit_api.database.target import Target
 from devkit_api.ids import utc_now
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.s3_owner import read_owners
+from devkit_api.objects.uploads.models import COLLECTION, COMPLETING, UPLOADING
 from devkit_api.settings import Settings
 from devkit_api.state.json_files import JsonFileStore
 from devkit_api.transfer import TransferRefused
@@ -29,7 +30,7 @@ from devkit_api.transfer.archive import Writer
 from devkit_api.transfer.catalogs import CatalogReader, Table
 from devkit_api.transfer.commit import settle
 from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, STATE, content, unknown
-from devkit_api.transfer.objects import OBJECTS, Await, bucket_of, bytes_in, pack, waiting
+from devkit_api.transfer.objects import OBJECTS, Await, bucket_of, bytes_in, document, pack, waiting
 
 # Told how many bytes are done, and of how many.
 Progress = Callable[[int, int], None]
@@ -139,7 +140,7 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
     state = source.state
     summary = Summary(utc_now(), left_out=unknown(state))
     tables = catalogs.tables() if catalogs else []
-    paths = [path for path in content(state) if source.bucket is None or path.relative_to(state).parts[0] != OBJECTS]
+    paths = [path for path in content(state) if _goes_along(path, path.relative_to(state).parts[0], source)]
     total = sum(path.stat().st_size for path in paths) + sum(table.about_bytes for table in tables)
     total += source.bucket_bytes
     writer = Writer(file)
@@ -173,6 +174,12 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
     writer.finish()
     progress(total, total)
     return summary
+
+
+def _goes_along(path: Path, top: str, source: _Source) -> bool:
+    # The parts of an upload stay, and so does what is known of one that still waits for them.
+    unfinished = top == COLLECTION and document(path).get("status") in {UPLOADING, COMPLETING}
+    return not unfinished and (top != OBJECTS or source.bucket is None)
 
 
 def _copy(catalogs: CatalogReader, table: Table, writer: Writer, count: Callable[[int], None]) -> bool:

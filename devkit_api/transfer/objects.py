@@ -70,7 +70,7 @@ async def bytes_in(store: ObjectStore, state: Path) -> int:
 def namespaces_of(state: Path) -> Iterator[str]:
     """Where in a bucket the files of this devkit are; those that belong to no run may be another one's."""
     yield from (UPLOADS, CATALOG_IMPORTS, VIEW_EXPORTS)
-    planned = (str(_document(path).get("run_id")) for path in sorted((state / "plans").glob("*/*.json")))
+    planned = (str(document(path).get("run_id")) for path in sorted((state / "plans").glob("*/*.json")))
     runs = (path.stem for path in sorted((state / "runs").glob("*/*.json")))
     for run_id in dict.fromkeys([*runs, *planned]):
         yield from (run_files(run_id), run_inputs(run_id), run_reports(run_id))
@@ -165,7 +165,8 @@ async def _own_pages(store: ObjectStore, namespace: str) -> AsyncIterator[Any]:
         yield await store.own(namespace, page, or_unmarked=True)
 
 
-def _document(path: Path) -> dict[str, Any]:
+def document(path: Path) -> dict[str, Any]:
+    """What a document of the state says; nothing when it is none."""
     if path.stat().st_size > _MOST_DOCUMENT_BYTES:
         return {}
     try:

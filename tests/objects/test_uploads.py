@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -9,14 +10,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from devkit_api.errors import ObjectStoreUnavailable, PartsNotFound
+from devkit_api.errors import ObjectStoreUnavailable, PartsNotFound, Unavailable, UploadConflict
+from devkit_api.objects.file_parts import FileParts
+from devkit_api.objects.namespaces import UPLOADS
+from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.objects.uploads import service
 from devkit_api.objects.uploads.routes import PART_UPLOADS
@@ -245,7 +250,7 @@ async def test_receipts_of_files_that_were_removed_go(uploader: Uploader) -> Non
     assert [path.stem for path in documents.rglob("*.json")] == [kept["uploadId"]]
 
 
-async def test_an_upload_that_broke_off_while_it_was_completed_is_given_up_after_a_week(uploader: Uploader) -> None:
+async def test_an_upload_that_broke_off_while_it_was_completed_ends_in_time(uploader: Uploader) -> None:
     uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
     old, young = [uploads._uploads[(await uploader.begin(7, key=key))["uploadId"]] for key in ("old", "young")]
     for upload, expires_at in ((old, "2025-01-01T00:00:00Z"), (young, young.expires_at)):
@@ -255,3 +260,215 @@ async def test_an_upload_that_broke_off_while_it_was_completed_is_given_up_after
     with pytest.raises(PartsNotFound):
         await objects.parts(old.begun)
     assert await objects.parts(young.begun) == []
+
+
+async def test_a_part_that_comes_while_the_file_is_made_changes_nothing(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    part = await uploader.send(begun, 1, b"7 bytes")
+    held, released = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"other "
+        held.set()
+        await released.wait()
+        yield b"7"
+
+    expected = Expected(7, hashlib.sha256(b"other 7").hexdigest())
+    late = asyncio.create_task(uploads.put_part(f"{begun['uploadId']}/1", slowly(), expected))
+    await held.wait()
+    complete_parts = objects.complete_parts
+
+    async def meanwhile(*arguments: Any) -> Any:
+        released.set()
+        await asyncio.wait([late])
+        return await complete_parts(*arguments)
+
+    monkeypatch.setattr(objects, "complete_parts", meanwhile)
+    assert (await uploader.complete(begun, [part]))["status"] == "complete"
+    with pytest.raises(UploadConflict):
+        await late
+
+
+async def test_parts_the_store_does_not_have_are_sent_again(uploader: Uploader) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    part = await uploader.send(begun, 1, b"7 bytes")
+    upload = uploads._uploads[begun["uploadId"]]
+
+    async def another() -> AsyncIterator[bytes]:
+        yield b"other 7"
+
+    # As when the machine stopped after the part was stored, and before that was noted.
+    sha256 = hashlib.sha256(b"other 7").hexdigest()
+    stored = await objects.put_part(upload.begun, 1, another(), Expected(7, sha256))
+    assert (await uploader.complete(begun, [part], 422))["error"]["code"] == "PARTS_INVALID"
+    found = await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}")
+    assert (found["status"], [one["etag"] for one in found["parts"]]) in [
+        ("uploading", [stored.etag]), ("uploading", [])
+    ]  # fmt: skip
+    part = await uploader.send(found, 1, b"7 bytes")
+    done = await uploader.complete(begun, [part], revision=found["revision"])
+    assert done["status"] == "complete"
+
+
+async def test_an_upload_whose_parts_are_gone_ends(uploader: Uploader) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    part = await uploader.send(begun, 1, b"7 bytes")
+    await objects.abort_parts(uploads._uploads[begun["uploadId"]].begun)
+    assert (await uploader.complete(begun, [part], 404))["error"]["code"] == "PARTS_NOT_FOUND"
+    assert (await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}"))["status"] == "expired"
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["before the file", "after the file"])
+async def test_what_broke_off_while_it_was_completed_can_be_given_up_or_done(
+    made: bool, uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    complete_parts = objects.complete_parts
+
+    async def fail(*arguments: Any) -> Any:
+        if made:
+            await complete_parts(*arguments)
+        raise ObjectStoreUnavailable(reason="it does not answer")
+
+    dropped, done, late = [await uploader.begin(7, key=key) for key in ("dropped", "done", "late")]
+    part = {one["uploadId"]: await uploader.send(one, 1, b"7 bytes") for one in (dropped, done, late)}
+    with monkeypatch.context() as away:
+        away.setattr(objects, "complete_parts", fail)
+        for one in (dropped, done, late):
+            await uploader.complete(one, [part[one["uploadId"]]], 503)
+    at = f"{BEGIN}/{dropped['uploadId']}"
+    revision = (await uploader.ask("GET", at))["revision"]
+    assert (await uploader.ask("POST", f"{at}/cancel", revision=revision))["status"] == "cancelled"
+    upload = uploads._uploads[dropped["uploadId"]]
+    assert await objects.stat(UPLOADS, upload.name) is None
+    with pytest.raises(PartsNotFound):
+        await objects.parts(upload.begun)
+    again = await uploader.complete(done, [part[done["uploadId"]]], revision=revision)
+    assert again["status"] == "complete"
+    # Nobody came back to this one within its time.
+    upload = attrs.evolve(
+        uploads._uploads[late["uploadId"]], expires_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    )
+    await uploads._save(upload)
+    await uploads.sweep()
+    assert uploads._uploads[late["uploadId"]].status == ("complete" if made else "expired")
+
+
+async def test_a_file_that_moved_to_another_store_is_still_that_of_its_receipt(uploader: Uploader) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    await uploader.complete(begun, [await uploader.send(begun, 1, b"7 bytes")])
+    upload = uploads._uploads[begun["uploadId"]]
+
+    async def put(data: bytes) -> str:
+        """As an import does: the file of that name, in a version of this store's own."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield data
+
+        await objects.delete(UPLOADS, upload.name)
+        about = {"content_type": upload.content_type, "metadata": {}}
+        version: str = (await objects.put(UPLOADS, upload.name, chunks(), None, about)).version
+        return version
+
+    at = f"{BEGIN}/{begun['uploadId']}"
+    version = await put(b"7 bytes")
+    await uploads._save(attrs.evolve(upload, version="18c0ffee-7"))
+    receipt = await uploader.ask("GET", f"{at}/download")
+    assert (receipt["versionId"], receipt["sizeBytes"]) == (version, 7)
+    assert (await uploader.ask("GET", at))["versionId"] == version
+    for other in (b"7 other", b"8 bytes!"):
+        await put(other)
+        await uploads._save(attrs.evolve(upload, version="18c0ffee-7"))
+        assert (await uploader.ask("GET", f"{at}/download", 404))["error"]["code"] == "OBJECT_NOT_FOUND"
+
+
+async def test_what_comes_during_a_reset_is_told_so_and_leaves_nothing(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    part = await uploader.send(begun, 1, b"7 bytes")
+    abort_parts, told = objects.abort_parts, []
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"7 bytes"
+
+    async def meanwhile(one: Any) -> None:
+        told.append((await uploader.begin(7, key="late", status=503))["error"]["code"])
+        told.append((await uploader.complete(begun, [part], 503))["error"]["code"])
+        with pytest.raises(Unavailable):
+            expected = Expected(7, hashlib.sha256(b"7 bytes").hexdigest())
+            await uploads.put_part(f"{begun['uploadId']}/1", slowly(), expected)
+        await abort_parts(one)
+
+    monkeypatch.setattr(objects, "abort_parts", meanwhile)
+    assert (await uploader.client.post("/v1/devkit/reset")).status == 200
+    assert (told, uploads._uploads) == (["UNAVAILABLE"] * 2, {})
+    assert list((uploader.client.app_state / "objects").glob(".parts/*")) == []
+    assert (await uploader.begin(7, key="late"))["status"] == "uploading"
+
+
+async def test_uploads_are_swept_after_a_reset_that_broke_off(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    with monkeypatch.context() as away:
+
+        async def fail(_begun: Any) -> None:
+            raise ObjectStoreUnavailable(reason="it does not answer")
+
+        away.setattr(objects, "abort_parts", fail)
+        assert (await uploader.client.post("/v1/devkit/reset")).status == 503
+    assert not uploads._sweeping.done()
+    assert (await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}"))["status"] == "uploading"
+
+
+async def test_parts_that_go_while_they_are_listed_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = FileParts(tmp_path)
+    begun = await parts.begin("uploads", "a", {})
+    folder = parts._folder
+
+    async def then_gone(one: Any) -> Path:
+        found = await folder(one)
+        await parts.abort(one)
+        return found
+
+    monkeypatch.setattr(parts, "_folder", then_gone)
+    with pytest.raises(PartsNotFound):
+        await parts.list(begun)
+
+
+async def test_what_was_begun_for_nobody_is_swept(tmp_path: Path) -> None:
+    parts = FileParts(tmp_path)
+    kept, dropped = [await parts.begin(namespace, "a", {}) for namespace in ("kept", "dropped")]
+    (tmp_path / ("0" * 32)).mkdir()
+    await parts.sweep(lambda namespace: namespace == "kept")
+    assert [path.name for path in tmp_path.iterdir()] == [kept.upload] != [dropped.upload]
+
+
+async def test_uploads_begun_at_once_do_not_pass_the_limit(uploader: Uploader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_MOST_OPEN", 2)
+    objects = uploader.client.server.app[OBJECTS]
+    begin_parts = objects.begin_parts
+
+    async def slowly(*arguments: Any) -> Any:
+        begun = await begin_parts(*arguments)
+        for _ in range(50):  # every other one has its turn
+            await asyncio.sleep(0)
+        return begun
+
+    monkeypatch.setattr(objects, "begin_parts", slowly)
+    body = {"filename": "a.bin", "declaredSizeBytes": 7}
+    answers = await asyncio.gather(
+        *(uploader.client.post(BEGIN, json={**body, "idempotencyKey": f"{number}"}) for number in range(6))
+    )
+    assert sorted(answer.status for answer in answers) == [201, 201, 422, 422, 422, 422]

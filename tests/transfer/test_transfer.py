@@ -250,6 +250,18 @@ async def test_what_is_secret_stays_and_the_rest_comes_back(stopped: Path, tmp_p
     assert found == kept
 
 
+async def test_an_upload_that_waits_for_parts_stays(stopped: Path, tmp_path: Path) -> None:
+    for status in ("uploading", "completing", "complete", "cancelled"):
+        (stopped / "uploads" / status).mkdir(parents=True)
+        (stopped / "uploads" / status / "u.json").write_text(json.dumps({"status": status}))
+    file = tmp_path / "x.tar.gz"
+    summary = await export(settings_of(stopped), file, no_progress)
+    with tarfile.open(file) as listed:
+        found = [name for name in listed.getnames() if name.startswith("state/uploads/")]
+    assert sorted(found) == ["state/uploads/cancelled/u.json", "state/uploads/complete/u.json"]
+    assert summary.documents["uploads"] == 2
+
+
 async def test_an_export_replaces_nothing_unasked_and_needs_a_devkit(stopped: Path, tmp_path: Path) -> None:
     file = tmp_path / "x.tar.gz"
     file.write_text("mine")

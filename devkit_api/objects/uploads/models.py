@@ -58,8 +58,8 @@ class Upload:
 
     @property
     def is_over(self) -> bool:
-        """Whether it waited too long for its parts."""
-        return self.status == UPLOADING and self._ends_before(datetime.now(UTC))
+        """Whether it waited too long for its parts, or to be completed; not, while that is being done."""
+        return self.status in {UPLOADING, COMPLETING} and self._ends_before(datetime.now(UTC))
 
     @property
     def is_open(self) -> bool:

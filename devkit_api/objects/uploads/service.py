@@ -10,7 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,16 +20,16 @@ from devkit_api.errors import (
     DevkitError,
     IdempotencyKeyReused,
     ObjectNotFound,
+    PartsInvalid,
     PartsNotFound,
-    UploadConflict,
     UploadInvalid,
     UploadNotFound,
 )
 from devkit_api.ids import utc_now
-from devkit_api.locks import KeyedLocks
+from devkit_api.locks import Gate, KeyedLocks
 from devkit_api.objects.addresses import GET_SECONDS, Addresses
 from devkit_api.objects.namespaces import UPLOADS
-from devkit_api.objects.protocol import Expected, ObjectStore, Part, check_name
+from devkit_api.objects.protocol import Expected, ObjectInfo, ObjectStore, Part, check_name
 from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.objects.uploads.models import (
     CANCELLED,
@@ -42,6 +42,7 @@ from devkit_api.objects.uploads.models import (
     base64_of,
     stored,
 )
+from devkit_api.objects.uploads.rules import check_parts, in_state, is_file_of, with_checksums
 from devkit_api.public_address import PublicAddress
 from devkit_api.security.principals import Principal
 from devkit_api.state import DocumentStore
@@ -73,7 +74,8 @@ class PartUploads:
         self._address, self._bucket = address, bucket
         self._max_bytes = min(max_bytes, MOST_BYTES)
         self._uploads: dict[str, Upload] = {}
-        self._locks = KeyedLocks()
+        self._locks, self._owners = KeyedLocks(), KeyedLocks()
+        self.gate = Gate()
         self._completing: dict[str, asyncio.Task[Upload]] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -101,8 +103,6 @@ class PartUploads:
                 if upload is None:
                     continue
                 upload = await self._current(upload)
-                if upload.status == COMPLETING and upload_id not in self._completing and upload.is_old(_MEMORY):
-                    upload = await self._end(upload, EXPIRED)
                 if (upload.status in {CANCELLED, EXPIRED} and upload.is_old(_MEMORY)) or await self._is_deleted(upload):
                     await self._store.delete(COLLECTION, upload_id)
                     del self._uploads[upload_id]
@@ -114,26 +114,27 @@ class PartUploads:
         owner = f"{principal.organization_id}/{principal.user_id}"
         upload_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"upload/{owner}/{source_id}/{body['idempotencyKey']}"))
         check_name(f"{upload_id}/{body['prefix']}{body['filename']}")
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             known = self._uploads.get(upload_id)
             if known is not None and not await self._is_deleted(known):
                 asked = (body["filename"], body["prefix"], body["contentType"], body["declaredSizeBytes"])
                 if asked != (known.filename, known.prefix, known.content_type, known.size):
                     raise IdempotencyKeyReused
                 return (await self._current(known)).view(self._bucket)
-            upload = await self._begin(upload_id, source_id, body, principal)
+            async with self._owners.of(owner):  # what is open is counted, and one more begun, by one at a time
+                upload = await self._begin(upload_id, source_id, body, principal)
         return upload.view(self._bucket)
 
     async def get(self, source_id: str, upload_id: str, principal: Principal) -> Document:
         """The receipt. Raises `UploadNotFound`."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             return (await self._find(source_id, upload_id, principal)).view(self._bucket)
 
     async def sign(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
         """Addresses to put parts to, each for exactly the announced bytes."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
-        _in_state(upload, body["revision"], UPLOADING)
+        in_state(upload, body["revision"], UPLOADING)
         signed = []
         for part in body["parts"]:
             number = part["partNumber"]
@@ -159,61 +160,80 @@ class PartUploads:
     async def put_part(self, name: str, chunks: AsyncIterator[bytes], expected: Expected) -> Part:
         """Store a part that comes to a signed address."""
         upload_id, _, number = name.partition("/")
-        upload = self._known(upload_id)
-        _in_state(upload, upload.revision, UPLOADING)
-        part = await self._objects.put_part(upload.begun, int(number), chunks, expected)
-        async with self._locks.of(upload_id):
-            upload = self._known(upload_id)
-            _in_state(upload, upload.revision, UPLOADING)
-            await self._save(upload.with_part(part))
+        begun = self._uploading(upload_id).begun
+        async with AsyncExitStack() as until_stored:
+
+            async def then_alone() -> AsyncIterator[bytes]:
+                async for chunk in chunks:
+                    yield chunk
+                # A sender may take long, and holds up nobody. From its last byte on the upload stays as it is found
+                # here: a part put in place while a file is made of the parts would spoil it.
+                await until_stored.enter_async_context(self._alone_with(upload_id))
+                self._uploading(upload_id)
+
+            part = await self._objects.put_part(begun, int(number), then_alone(), expected)
+            await self._save(self._uploading(upload_id).with_part(part))
         return part
 
     async def complete(self, source_id: str, upload_id: str, body: Document, principal: Principal) -> Document:
         """Make the file of its parts; the same request again finds it made."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             if upload.status == COMPLETE:
-                _check_parts(upload, body["parts"])
+                check_parts(upload, body["parts"])
                 return upload.view(self._bucket)
-            _in_state(upload, body["revision"], UPLOADING, COMPLETING)
-            _check_parts(upload, body["parts"])
+            in_state(upload, body["revision"], UPLOADING, COMPLETING)
+            check_parts(upload, body["parts"])
             if upload.status == UPLOADING:
                 upload = await self._save(upload.moved(COMPLETING))
-            task = self._completing.get(upload_id)
-            if task is None:
-                task = self._completing[upload_id] = asyncio.create_task(self._complete(upload))
-                task.add_done_callback(lambda _: self._completing.pop(upload_id, None))
+            if not self._is_completing(upload_id):
+                self._completing[upload_id] = asyncio.create_task(self._complete(upload))
+                self._completing[upload_id].add_done_callback(lambda task: self._forget_task(upload_id, task))
+            task = self._completing[upload_id]
         # Who asked may go away; the file is made all the same.
         return (await asyncio.shield(task)).view(self._bucket)
 
     async def cancel(self, source_id: str, upload_id: str, revision: int, principal: Principal) -> Document:
         """Give an upload up and free its parts. What is complete stays."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
             if upload.status in {COMPLETE, CANCELLED, EXPIRED}:
                 return upload.view(self._bucket)
-            _in_state(upload, revision, UPLOADING)
+            # What broke off while the file was made can be given up as well.
+            in_state(upload, revision, UPLOADING, *(() if self._is_completing(upload_id) else (COMPLETING,)))
             return (await self._end(upload, CANCELLED)).view(self._bucket)
 
     async def download(self, source_id: str, upload_id: str, principal: Principal) -> Document:
         """Where to read the file, in the version that was accepted. Raises `UploadNotFound`, `UploadConflict`."""
-        async with self._locks.of(upload_id):
+        async with self._alone_with(upload_id):
             upload = await self._find(source_id, upload_id, principal)
-        _in_state(upload, upload.revision, COMPLETE)
-        info = await self._objects.stat(UPLOADS, upload.name, upload.version)
-        if info is None:
-            raise ObjectNotFound(key=upload.filename)
+            in_state(upload, upload.revision, COMPLETE)
+            info = await self._objects.stat(UPLOADS, upload.name, upload.version)
+            if info is None:
+                # Versions are the store's own: after an import into another one the file has a new one.
+                info = await self._objects.stat(UPLOADS, upload.name)
+                if info is None or not is_file_of(upload, info):
+                    raise ObjectNotFound(key=upload.filename)
+                upload = await self._save(attrs.evolve(upload, version=info.version))
         url = await self._addresses.get(UPLOADS, info, GET_SECONDS)
         return {**upload.view(self._bucket), "url": url, "expiresIn": GET_SECONDS, "sizeBytes": info.size}
 
     async def clear(self) -> None:
-        """Forget every upload; the files are cleared with all others."""
+        """Forget every upload; the files are cleared with all others. Belongs inside `gate.closed()`."""
         await self.close()
-        for upload in list(self._uploads.values()):
-            if upload.status != COMPLETE:
-                await self._objects.abort_parts(upload.begun)
-        await self._store.clear(COLLECTION)
-        await self.open()
+        try:
+            for upload in list(self._uploads.values()):
+                if upload.status != COMPLETE:
+                    await self._objects.abort_parts(upload.begun)
+            await self._store.clear(COLLECTION)
+        finally:
+            await self.open()  # also when it did not get through: what is left is read, and swept as before
+
+    @asynccontextmanager
+    async def _alone_with(self, upload_id: str) -> AsyncIterator[None]:
+        with self.gate.entered():
+            async with self._locks.of(upload_id):
+                yield
 
     async def _begin(self, upload_id: str, source_id: str, body: Document, principal: Principal) -> Upload:
         owner = (principal.user_id, principal.organization_id)
@@ -234,14 +254,29 @@ class PartUploads:
     async def _complete(self, upload: Upload) -> Upload:
         try:
             info = await self._objects.complete_parts(upload.begun, upload.parts)
-        except PartsNotFound:
+        except (PartsInvalid, PartsNotFound):
             # An earlier try may have made the file, and been cut off before it could say so.
-            made = await self._objects.stat(UPLOADS, upload.name)
-            if made is None or made.size != upload.size:
+            made = await self._made(upload)
+            if made is None:
+                await self._take_back(upload)
                 raise
             info = made
         async with self._locks.of(upload.upload_id):
             return await self._save(upload.moved(COMPLETE, version=info.version))
+
+    async def _made(self, upload: Upload) -> ObjectInfo | None:
+        made = await self._objects.stat(UPLOADS, upload.name)
+        return made if made is not None and is_file_of(upload, made) else None
+
+    async def _take_back(self, upload: Upload) -> None:
+        """No file can be made of these parts: go on with what the store has, or end when it has nothing."""
+        async with self._locks.of(upload.upload_id):
+            try:
+                found = await self._objects.parts(upload.begun)
+            except PartsNotFound:
+                await self._end(upload, EXPIRED)
+                return
+            await self._save(upload.moved(UPLOADING, parts=with_checksums(found, upload.parts)))
 
     async def _find(self, source_id: str, upload_id: str, principal: Principal) -> Upload:
         upload = self._uploads.get(upload_id)
@@ -256,12 +291,32 @@ class PartUploads:
             raise UploadNotFound(upload_id=upload_id[:64])
         return self._uploads[upload_id]
 
+    def _uploading(self, upload_id: str) -> Upload:
+        upload = self._known(upload_id)
+        in_state(upload, upload.revision, UPLOADING)
+        return upload
+
+    def _is_completing(self, upload_id: str) -> bool:
+        task = self._completing.get(upload_id)
+        return task is not None and not task.done()
+
+    def _forget_task(self, upload_id: str, task: asyncio.Task[Upload]) -> None:
+        if self._completing.get(upload_id) is task:
+            del self._completing[upload_id]
+
     async def _current(self, upload: Upload) -> Upload:
-        return await self._end(upload, EXPIRED) if upload.is_over else upload
+        if not upload.is_over or self._is_completing(upload.upload_id):
+            return upload
+        made = await self._made(upload) if upload.status == COMPLETING else None
+        if made is not None:
+            return await self._save(upload.moved(COMPLETE, version=made.version))
+        return await self._end(upload, EXPIRED)
 
     async def _end(self, upload: Upload, status: str) -> Upload:
         # First the parts: nobody asks for those of an upload that has ended.
         await self._objects.abort_parts(upload.begun)
+        if upload.status == COMPLETING:
+            await self._objects.delete(UPLOADS, upload.name)  # the file may be there, and only the word of it missing
         return await self._save(upload.moved(status, parts=()))
 
     async def _keep_sweeping(self) -> None:
@@ -281,20 +336,3 @@ class PartUploads:
         await self._store.put(COLLECTION, upload.upload_id, attrs.asdict(upload))
         self._uploads[upload.upload_id] = upload
         return upload
-
-
-def _in_state(upload: Upload, revision: int, *statuses: str) -> None:
-    if upload.status not in statuses or upload.revision != revision:
-        reason = f"this needs {' or '.join(map(repr, statuses))} at the revision you name"
-        raise UploadConflict(status=upload.status, revision=upload.revision, reason=reason)
-
-
-def _check_parts(upload: Upload, parts: list[Document]) -> None:
-    """Every part once, stored, and the very bytes the caller means."""
-    named = [(part["partNumber"], part["etag"].strip('"'), part["checksumSHA256"]) for part in parts]
-    if [number for number, _, _ in named] != list(range(1, upload.part_count + 1)):
-        raise UploadInvalid(reason=f"it has {upload.part_count} part(s), and each must be named once, in order")
-    known = {part.number: (part.number, part.etag, part.sha256) for part in upload.parts}
-    for one in named:
-        if known.get(one[0]) != one:
-            raise UploadInvalid(reason=f"part {one[0]} is not stored with this etag and checksum")
