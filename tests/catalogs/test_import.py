@@ -294,10 +294,9 @@ def test_a_row_over_many_lines_that_would_fill_the_memory_is_refused(
     monkeypatch.setattr(files, "_LONGEST_ROW", 1000, raising=False)
     text = before + '"x' + '\nx","x' * 20_000 + '"\n'
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text.encode()))
-    with pytest.raises(ImportUnreadable, match=f"{where} has 1000 characters") as refused:
-        with open_rows(tmp_path / "x.csv.gz", "x.csv.gz") as file:
-            list(file.rows())
-    assert refused.value.status == 422
+    told = f"{where} has 1000 characters"
+    with pytest.raises(ImportUnreadable, match=told), open_rows(tmp_path / "x.csv.gz", "x.csv.gz") as file:
+        list(file.rows())
 
 
 def test_rows_that_are_long_together_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
