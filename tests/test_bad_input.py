@@ -992,7 +992,7 @@ async def test_every_good_answer_carries_the_headers(devkit: Devkit) -> None:
         assert "Server" not in answer.headers
 
 
-@pytest.mark.parametrize("sent", ["a b", "é", "a" * 300, "<script>", "../x", "a\tb"])
+@pytest.mark.parametrize("sent", ["a b", "é", "a" * 300, "<script>", "../x", "a\tb", "hla_devkit_0123456789", TEST_KEY])
 async def test_odd_correlation_ids_are_replaced(devkit: Devkit, sent: str) -> None:
     answer = await devkit.client.get("/v1/modules", headers={"X-Correlation-ID": sent})
     assert answer.headers["X-Correlation-ID"] != sent

@@ -8,16 +8,20 @@ from types import SimpleNamespace
 from aiohttp import ClientSession, TraceConfig, TraceRequestStartParams, web
 
 from devkit_api.ids import safe_correlation_id
-from devkit_api.logs import correlation_id
+from devkit_api.logs import correlation_id, mask_secrets
 
 CORRELATION_ID = "X-Correlation-ID"
 
 
 def begin(request: web.Request) -> None:
-    """Take the caller's id when it is well-formed, else make one, and put it in the logging context."""
+    """Take the caller's id when it is well-formed and no secret, else make one, and put it in the logging context."""
     headers = request.headers
     sent = headers.get(CORRELATION_ID) or headers.get("X-Request-Id")
-    correlation_id.set(safe_correlation_id(sent) or os.urandom(16).hex())
+    known = safe_correlation_id(sent)
+    # It is logged, answered and handed on as it is: a secret sent in its place goes no further.
+    if known is None or mask_secrets(known) != known:
+        known = os.urandom(16).hex()
+    correlation_id.set(known)
 
 
 def handed_on() -> TraceConfig:

@@ -23,7 +23,7 @@ from devkit_api.objects.file_receive import drop_parts, part_file, receive
 from devkit_api.objects.namespaces import prefix_of, run_of
 from devkit_api.objects.protocol import CHUNK, Begun, DirectPut, Expected, Listed, ObjectInfo, Part, Version, check_part
 from devkit_api.objects.s3_bucket import Bucket, base64_of, info_of, pinned, time_of, version_of
-from devkit_api.objects.s3_calls import ATTEMPTS, retried, unavailable
+from devkit_api.objects.s3_calls import ATTEMPTS, contradicted, retried, unavailable
 from devkit_api.objects.s3_owner import read_owners
 from devkit_api.objects.s3_parts import COPY_BYTES, PART_BYTES, S3Parts, Upload
 from devkit_api.settings import Settings
@@ -91,9 +91,11 @@ class S3ObjectStore:
             is_there = version is not None and await self.stat(namespace, name) is not None
             raise ObjectReplaced(key=name) if is_there else ObjectNotFound(key=name)
         end = info.size if length is None else min(info.size, start + length)
-        breaks = -1
+        attempts = 0
         while start < end:
-            breaks += 1
+            if attempts == ATTEMPTS:
+                raise contradicted()  # each answer was complete, and shorter than what was asked for
+            attempts += 1
             try:
                 part = await self._bucket.call(
                     "get_object", Key=_key(namespace, name), Range=f"bytes={start}-{end - 1}", **pinned(info.version)
@@ -102,11 +104,13 @@ class S3ObjectStore:
                 raise ObjectReplaced(key=name) from None
             try:
                 async with part["Body"] as body:
-                    while chunk := await body.read(CHUNK):
+                    if start and not part.get("ContentRange", "").startswith(f"bytes {start}-"):
+                        raise contradicted()  # other bytes than those asked for
+                    while chunk := (await body.read(CHUNK))[: end - start]:
                         start += len(chunk)
                         yield chunk
             except (BotoCoreError, aiohttp.ClientError, OSError, TimeoutError) as exc:
-                if breaks + 1 >= ATTEMPTS:
+                if attempts == ATTEMPTS:
                     raise unavailable(exc) from exc
 
     async def local_path(self, namespace: str, info: ObjectInfo) -> Path | None:
@@ -175,7 +179,9 @@ class S3ObjectStore:
             ]
             if not page.get("IsTruncated"):
                 return found, None
-            after = found[-1].name
+            last, after = after, found[-1].name if page.get("Contents") else ""
+            if after <= last:
+                raise contradicted()
             if len(found) >= limit:
                 return found, after
 
@@ -214,11 +220,10 @@ class S3ObjectStore:
         if self._bucket.versioned:
             await self._delete_versions(prefix_of(namespace), exact=False)
             return
-        while True:
-            listed, more = await self.list(namespace, limit=_PAGE)
+        after: str | None = ""
+        while after is not None:
+            listed, after = await self.list(namespace, after=after, limit=_PAGE)
             await self._delete_all([{"Key": _key(namespace, item.name)} for item in listed])
-            if more is None:
-                return
 
     async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
         """See `ObjectStore.own`. A run has an id of its own; other files are marked when they are put."""
@@ -267,6 +272,7 @@ class S3ObjectStore:
     async def _every_version(self, prefix: str, *, exact: bool) -> AsyncIterator[dict[str, Any]]:
         """Versions and, without a size, the marks of deletions: of one key, or of all that begin with `prefix`."""
         after: dict[str, str] = {}
+        seen: set[tuple[str, ...]] = set()
         while True:
             page = await self._bucket.call("list_object_versions", Prefix=prefix, **after)
             for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
@@ -274,7 +280,10 @@ class S3ObjectStore:
                     yield item
             if not page.get("IsTruncated"):
                 return
-            after = {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+            after = {"KeyMarker": page.get("NextKeyMarker", ""), "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+            if not after["KeyMarker"] or tuple(after.values()) in seen:
+                raise contradicted()
+            seen.add(tuple(after.values()))
 
     async def _delete_versions(self, prefix: str, *, exact: bool) -> None:
         keys = [

@@ -66,6 +66,11 @@ def unavailable(exc: Exception) -> ObjectStoreUnavailable:
     return ObjectStoreUnavailable(reason=_reason(exc), headers={"Retry-After": "2"})
 
 
+def contradicted() -> ObjectStoreUnavailable:
+    """The catalogue error for answers that cannot all be true: following them might never end."""
+    return ObjectStoreUnavailable(reason="its answers contradict each other", headers={"Retry-After": "2"})
+
+
 def is_missing(exc: BaseException) -> bool:
     """Whether S3 says that there is no such object."""
     return isinstance(exc, ClientError) and _code(exc) in _MISSING

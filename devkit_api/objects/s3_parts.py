@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable, PartsInvalid, PartsNotFound
 from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, Part, check_part, check_parts
 from devkit_api.objects.s3_bucket import Bucket, base64_of, is_etag
-from devkit_api.objects.s3_calls import retried
+from devkit_api.objects.s3_calls import contradicted, retried
 
 # Larger files are sent in parts of this size, so that a broken connection costs one part.
 PART_BYTES = 64 * 1024**2
@@ -79,7 +79,9 @@ class S3Parts:
                 found.append(Part(part["PartNumber"], part["Size"], sha256, part["ETag"].strip('"')))
             if not page.get("IsTruncated"):
                 return found
-            after = page["NextPartNumberMarker"]
+            last, after = after, page.get("NextPartNumberMarker", 0)
+            if after <= last:
+                raise contradicted()
 
     async def complete(self, upload: Upload, parts: Sequence[Part]) -> None:
         """See `ObjectStore.complete_parts`. S3 compares the checksums named here with those of the bytes."""

@@ -281,10 +281,29 @@ def test_a_packed_stream_that_is_damaged_is_told_as_such(tmp_path: Path, rows: i
 
 
 def test_a_line_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(files, "_LONGEST_ROW", 1000)
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" + b"," * 50_000_000 + b"\n"))
     with pytest.raises(ImportUnreadable, match="1000 characters"), open_rows(tmp_path / "x.csv.gz", "x.csv.gz") as file:
         list(file.rows())
+
+
+@pytest.mark.parametrize(("before", "where"), [("", "the header"), ("a,b\n1,2\n\n3,4\n", "row 3")])
+def test_a_row_over_many_lines_that_would_fill_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, where: str
+) -> None:
+    monkeypatch.setattr(files, "_LONGEST_ROW", 1000, raising=False)
+    text = before + '"x' + '\nx","x' * 20_000 + '"\n'
+    (tmp_path / "x.csv.gz").write_bytes(gzip.compress(text.encode()))
+    told = f"{where} has 1000 characters"
+    with pytest.raises(ImportUnreadable, match=told), open_rows(tmp_path / "x.csv.gz", "x.csv.gz") as file:
+        list(file.rows())
+
+
+def test_rows_that_are_long_together_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_LONGEST_ROW", 1000)
+    (tmp_path / "x.csv").write_text("a,b\n" + '1,"2\n3"\n\n' * 1000 + "\n" * 2000)
+    with open_rows(tmp_path / "x.csv", "x.csv") as file:
+        assert [row[1] for row in file.rows()] == ["2\n3"] * 1000
 
 
 @pytest.mark.parametrize("name", ["x.csv.gz", "x.parquet"])

@@ -16,7 +16,7 @@ from devkit_api.execution.isolation import FIRST_USER, USERS, Isolation, Level
 from devkit_api.execution.protocol import Limits
 from devkit_api.execution.zygote.pool import ZygotePool
 from tests.execution.conftest import Bench, Listener
-from tests.support.ordinary_run import TRY
+from tests.support.ordinary_run import SHARED, TRY
 from tests.support.process import REPO
 from tests.support.waiting import PATIENCE
 
@@ -88,6 +88,30 @@ def test_run_of_an_ordinary_user_sees_only_its_own(tmp_path: Path) -> None:
         assert "diary.txt" not in found["home"]
         assert {found["write"], found["new"]} == {"OSError"}
         assert found["nested"] == ""
+        assert min(found["shared"]) >= 0
+        assert told["left"] == []
+
+
+def _shared_here() -> set[tuple[str, str]]:
+    """Shared memory, semaphores and queues of the users that runs may be, on this machine."""
+    found = set()
+    for kind in ("shm", "sem", "msg"):
+        names, *rows = (line.split() for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines())
+        found |= {(kind, row[1]) for row in rows if int(row[names.index("cuid")]) >= FIRST_USER}
+    return found
+
+
+@needs_root
+async def test_what_a_run_leaves_in_shared_memory_goes_with_it(bench: Bench) -> None:
+    code = "before = seen(); ids = made(); return self.success(results={'before': before, 'ids': ids, 'mq': queue()})"
+    first, second = (bench.module(name, code, prelude=SHARED) for name in ("sharer", "neighbour"))
+    here = _shared_here()
+    for module in (first, first, second):
+        found = (await bench.run(module)).results
+        assert min(found["ids"]) >= 0
+        assert found["mq"] == -1
+        assert found["before"] == [0, 0, 0]
+        assert _shared_here() == here
 
 
 @needs_root

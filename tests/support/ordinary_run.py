@@ -20,6 +20,25 @@ def attempt(function, *args):
     except BaseException as exc:
         return type(exc).__name__
 """
+SHARED = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+def made(size=1 << 20):
+    found = libc.shmget(0, size, 0o1666)
+    at = libc.shmat(found, None, 0)
+    ctypes.memset(at, 1, size)
+    # Given away, as an owner may.
+    about = (ctypes.c_char * 256)()
+    libc.shmctl(found, 2, about)
+    ctypes.c_uint32.from_buffer(about, 4).value = 1
+    libc.shmctl(found, 1, about)
+    return [found, libc.semget(0, 1, 0o1666), libc.msgget(0, 0o1666)]
+def seen():
+    return [len(open("/proc/sysvipc/" + kind).readlines()) - 1 for kind in ("shm", "sem", "msg")]
+def queue():
+    return ctypes.CDLL("librt.so.1").mq_open(b"/devkit-left", 0o102, 0o666, None)
+"""
 PROBE = """
 import ctypes, os, subprocess
 state, here = input_data["state"], os.path.dirname(__file__)
@@ -31,7 +50,7 @@ return self.success(results={
     "write": attempt(open, here + "/main.py", "a"), "new": attempt(open, here + "/new.py", "w"),
     "unmount": ctypes.CDLL(None).umount2(state.encode(), 2),
     "nested": subprocess.run(["unshare", "-Urm", "sh", "-c", unmount], capture_output=True, text=True).stdout,
-    "zygote": attempt(open, f"/proc/{os.getppid()}/environ"),
+    "zygote": attempt(open, f"/proc/{os.getppid()}/environ"), "shared": made(),
 })
 """
 
@@ -47,12 +66,19 @@ async def look(root: Path) -> dict[str, object]:
     (root / "credentials.env").write_text("DEVKIT_API_KEY=secret")
     await executor.open()
     try:
-        module = bench.module("prober", PROBE, prelude=TRY)
+        module = bench.module("prober", PROBE, prelude=TRY + SHARED)
         result = await bench.run(module, {"state": str(root), "home": str(Path.home())})
         found = result.output
-        return {"level": executor.pool.isolation.level, "devkit": os.getuid(), **found, "text": result.text}
+        level = executor.pool.isolation.level
+        return {"level": level, "devkit": os.getuid(), **found, "text": result.text, "left": _left()}
     finally:
         await executor.close()
+
+
+def _left() -> list[str]:
+    """Shared memory, semaphores and queues this user has made outside of the runs' namespaces."""
+    lines = [line for kind in ("shm", "sem", "msg") for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()]
+    return [line for line in lines if str(os.getuid()) in line.split()]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
 FORMATS = (*_DELIMITERS, ".parquet")
 _BATCH = 10_000
 _LONGEST_FIELD = 1_000_000
-_LONGEST_LINE = 16_000_000
+_LONGEST_ROW = 16_000_000
 # What one file may become when it is unpacked; a file that is itself larger may be read as it is.
 MAX_ROWS = 50_000_000
 MAX_BYTES = 4 * 1024**3
@@ -83,12 +83,14 @@ class _Bounds:
 class _Text:
     def __init__(self, raw: BinaryIO, bounds: _Bounds, delimiter: str, packed: bool) -> None:
         self._raw, self._bounds, self._name = raw, bounds, bounds.name
+        self._row = 0  # the one that is read; the header is none
         csv.field_size_limit(_LONGEST_FIELD)
         plain = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if packed else raw
         # Kept: when it is collected it closes the file.
         lines = self._lines = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
         try:
             first = lines.readline(_LONGEST_FIELD)
+            self._characters = len(first)  # read since the reader last returned a row
         except _DAMAGED as exc:
             raise self._unreadable(exc, 0) from None
         if delimiter == "," and ";" in first and "," not in first:
@@ -97,30 +99,34 @@ class _Text:
             delimiter = ","
         self._reader = csv.reader(_chain(first, self._bounded(lines)), delimiter=delimiter, strict=True)
         self.columns = _header(self._name, self._first_row())
+        self._row, self._characters = 1, 0
 
     def rows(self) -> Iterator[Sequence[Any]]:
-        width, number = len(self.columns), 0
+        width = len(self.columns)
         try:
             for row in self._reader:
+                self._characters = 0
                 if not row:
                     continue
-                number += 1
                 self._bounds.add(1, 0)
                 if len(row) != width:
-                    reason = f"row {number} has {len(row)} fields, the header {width}"
+                    reason = f"row {self._row} has {len(row)} fields, the header {width}"
                     raise ImportUnreadable(file=self._name, reason=reason)
+                self._row += 1
                 yield row
         except (*_DAMAGED, csv.Error) as exc:
-            raise self._unreadable(exc, number + 1) from None
+            raise self._unreadable(exc, self._row) from None
 
     def read_bytes(self) -> int:
         return self._raw.tell()
 
     def _bounded(self, lines: io.TextIOWrapper) -> Iterator[str]:
-        """A packed file of a few megabytes can hold one line of many gigabytes."""
-        while line := lines.readline(_LONGEST_LINE):
-            if len(line) == _LONGEST_LINE:
-                raise ImportUnreadable(file=self._name, reason=f"a line has {_LONGEST_LINE} characters or more")
+        """A packed file of a few megabytes can hold one row of many gigabytes, in one line or in quotes over many."""
+        while line := lines.readline(_LONGEST_ROW):
+            self._characters += len(line)
+            if self._characters >= _LONGEST_ROW:
+                where = f"row {self._row}" if self._row else "the header"
+                raise ImportUnreadable(file=self._name, reason=f"{where} has {_LONGEST_ROW} characters or more")
             self._bounds.add(0, len(line))
             yield line
 

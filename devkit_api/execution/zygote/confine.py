@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +15,15 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
+_IPC_RMID = 0
+
 _libc = ctypes.CDLL(None, use_errno=True)
+# System V objects outlive who made them. Each list in /proc/sysvipc -> what removes one by its id.
+_REMOVERS: dict[str, Callable[[int], int]] = {
+    "shm": lambda found: _libc.shmctl(found, _IPC_RMID, None),
+    "sem": lambda found: _libc.semctl(found, 0, _IPC_RMID),
+    "msg": lambda found: _libc.msgctl(found, _IPC_RMID, None),
+}
 
 # Name in the order -> the kernel's limit.
 _LIMITS = {
@@ -68,6 +77,26 @@ def limit(limits: dict[str, Any]) -> None:
         _, hard = resource.getrlimit(kind)
         bound = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
         resource.setrlimit(kind, (bound, bound))
+
+
+def no_message_queues() -> None:
+    """POSIX message queues outlive who made them, and only a mounted list of them would show what is left."""
+    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))
+
+
+def remove_shared() -> None:
+    """Remove the System V shared memory, semaphores and message queues that this user has made.
+
+    For a user, or a namespace, of our own: anywhere else they may be those of others.
+    """
+    for kind, remove in _REMOVERS.items():
+        with suppress(OSError), open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
+            names = file.readline().split()
+            for line in file:
+                row = dict(zip(names, line.split(), strict=False))
+                # Its maker stays the maker: an owner can give it away.
+                if row["cuid"] == str(os.geteuid()):
+                    remove(int(row[f"{kind}id" if kind != "msg" else "msqid"]))
 
 
 def replace_environment(environment: dict[str, str]) -> None:

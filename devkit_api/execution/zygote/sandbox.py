@@ -1,4 +1,4 @@
-"""Namespaces for a zygote: its own processes, and a file system in which the devkit's state is not there.
+"""Namespaces for a zygote: its own processes and shared memory, and a file system without the devkit's state.
 
 Only root may do this, or who is in a user namespace of its own (`user_namespace`). Everything is undone by the kernel
 when the zygote ends, and every process of it ends then too.
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _CLONE_NEWNS = 0x00020000
+_CLONE_NEWIPC = 0x08000000
 _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
@@ -58,7 +59,7 @@ def is_available() -> bool:
         namespaces = ProcessNamespaces()
         namespaces.enter()
         namespaces.leave()
-        _check(_libc.unshare(_CLONE_NEWNS))
+        _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
         _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     except OSError:
         return False
@@ -66,8 +67,11 @@ def is_available() -> bool:
 
 
 def furnish(order: dict[str, Any]) -> None:
-    """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them."""
-    _check(_libc.unshare(_CLONE_NEWNS))
+    """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them.
+
+    Its System V shared memory, semaphores and message queues are its own as well, and go with it.
+    """
+    _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
     interpreter = [sys.prefix, sys.base_prefix, *filter(os.path.isdir, sys.path)]
     readable, writable = [*order["readable"], *interpreter], order["writable"]

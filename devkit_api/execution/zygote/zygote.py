@@ -32,6 +32,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
     elif order["namespaces"]:
         sandbox.drop_capabilities()
     confine.no_new_privileges()
+    confine.no_message_queues()
     confine.limit(order["limits"])
     confine.adopt_orphans()
     confine.die_with(nursery)
@@ -56,7 +57,7 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
         confine.outlive_parent()
     confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
     connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
-    _serve(connection, imported)
+    _serve(connection, imported, shares_nothing=order["namespaces"] or order["user"] is not None)
     del holes
 
 
@@ -106,7 +107,8 @@ def _fork() -> int:
     return os.fork()
 
 
-def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
+def _serve(connection: wire.Connection, imported: preimport.Imported, *, shares_nothing: bool) -> None:
+    """`shares_nothing`: user or namespaces are ours alone, so what a run leaves in shared memory can be removed."""
     spare = _Spare(connection, imported)
     while (message := connection.receive()) is not None:
         if message.body["op"] != "run":
@@ -118,12 +120,12 @@ def _serve(connection: wire.Connection, imported: preimport.Imported) -> None:
             spare = _Spare(connection, imported)
             spare.takes(message)  # one that is gone as well says why, below
         os.close(message.fds[0])
-        _conduct(connection, spare)
+        _conduct(connection, spare, shares_nothing=shares_nothing)
         spare.discard()
         spare = _Spare(connection, imported)
 
 
-def _conduct(connection: wire.Connection, spare: _Spare) -> None:
+def _conduct(connection: wire.Connection, spare: _Spare, *, shares_nothing: bool) -> None:
     """See a run to its end and report it."""
     pid = spare.pid
     connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
@@ -131,6 +133,8 @@ def _conduct(connection: wire.Connection, spare: _Spare) -> None:
     confine.signal_group(pid, signal.SIGKILL)  # while the leader is a zombie, its group's id cannot be another's
     _, status, usage = os.wait4(pid, 0)
     confine.end_all_children()
+    if shares_nothing:
+        confine.remove_shared()
     code = os.waitstatus_to_exitcode(status)
     connection.send(
         {
