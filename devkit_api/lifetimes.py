@@ -209,7 +209,7 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
-        async with app[RUNS].admission.closed(), app[PART_UPLOADS].gate.closed():
+        async with app[RUNS].admission.gate.closed(), app[PART_UPLOADS].gate.closed():
             await clear()
 
     async def clear() -> None:

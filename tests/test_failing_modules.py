@@ -153,6 +153,7 @@ CASES = {
         details={"exitCode": 0},
     ),
     "is-killed": Case(
+        # The module itself waits: the test kills it meanwhile.
         "import os, time\nprint('pid', os.getpid())\ntime.sleep(600)",
         "RUN_KILLED",
         details={"signal": "SIGKILL"},

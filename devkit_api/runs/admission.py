@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
 
-from devkit_api.errors import Forbidden, InputInvalid, ModuleUnsupported, PlanInvalid, RequestInvalid, Unavailable
+from devkit_api.errors import Forbidden, InputInvalid, ModuleUnsupported, PlanInvalid, RequestInvalid
 from devkit_api.ids import new_run_id, utc_now
+from devkit_api.locks import Gate
 from devkit_api.logs import correlation_id
 from devkit_api.modules.contracts import check_parameters
 from devkit_api.modules.models import Module
@@ -40,7 +38,10 @@ class Started:
 
 @attrs.define
 class Admission:
-    """Plans and starts of runs. `longest_runtime`, in seconds, is the most any run gets."""
+    """Plans and starts of runs. `longest_runtime`, in seconds, is the most any run gets.
+
+    While the `gate` is closed no run is planned or starts.
+    """
 
     modules: ModuleRegistry
     repository: RunRepository
@@ -49,51 +50,19 @@ class Admission:
     signer: Signer
     supervisor: Supervisor
     longest_runtime: int
-    _closing: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
-    _is_closed: bool = attrs.field(default=False, init=False)
-    _starting: int = attrs.field(default=0, init=False)
-    _no_starts: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
-
-    @asynccontextmanager
-    async def closed(self) -> AsyncIterator[None]:
-        """No run is planned or starts meanwhile, and what was being started when this was entered has been.
-
-        Whoever closes it at the same time waits for his turn.
-        """
-        async with self._closing:
-            self._is_closed = True
-            try:
-                while self._starting:
-                    self._no_starts.clear()
-                    await self._no_starts.wait()
-                yield
-            finally:
-                self._is_closed = False
+    gate: Gate = attrs.field(factory=Gate, init=False)
 
     async def prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         """A priced, frozen plan (wire-contract B.2); nothing is started."""
-        with self._entered():
+        with self.gate.entered():
             return await self._prepare(module_id, request, principal)
 
     async def start(self, request: dict[str, Any], principal: Principal) -> Started:
         """Store a new run and queue it. Raises a catalogue error with nothing stored, or `StateError`."""
-        with self._entered():
+        with self.gate.entered():
             if "admissionId" in request:
                 return await self._start_plan(request, principal)
             return await self._start_new(request, principal)
-
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        """Counted as being started. Raises `Unavailable` while closed."""
-        if self._is_closed:
-            raise Unavailable(what="The devkit, which is being reset,", headers={"Retry-After": "1"})
-        self._starting += 1
-        try:
-            yield
-        finally:
-            self._starting -= 1
-            if not self._starting:
-                self._no_starts.set()
 
     async def _prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
         module = await self._admit(module_id, request, principal)

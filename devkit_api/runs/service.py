@@ -160,7 +160,7 @@ class RunService:
         await asyncio.gather(*(self.watch.until_finished(run_id, CANCEL_SECONDS) for run_id in ids))
 
     async def clear(self) -> None:
-        """Forget every run and plan; what executes is cancelled first. Belongs inside `admission.closed()`."""
+        """Forget every run and plan; what executes is cancelled first. Belongs inside `admission.gate.closed()`."""
         await self.cancel_all()
         await self.supervisor.until_idle()
         ids = self.repository.ids

@@ -20,8 +20,8 @@ from tests.support.waiting import PATIENCE, until
 def shipped_proxy(folder: Path, endpoint: str, port: int) -> Iterator[Path]:
     """At https://localhost:`port`, in front of the devkit at `endpoint`: its certificate."""
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    # Build machines have it (`.ci/run` installs it); who has not is told by `scripts/test.sh`.
     if nginx is None:
+        # Build machines have it (`.ci/run` installs it); who has not is told by `scripts/test.sh`.
         pytest.skip("nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)")
     tls = folder / "tls"
     made = subprocess.run([REPO / "scripts" / "make-cert.sh", tls], check=False, capture_output=True, timeout=PATIENCE)
