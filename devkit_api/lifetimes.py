@@ -210,21 +210,22 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
         async with app[RUNS].admission.gate.closed(), app[PART_UPLOADS].gate.closed():
-            await clear()
+            try:
+                await clear()
+            finally:
+                for watcher in app[WATCHER]:
+                    await watcher.scan()
 
     async def clear() -> None:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(app[REGISTRY].bundle_digests)  # what is registered by now stays whole
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
-        for watcher in app[WATCHER]:
-            await watcher.scan()
 
     return reset
 
