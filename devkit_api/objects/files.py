@@ -241,8 +241,14 @@ def _folder_of(root: Path, namespace: str) -> Path:
 @wrap
 def _store(folder: Path, temporary: Path, content: Path, entry: Entry) -> None:
     make_folder_durable(folder)
+    was_there = content.exists()  # a copy of a file onto itself
     temporary.replace(content)
-    write_atomic(folder / f"{digest(entry.info.name)}.json", entry.document())
+    try:
+        write_atomic(folder / f"{digest(entry.info.name)}.json", entry.document())
+    except OSError:
+        if not was_there:  # nothing names these bytes: nobody could ever delete them
+            content.unlink(missing_ok=True)
+        raise
     fsync_folder(folder)
 
 

@@ -35,14 +35,23 @@ class RunQuota:
         book.sizes[name] = book.sizes.get(name, 0) + more
 
     def give_back(self, run_id: str, name: str) -> None:
-        """A file was deleted."""
+        """A file was deleted; a grant for it that is still about is good for nothing from now on."""
         book = self._books.get(run_id)
         if book is not None:
             book.total -= book.sizes.pop(name, 0)
 
-    def forget(self, run_id: str) -> None:
-        """The run is gone."""
-        self._books.pop(run_id, None)
+    def covers(self, run_id: str, name: str, size: int) -> bool:
+        """Whether a put of so many bytes is counted. Of a run nothing was granted to by this server, all are."""
+        book = self._books.get(run_id)
+        return book is None or size <= book.sizes.get(name, -1)
+
+    def stored(self, run_id: str, name: str, size: int) -> None:
+        """A file was put: it counts, whatever was given back while it was written."""
+        book = self._books.get(run_id)
+        if book is not None:
+            more = max(0, size - book.sizes.get(name, 0))
+            book.total += more
+            book.sizes[name] = book.sizes.get(name, 0) + more
 
     async def _book(self, run_id: str) -> _Book:
         async with self._locks.of(run_id):

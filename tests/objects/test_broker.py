@@ -82,6 +82,45 @@ def test_what_was_deleted_no_longer_counts_and_the_end_of_the_run_ends_all_puts(
     assert names == ["small"]
 
 
+def test_a_grant_given_back_by_a_deletion_stores_nothing(devkit: DevkitProcess) -> None:
+    if devkit.settings.get("s3_endpoint"):
+        pytest.skip("a presigned address of a bucket cannot be taken back")
+    devkit.request("POST", "/v1/devkit/modules", json={"manifest": manifest("elsewhere")})
+    run = devkit.run("elsewhere")
+    path, half = f"/v1/module-runs/{run['runId']}", QUOTA // 2 + 1
+
+    def ask(**body: object) -> requests.Response:
+        return devkit.request("POST", f"{path}/storage", key=run["token"], json=body)
+
+    def put(grant: Any) -> tuple[int, str]:
+        answer = requests.put(grant["url"], data=bytes(half), headers=grant["headers"], timeout=PATIENCE)
+        return answer.status_code, answer.json()["error"]["code"] if answer.status_code != 200 else ""
+
+    checksum = base64.b64encode(hashlib.sha256(bytes(half)).digest()).decode()
+    asked = {"action": "put", "contentLength": half, "contentSha256": checksum}
+    grants = []
+    for name in ("a", "b", "c"):
+        grants.append(ask(**asked, key=name).json())
+        if name != "c":
+            assert ask(action="delete", key=name).status_code == 200
+    assert [put(grant) for grant in grants] == [(403, "SIGNATURE_INVALID")] * 2 + [(200, "")]
+    assert put(grants[2]) == (200, "")  # again, as after an answer that was lost
+    assert ask(**asked, key="d").json()["error"]["code"] == "RUN_QUOTA_EXCEEDED"
+    assert [one["key"] for one in ask(action="list", prefix="").json()["objects"]] == ["c"]
+
+
+async def test_what_was_stored_after_all_counts(store: ObjectStore) -> None:
+    quota = RunQuota(store, max_bytes=1000, max_files=2)
+    await quota.take("run", "a", 600)
+    quota.give_back("run", "a")
+    assert not quota.covers("run", "a", 600)
+    assert quota.covers("unknown", "a", 600)  # from before a restart
+    quota.stored("run", "a", 600)
+    with pytest.raises(RunQuotaExceeded):
+        await quota.take("run", "b", 600)
+    await quota.take("run", "b", 400)
+
+
 async def test_the_number_of_files_is_bounded_as_well(store: ObjectStore) -> None:
     quota = RunQuota(store, max_bytes=1000, max_files=2)
     await quota.take("run", "a", 10)

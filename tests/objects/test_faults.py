@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import resource
 import socket
@@ -18,7 +19,7 @@ import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable
-from devkit_api.objects import s3, s3_bucket, s3_parts
+from devkit_api.objects import files, s3, s3_bucket, s3_parts
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
@@ -277,6 +278,28 @@ async def test_a_full_disk_stores_nothing_and_is_no_end(tmp_path: Path) -> None:
     assert await store.stat(RUN, "new") is None
     await put(store, "a", DATA)
     assert await read(store, "a") == DATA
+
+
+async def test_bytes_that_cannot_be_described_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    await put(store, "a", b"before")
+
+    def full() -> set[str]:
+        return {path.name for path in (tmp_path / "objects").rglob("*") if path.is_file()}
+
+    known = full()
+    with monkeypatch.context() as small:
+
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        small.setattr(files, "write_atomic", refuse)
+        for work in (put(store, "a", DATA), put(store, "new", DATA), store.copy(RUN, "a", RUN, "a")):
+            with pytest.raises(StateError):
+                await work
+    assert full() == known
+    assert await read(store, "a") == b"before"
 
 
 @pytest.mark.process
