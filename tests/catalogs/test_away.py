@@ -16,9 +16,11 @@ from devkit_api.catalogs.control.jobs import Jobs
 from devkit_api.catalogs.control.routes import ADMIN
 from devkit_api.catalogs.control.upload_records import Upload, UploadRecords
 from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
-from devkit_api.database.pool import unavailable
-from devkit_api.errors import ObjectStoreUnavailable, Unavailable
+from devkit_api.catalogs.routes import CATALOGS
+from devkit_api.database.pool import unavailable, write
+from devkit_api.errors import CatalogUploadNotFound, ObjectStoreUnavailable, StateConflict, Unavailable
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
+from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
 from tests.catalogs.test_control_plane import MORE
 from tests.support.waiting import PATIENCE
@@ -158,6 +160,37 @@ async def test_an_upload_that_nobody_verifies_is_found_by_the_sweeper(plane: Pla
     await uploads._records.move(upload, "verifying")
     await uploads._sweeper.sweep()
     await plane.claimed(upload)
+
+
+@pytest.mark.parametrize("end", ["complete", "abort", "reset"])
+async def test_a_part_whose_last_byte_comes_after_the_end_is_not_kept(plane: Plane, end: str) -> None:
+    upload, body = await plane.sent()
+    uploads, name, data = plane.app[CATALOG_UPLOADS], upload.part_name(1), MORE.encode()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield data[:5]
+        arrived.set()
+        await go_on.wait()
+        yield data[5:]
+
+    expected = Expected(len(data), hashlib.sha256(data).hexdigest())
+    info = {"content_type": "text/csv", "metadata": {}}
+    sending = asyncio.create_task(uploads.put_part(name, slowly(), expected, info))
+    await arrived.wait()
+    if end == "complete":
+        await uploads.complete(plane.catalog, upload.upload_id, body)
+        await plane.claimed(upload)
+    elif end == "abort":
+        await uploads.abort(plane.catalog, upload.upload_id, upload.state_version)
+    else:  # as `reset` does it: rows first, then files
+        gone = "DELETE FROM devkit.catalog_uploads WHERE upload_id = %s RETURNING 1"
+        await write(plane.app[CATALOGS].database.owner, gone, [upload.upload_id])
+        await uploads.clear()
+    go_on.set()
+    with pytest.raises((StateConflict, CatalogUploadNotFound)):
+        await sending
+    assert await plane.app[OBJECTS].stat(CATALOG_IMPORTS, name) is None
 
 
 async def test_a_job_is_run_although_its_start_was_not_answered(plane: Plane, fail: Any) -> None:
