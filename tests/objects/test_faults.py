@@ -8,6 +8,7 @@ import errno
 import hashlib
 import resource
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable
 from devkit_api.objects import files, s3, s3_bucket, s3_parts
+from devkit_api.objects.file_receive import _Receiver
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
@@ -278,6 +280,46 @@ async def test_a_full_disk_stores_nothing_and_is_no_end(tmp_path: Path) -> None:
     assert await store.stat(RUN, "new") is None
     await put(store, "a", DATA)
     assert await read(store, "a") == DATA
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+async def test_a_put_that_is_cancelled_closes_its_file_when_nobody_writes_to_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """The number of a closed file is soon that of another: a thread that still writes would write into that one."""
+    told: list[str] = []
+    arrived, go_on = threading.Event(), threading.Event()
+    write, close = _Receiver._write, _Receiver.close
+
+    def slowly(self: Any, batch: list[bytes]) -> None:
+        arrived.set()
+        go_on.wait(PATIENCE)
+        write(self, batch)
+        told.append("written")
+
+    def closed(self: Any) -> None:
+        told.append("closed")
+        close(self)
+
+    monkeypatch.setattr(_Receiver, "_write", slowly)
+    monkeypatch.setattr(_Receiver, "close", closed)
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    putting = asyncio.create_task(put(store, "a", DATA * batches))
+    try:
+        await asyncio.to_thread(arrived.wait, PATIENCE)
+        for _ in range(100):  # it goes as far as it may: to where it waits for the thread
+            await asyncio.sleep(0)
+        putting.cancel()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert told == []
+    finally:
+        go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert told == ["written", "closed"]
+    assert not list((tmp_path / "objects").glob(".*.part"))
 
 
 async def test_bytes_that_cannot_be_described_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
