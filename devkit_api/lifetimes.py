@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import attrs
@@ -32,6 +33,7 @@ from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
 from devkit_api.modules.routes import INCOMING, REGISTRY, prepare_incoming
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
+from devkit_api.objects.input_routes import INPUTS
 from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.objects.uploads.routes import PART_UPLOADS
@@ -209,7 +211,10 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
-        async with app[RUNS].admission.gate.closed(), app[PART_UPLOADS].gate.closed():
+        gates = (app[RUNS].admission.gate, app[PART_UPLOADS].gate, app[INPUTS].gate)
+        async with AsyncExitStack() as closed:
+            for gate in gates:
+                await closed.enter_async_context(gate.closed())
             try:
                 await clear()
             finally:

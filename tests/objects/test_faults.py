@@ -344,6 +344,64 @@ async def test_bytes_that_cannot_be_described_do_not_stay(tmp_path: Path, monkey
     assert await read(store, "a") == b"before"
 
 
+async def _settled(store: FileObjectStore, name: str) -> bytes | None:
+    """The file, or None; what is told of it and what is there have to agree, and go on to after a restart."""
+    again = FileObjectStore(store._root)
+    info = await store.stat(RUN, name)
+    assert await again.stat(RUN, name) == info
+    return None if info is None else await read(store, name)
+
+
+@pytest.mark.parametrize("remove", ["sweep", "delete_namespace"])
+async def test_a_file_stored_while_its_namespace_goes_is_there_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remove: str
+) -> None:
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    await put(store, "before", b"before")
+    real, arrived, go_on = files._store, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> None:
+        await real(*arguments)
+        arrived.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(files, "_store", held)
+    putting = asyncio.create_task(put(store, "a", b"bytes"))
+    await arrived.wait()
+    work = store.sweep(lambda _: False) if remove == "sweep" else store.delete_namespace(RUN)
+    removing = asyncio.create_task(work)
+    await asyncio.wait([removing], timeout=0.1)  # done by then, or it waits for the put
+    go_on.set()
+    await asyncio.wait([putting, removing])
+    assert await _settled(store, "a") in {None, b"bytes"}
+    assert await _settled(store, "before") is None
+    assert await store.list(RUN) == ([], None) or (await store.list(RUN))[0][0].name == "a"
+
+
+async def test_a_namespace_that_goes_while_it_is_read_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = FileObjectStore(tmp_path / "objects")
+    await earlier.open()
+    await put(earlier, "a", b"bytes")
+    store = FileObjectStore(tmp_path / "objects")
+    real, arrived, go_on = files.load_index, threading.Event(), threading.Event()
+
+    def held(folder: Path) -> Any:
+        found = real(folder)
+        arrived.set()
+        go_on.wait(PATIENCE)
+        return found
+
+    monkeypatch.setattr(files, "load_index", held)
+    looking = asyncio.create_task(store.stat(RUN, "a"))
+    await asyncio.to_thread(arrived.wait, PATIENCE)
+    removing = asyncio.create_task(store.delete_namespace(RUN))
+    await asyncio.wait([removing], timeout=0.1)  # done by then, or it waits for the look
+    go_on.set()
+    await asyncio.wait([looking, removing])
+    assert await _settled(store, "a") is None
+
+
 @pytest.mark.process
 def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitProcess]) -> None:
     devkit = make_devkit()

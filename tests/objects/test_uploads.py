@@ -532,3 +532,32 @@ async def test_an_upload_that_cannot_be_noted_leaves_nothing_begun(
     with pytest.raises(PartsNotFound):
         await app[OBJECTS].parts(begun[0])
     assert (await uploader.begin(7))["status"] == "uploading"
+
+
+async def test_an_input_whose_last_byte_comes_during_a_reset_is_refused_and_one_before_it_goes(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, client = uploader.client.server.app, uploader.client
+    assert (await client.post("/v1/devkit/inputs/early.csv", data=b"bytes")).status == 201
+    sent, go_on, told = asyncio.Event(), asyncio.Event(), []
+    delete_namespace = app[OBJECTS].delete_namespace
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"by"
+        sent.set()
+        await go_on.wait()
+        yield b"tes"
+
+    async def then_late(namespace: str) -> None:
+        await delete_namespace(namespace)
+        if namespace == UPLOADS:
+            go_on.set()
+            told.append((await late).status)
+
+    late = asyncio.create_task(client.post("/v1/devkit/inputs/late.csv", data=slowly()))
+    await sent.wait()
+    monkeypatch.setattr(app[OBJECTS], "delete_namespace", then_late)
+    assert (await client.post("/v1/devkit/reset")).status == 200
+    assert told == [503]
+    assert (await (await client.get("/v1/devkit/inputs")).json())["items"] == []
+    assert (await client.post("/v1/devkit/inputs/next.csv", data=b"bytes")).status == 201
