@@ -143,6 +143,14 @@ async def test_files_in_shared_memory_go_with_their_run_and_never_reach_the_mach
 
 
 @needs_root
+async def test_shared_memory_is_as_large_as_the_memory_of_a_run(bench: Bench) -> None:
+    code = "import os; found = os.statvfs('/dev/shm'); return self.success(results=found.f_blocks * found.f_frsize)"
+    module = bench.module("measurer", code)
+    limits = Limits(PATIENCE, 1024 * 1024, memory_mb=300)
+    assert (await bench.run(module, limits=limits)).results == 300 * 1024**2
+
+
+@needs_root
 async def test_what_cannot_be_removed_from_shared_memory_costs_the_zygote(bench: Bench) -> None:
     deep = "    os.chdir('/dev/shm')\n    for _ in range(3000):\n        os.mkdir('deep')\n        os.chdir('deep')\n"
     code = "if input_data['deep']:\n" + deep + "return self.success(results=os.listdir('/dev/shm'))"
