@@ -88,8 +88,9 @@ class RunStorage:
             return await self._input(run, "sources/" + request["name"] if action == "input" else MANIFEST)
         key = check_name(request["key"])
         if action == "delete":
-            await self.store.delete(run_files(run.run_id), key)
-            self.quota.give_back(run.run_id, key)
+            async with self.quota.alone_with(run.run_id, key):
+                await self.store.delete(run_files(run.run_id), key)
+                self.quota.give_back(run.run_id, key)
             return {"deleted": True, "key": key}
         seconds = request.get("expiresIn") or GET_SECONDS
         return await self._get(run, run_files(run.run_id), key, seconds)
