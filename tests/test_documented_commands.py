@@ -25,6 +25,8 @@ from tests.support.waiting import PATIENCE
 pytestmark = pytest.mark.process
 
 NODE_MODULES = REPO / "templates" / "ui-template" / "frontend" / "node_modules"
+# What a module's author has, not what this suite has besides.
+PLUGINS = "-p asyncio -p aiohttp -p devkit_api.testing.plugin -p no:cacheprovider"
 
 
 class Shared(DevkitProcess):
@@ -96,6 +98,7 @@ def surroundings(repository: Path, certificates: Path) -> Iterator[dict[str, str
             "UV_DEFAULT_INDEX": index,
             "UV_NO_CACHE": "1",
             "UV_NO_CONFIG": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "COLUMNS": "200",
         }
 
@@ -128,12 +131,10 @@ def test_the_commands_of(page: str, session: Path, repository: Path, surrounding
     inside = dict.fromkeys(pages.IN_THE_REPOSITORY, repository)
     inside |= {name: (repository / name).parent for name in pages.IN_THEIR_FOLDER}
     # Suites of the templates run whole in scripts/test.sh; a part of each shows here that the commands work.
-    options = (
-        "-p devkit_api.testing.plugin" if page == "docs/testing.md" else "-p no:asyncio -p no:aiohttp -k published"
-    )
+    chosen = "" if page == "docs/testing.md" else "-k published"
     variables = {
         **surroundings, "HOME": str(home), "SESSION": str(session), "HLA_COMPASS_CONFIG_DIR": str(home / "sdk"),
-        "PYTEST_ADDOPTS": f"{options} -p no:cacheprovider",
+        "PYTEST_ADDOPTS": f"{PLUGINS} {chosen}",
     }  # fmt: skip
     (session / "script").write_text(session_of(page))
     with (session / "output").open("w") as output:

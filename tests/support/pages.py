@@ -40,6 +40,7 @@ REPEATED = (
     ("templates/README.md", "hla-compass publish", "docs/publish.md"),
     ("templates/README.md", "hla-compass run", "docs/publish.md"),
     ("templates/ui-template/README.md", "hla-compass validate", "docs/first-module.md"),
+    ("templates/no-ui-template/README.md", "hla-compass validate", "docs/first-module.md"),
     ("templates/no-ui-template/README.md", "hla-compass check", "docs/first-module.md"),
 )
 # What a reader replaces, or does in a larger way.
