@@ -70,17 +70,26 @@ check_with_node() {
   fi
 }
 
-# The stack's files, as the program that starts them reads them. Says so when it is not there.
+# The stack's files, as the program that starts them reads them: Compose 2 where there is one, else what Debian ships.
+# Version 1 knows every key of ours but the project's name, so it is given a copy without. Says so when neither is there.
 check_compose() {
-  local compose=(docker compose --env-file "$scratch/stack.env")
+  local compose=(docker compose) stack=docker-compose.yml
   if ! docker compose version >/dev/null 2>&1; then
-    not_checked 'the compose files: docker compose is not installed (.github/workflows/image.yml asks it)'
-    return
+    compose=(docker-compose)
+    if ! docker-compose version >/dev/null 2>&1; then
+      not_checked 'the compose files: neither docker compose nor docker-compose is installed'
+      return
+    fi
+    if [[ $(docker-compose version --short) == 1.* ]]; then
+      stack="$scratch/docker-compose.yml"
+      sed '/^name: /d' docker-compose.yml >"$stack"
+    fi
   fi
   ./scripts/init-dev.sh "$scratch/stack.env" >/dev/null
-  step 'docker compose config' 'Compose names the line.' "${compose[@]}" config --quiet
-  step 'docker compose config, for development' 'Compose names the line.' \
-    "${compose[@]}" --file docker-compose.yml --file docker-compose.dev.yml config --quiet
+  compose+=(--env-file "$scratch/stack.env" --project-directory "$ROOT" --file "$stack")
+  step "${compose[0]} config" 'Compose names the line.' "${compose[@]}" config --quiet
+  step "${compose[0]} config, for development" 'Compose names the line.' \
+    "${compose[@]}" --file docker-compose.dev.yml config --quiet
 }
 
 # Known vulnerabilities of what is installed. Without the network nothing is known, and that is said.
