@@ -32,6 +32,8 @@ Row = tuple[Any, ...]
 
 _CLOSE_SECONDS = 5.0
 _ACQUIRE_SECONDS = 5.0
+# What is acknowledged is on disk, also where the server's default is otherwise.
+_DURABLE = " -c synchronous_commit=on"
 
 
 class StatementCancelled(Exception):
@@ -94,7 +96,7 @@ class Pool:
             enable_hstore=False,
             enable_uuid=False,
             on_connect=self._connected,
-            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000",
+            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000{_DURABLE}",
             **self._arguments,
         )
 
@@ -127,7 +129,7 @@ class Pool:
                 async with self.cursor() as cursor:
                     return await work(cursor)
             except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
-                if not _connection_lost(exc):
+                if not connection_lost(exc):
                     raise
                 lost = exc
         log.warning("the database does not answer", exc_info=lost)
@@ -259,7 +261,7 @@ async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[
         except StatementCancelled:
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
         except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
-            if not _connection_lost(exc):
+            if not connection_lost(exc):
                 raise
             if sent:
                 break
@@ -274,8 +276,9 @@ def unavailable() -> Unavailable:
 _RETRY = {"Retry-After": "1"}
 
 
-def _connection_lost(exc: psycopg2.Error) -> bool:
-    """SQLSTATE class 08, an administrator's shutdown, or no code at all because the socket closed.
+def connection_lost(exc: psycopg2.Error) -> bool:
+    """Whether the connection failed, not the statement: SQLSTATE class 08, an administrator's shutdown, or no code at
+    all because the socket closed.
 
     psycopg2 says the last with any of three types; what is wrong with a statement has a type of its own.
     """

@@ -31,6 +31,7 @@ OF_THE_MACHINE = frozenset(
         "postgres",
         "spool",
         "devkit-id",
+        "state-database",
         "lanes",
         "environments",
     }
