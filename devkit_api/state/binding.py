@@ -34,17 +34,21 @@ def check_database(state: Path) -> None:
         raise SettingsError([Problem(PREFIX + "STATE_BACKEND", reason, fix)])
 
 
-def bind(state: Path, state_id: str) -> None:
-    """Remember the database, once. Raises `SettingsError` when the directory belongs to another one."""
+def check_bound(state: Path, state_id: str) -> None:
+    """Raises `SettingsError` when the directory belongs to another database."""
     file = state / FILE
-    known = file.read_text(encoding="utf-8").strip() if file.exists() else None
-    if known is None:
-        write_atomic(file, f"{state_id}\n".encode())
-        fsync_folder(state)
-    elif known != state_id:
+    if file.exists() and file.read_text(encoding="utf-8").strip() != state_id:
         reason = f"the files in {state} belong to the state of another database, and would be taken for leftovers"
         fix = (
             f"name the database it was used with, or another {PREFIX}STATE_DIR; when that database is lost: rm {file}, "
             "and the files go at the next start"
         )
         raise SettingsError([Problem(PREFIX + "DB_NAME", reason, fix)])
+
+
+def bind(state: Path, state_id: str) -> None:
+    """Remember the database, once. Raises `SettingsError` when the directory belongs to another one."""
+    check_bound(state, state_id)
+    if not (state / FILE).exists():
+        write_atomic(state / FILE, f"{state_id}\n".encode())
+        fsync_folder(state)
