@@ -52,7 +52,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LAST_SPANS_SECONDS = 5
-_OWNER_ENDS_SECONDS = 30.0
+# A network file system may take a lease of 90 seconds to notice that a machine is gone.
+_OWNER_ENDS_SECONDS = 150.0
 
 HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
