@@ -65,31 +65,30 @@ class Ownership:
 
     @property
     def is_taken(self) -> bool:
-        """Whether the lock was taken, by `take` or by `stand_by`."""
-        return self._session is not None
+        """Whether it was taken, by `take` or by `stand_by`."""
+        return self.mark is not None
 
     async def take(self) -> None:
-        """Take the lock, unless it is ours already. Raises `StoreLocked`, or `SettingsError` without a server."""
-        if self._session is not None:
+        """Take it, unless it is ours already. Raises `StoreLocked`, or `SettingsError` without a server."""
+        if self.is_taken:
             return
         session = await reached(self._target, self._open)
         if not await session.lock():
             mark = await session.mark()
             await session.close()
             raise StoreLocked(self._told(mark), ADVICE)
-        self._session = session
+        await self._begin(session)
 
     async def stand_by(self, on_waiting: Callable[[str], None]) -> None:
-        """Take the lock as soon as nobody has it; `on_waiting` is told who does. Raises `SettingsError`."""
+        """Take it as soon as nobody has it; `on_waiting` is told who does. Raises `SettingsError`."""
         session: Session | None = await reached(self._target, self._open)
-        while self._session is None:
+        while True:
             try:
                 if session is None:
                     session = await self._open_again()
                     await asyncio.sleep(_COURTESY_SECONDS)
                 if await session.lock():
-                    self._session = session
-                    return
+                    return await self._begin(session)
                 on_waiting(self._told(await session.mark()))
                 await asyncio.sleep(_ASK_SECONDS)
             except SessionLost:
@@ -100,14 +99,18 @@ class Ownership:
                     await session.close()
                 raise
 
-    async def begin(self) -> Mark:
-        """Make the schema, take over, and keep an eye on it from now on."""
-        assert self._session is not None  # noqa: S101  taken before
-        await asyncio.to_thread(prepare, self._target)
-        self.mark = await self._session.take_over(self._holder)
+    async def _begin(self, session: Session) -> None:
+        """We have the lock: make the schema, say so to whoever had the state before us, and keep an eye on it."""
+        try:
+            await asyncio.to_thread(prepare, self._target)
+            self.mark = await session.take_over(self._holder)
+        except BaseException:
+            await session.close()
+            raise
+        self._session = session
+        self.lost = None
         self._watcher = asyncio.create_task(self._watch(), name="state-ownership")
         log.info("the state in PostgreSQL is ours", extra={"epoch": self.mark.epoch})
-        return self.mark
 
     async def release(self) -> None:
         """Let others take over."""
@@ -118,7 +121,7 @@ class Ownership:
             self._watcher = None
         if self._session is not None:
             await self._session.close()
-            self._session = None
+            self._session = self.mark = None
 
     def lose(self, reason: str) -> None:
         """It is another's from now on; said once."""

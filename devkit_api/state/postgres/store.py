@@ -55,7 +55,6 @@ class PostgresStore:
         """Take over and connect. Raises `StoreLocked`, or `SettingsError` when the database cannot be used."""
         await self.ownership.take()
         try:
-            await self.ownership.begin()
             await self._reads.open()
             await self._writes.open()
         except BaseException:
