@@ -123,6 +123,9 @@ class Writer:
             raise _NotStored from None
         except psycopg2.Error as exc:
             raise self._meaning(exc, is_sent=is_sent) from exc
+        except (TimeoutError, OSError, RuntimeError) as exc:  # what aiopg says of a socket that gave no answer
+            self._is_unknown = self._is_unknown or is_sent
+            raise _Unknown() if is_sent else _NotStored() from exc
         if not owned:
             self.ownership.lose("another devkit has taken over: the database took no more writes of this one")
             raise OwnershipLost(self.ownership.lost or "")
