@@ -185,6 +185,11 @@ def test_a_standby_takes_over(make_devkit: Make, modules: Path, database: dict[s
     assert "DEVKIT_STANDBY=on" in refused.stderr
     assert "Traceback" not in refused.stderr
 
+    checked = json.loads(command(elsewhere, "doctor", "--json").stdout)["checks"]
+    [seen] = [found for found in checked if found["name"] == "state in PostgreSQL"]
+    assert first.process is not None
+    assert f"process {first.process.pid}" in seen["text"]
+
     second.settings["standby"] = "on"
     stand_by(second)
     answer = second.request("GET", "/v1/system/ready")
