@@ -9,6 +9,7 @@ Its edges, handled here and nowhere else:
   often as there can be dead ones.
 - `wait_closed()` waits for connections in use without end: it is bounded.
 - Giving a closed connection back wakes nobody who waits for one.
+- The socket of a connection that failed stays with the event loop (`sockets.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import attrs
 import psycopg2
 from aiopg.connection import Cursor
 
+from devkit_api.database import sockets
 from devkit_api.database.pool_stats import PoolCounts, PoolStats
 from devkit_api.database.target import Target
 from devkit_api.errors import Unavailable
@@ -31,6 +33,8 @@ from devkit_api.errors import Unavailable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Row = tuple[Any, ...]
+
+sockets.repair()
 
 _CLOSE_SECONDS = 5.0
 _ACQUIRE_SECONDS = 5.0
@@ -149,8 +153,8 @@ class Pool:
             connection.close()
             return
         idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
-        if not connection.closed and (raw.isexecuting() or raw.get_transaction_status() != idle):
-            connection.close()
+        if connection.closed or raw.isexecuting() or raw.get_transaction_status() != idle:
+            connection.close()  # a closed one as well: it is taken from the event loop
         if not (connection.closed or pool._closing or pool._cond._waiters) and connection in pool._used:
             pool._used.remove(connection)
             pool._free.append(connection)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
+import uvloop
 
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import prepare as prepare_catalogs
 from devkit_api.database.migrate import migrate
+from devkit_api.database.pool import Pool
 from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from devkit_api.state import StateError, StoreLocked
@@ -21,7 +24,7 @@ from devkit_api.state.postgres import ownership, writes
 from devkit_api.state.postgres.schema import HISTORY, prepare
 from devkit_api.state.postgres.store import PostgresStore
 from tests.state.conftest import restart, start
-from tests.support.waiting import PATIENCE, until_async
+from tests.support.waiting import PATIENCE, free_port, until_async
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Server = tuple[EmbeddedPostgres, int]
@@ -83,6 +86,30 @@ async def test_nothing_acknowledged_is_lost_when_the_server_restarts(
     await until_async(lambda: store.ownership._session is not None and not store.ownership._session.is_closed)
     assert await is_refused()
     assert store.ownership.epoch == 1
+
+
+@pytest.mark.parametrize("make_loop", [uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
+def test_a_refused_connection_leaves_nothing_with_the_event_loop(make_loop: Callable[[], Any]) -> None:
+    """Its socket's number goes to the next file: a pipe of a run, which must be read."""
+
+    async def connect_and_read() -> None:
+        pool = Pool(Target("127.0.0.1", free_port(), "x", "x", "x").owner(), 1, 1)
+        loop, read = asyncio.get_running_loop(), asyncio.Event()
+        for _ in range(3):
+            with pytest.raises(psycopg2.OperationalError):
+                await pool.open()
+        pipes = [os.pipe() for _ in range(5)]
+        for reads, writes_to in pipes:
+            read.clear()
+            loop.add_reader(reads, read.set)
+            os.write(writes_to, b"x")
+            await asyncio.wait_for(read.wait(), PATIENCE)
+            loop.remove_reader(reads)
+            os.close(reads)
+            os.close(writes_to)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(connect_and_read())
 
 
 async def test_a_write_whose_connection_is_cut_is_sent_again(store: PostgresStore, target: Target, ask: Ask) -> None:
