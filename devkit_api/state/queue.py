@@ -87,8 +87,7 @@ class WriteQueue:
         waiter = asyncio.get_running_loop().create_future()
         write.waiters.append(waiter)
         self._wake.set()
-        # Shielded: a caller that goes away must not take back a write others may already rely on.
-        await asyncio.shield(waiter)
+        await waiter  # who goes away cancels this alone: others may already rely on the write
 
     def refuse_pending(self, reason: str) -> None:
         """Give up what no commit has begun."""
