@@ -21,7 +21,8 @@ from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.database.embedded import EmbeddedPostgres
-from devkit_api.database.lifetime import running
+from devkit_api.database.lifetime import connected, running
+from devkit_api.database.pool import Pool
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.pool import Kind
 from devkit_api.local_data.routes import LOCAL_DATA
@@ -42,6 +43,9 @@ from devkit_api.runs.routes import RUNS
 from devkit_api.security.routes import LOGIN
 from devkit_api.settings import Settings
 from devkit_api.state import DocumentStore
+from devkit_api.state.binding import bind, check_database, check_files
+from devkit_api.state.folder import FolderLock
+from devkit_api.state.postgres.ownership import Ownership
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
@@ -50,11 +54,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LAST_SPANS_SECONDS = 5
+# A network file system may take a lease of 90 seconds to notice that a machine is gone.
+_OWNER_ENDS_SECONDS = 150.0
 
 HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
+STATE_LOCK: web.AppKey[FolderLock] = web.AppKey("state_lock", FolderLock)
+OWNERSHIP: web.AppKey[Ownership | None] = web.AppKey("ownership")  # of documents in PostgreSQL
+STATE_POOLS: web.AppKey[dict[str, Pool]] = web.AppKey("state_pools")
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
 TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
@@ -63,13 +72,37 @@ WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWa
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-async def _state_lock(app: web.Application) -> AsyncIterator[None]:
-    store = app[STORE]
+async def _state_folder(app: web.Application) -> AsyncIterator[None]:
+    """The directory is ours, and its files belong to the documents we are going to read."""
+    lock, state = app[STATE_LOCK], app[SETTINGS].state_dir.resolve()
+    ownership = app[OWNERSHIP]
+    # Whoever stood by has the documents by now; the devkit that had them gives the directory back last.
+    await lock.take(patience=_OWNER_ENDS_SECONDS if ownership is not None and ownership.is_taken else 0)
+    try:
+        await wrap(settle)(state)
+        (check_files if ownership is None else check_database)(state)
+        yield
+    finally:
+        lock.release()
+
+
+async def _embedded_server(app: web.Application) -> AsyncIterator[None]:
+    async with running(app[EMBEDDED]):
+        yield
+
+
+async def _state_store(app: web.Application) -> AsyncIterator[None]:
+    """Before everything that keeps documents; after the server that may hold them."""
+    store, ownership = app[STORE], app[OWNERSHIP]
     await store.open()
-    await wrap(settle)(app[SETTINGS].state_dir.resolve())
-    app[HEALTH].checks["state"] = _state_check(app)
-    yield
-    await store.close()
+    try:
+        if ownership is not None and ownership.mark is not None:
+            bind(app[SETTINGS].state_dir.resolve(), ownership.mark.state_id)
+            app[HEALTH].details["state"] = ownership.view
+        app[HEALTH].checks["state"] = _state_check(app)
+        yield
+    finally:
+        await store.close()
 
 
 async def _object_store(app: web.Application) -> AsyncIterator[None]:
@@ -91,7 +124,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     database = app[CATALOGS].database
-    async with running(database, app[EMBEDDED]):
+    async with connected(database):
         app[HEALTH].checks["database"] = database.check
         app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
         await app[CATALOG_UPLOADS].open()
@@ -244,8 +277,9 @@ async def _reset_catalogs(app: web.Application) -> None:
     await app[VIEWS].clear()
 
 
+# The directory first: the embedded server keeps its data there, and the server may keep the documents.
 # The supervisor after the pools it uses: aiohttp cancels loose tasks only when every context has closed.
 LIFETIMES: tuple[Context, ...] = (
-    _state_lock, _audit, _tracing, _object_store, _local_data, _database, _http_client,
-    _module_registry, _executor, _run_supervisor, _publish, _watcher,
+    _state_folder, _embedded_server, _state_store, _audit, _tracing, _object_store, _local_data, _database,
+    _http_client, _module_registry, _executor, _run_supervisor, _publish, _watcher,
 )  # fmt: skip

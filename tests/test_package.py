@@ -80,7 +80,8 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     for name in (
         "py.typed", "templates/no-ui-template/manifest.json", "templates/ui-template/frontend/package.json",
         "apidocs/assets/reference.css", "apidocs/assets/reference.html.j2", "catalogs/data/demo_epitopes.csv",
-        "database/migrations/0001_catalogs.sql", "templates/ui-template/frontend/package-lock.json",
+        "database/migrations/0001_catalogs.sql", "state/postgres/migrations/0001_documents.sql",
+        "templates/ui-template/frontend/package-lock.json",
         "templates/ui-template/frontend/.npmrc", "templates/ui-template/.gitignore",
     ):  # fmt: skip
         assert f"devkit_api/{name}" in names
