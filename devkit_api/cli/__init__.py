@@ -44,7 +44,7 @@ for command in _COMMANDS:
 def main() -> None:
     """Entry point: errors become advice and an exit code, never a traceback."""
     try:
-        cli(prog_name="devkit")
+        cli()
     except SettingsError as exc:
         print_problems(exc.problems)
         sys.exit(1)
