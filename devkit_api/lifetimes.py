@@ -216,8 +216,10 @@ def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
-        await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(app[REGISTRY].bundle_digests)  # what is registered by now stays whole
+        # A source is stored before its module is: one stored now would be swept, and its module then lack it.
+        async with app[REGISTRY].gate.closed():
+            await app[REGISTRY].clear()
+            await app[BUNDLES].sweep(set())
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()

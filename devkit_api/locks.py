@@ -33,6 +33,11 @@ class Gate:
         self._inside = 0
         self._nobody_inside = asyncio.Event()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody may enter now."""
+        return self._is_closed
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Counted as inside. Raises `Unavailable` while closed."""

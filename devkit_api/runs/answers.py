@@ -102,9 +102,9 @@ class HeartbeatAnswerSchema(AnswerSchema):
 
 EVENT_STREAM = {
     "type": "string",
-    "description": "Server-sent events. `state` (runId, status, error, waitingFor), `progress` (percent, message, at), `log` (one "
-    "line) and at last `end` (runId, status); `data` is JSON, `id` is where `Last-Event-ID` resumes. A comment "
-    "keeps the connection alive.",
+    "description": "Server-sent events. `state` (runId, status, error, waitingFor), `progress` (percent, message, at), "
+    "`log` (one line) and at last `end` (runId, status); `data` is JSON, `id` is where `Last-Event-ID` resumes. A "
+    "comment keeps the connection alive.",
     "examples": [
         'event: state\nid: 0\ndata: {"runId":"devkit-run-01","status":"running","error":null,"waitingFor":null}\n\n'
         'event: progress\nid: 120\ndata: {"percent":40,"message":"Scoring","estimated_completion":null,'

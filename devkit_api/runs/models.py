@@ -105,8 +105,8 @@ class Run:
         if not self.is_external or self.status is not RunStatus.QUEUED:
             return None
         return (
-            "waits for a backend: the devkit has no source of this module. A process with the run's token attaches with "
-            f"POST /v1/module-runs/{self.run_id}/heartbeat and ends the run with …/complete "
+            "waits for a backend: the devkit has no source of this module. A process with the run's token attaches "
+            f"with POST /v1/module-runs/{self.run_id}/heartbeat and ends the run with …/complete "
             "(docs/how-to.md, 'Debug a module in your IDE')"
         )
 
