@@ -161,7 +161,7 @@ async def test_an_upload_that_nobody_verifies_is_found_by_the_sweeper(plane: Pla
 
 
 async def test_an_upload_whose_part_is_gone_for_good_ends_and_says_so(plane: Plane) -> None:
-    upload, body = await plane.sent()
+    upload, _ = await plane.sent()
     uploads, objects = plane.app[CATALOG_UPLOADS], plane.app[OBJECTS]
     # Taken away from outside between the completion and the look at the bytes.
     await uploads._records.move(upload, "verifying")

@@ -1,7 +1,8 @@
 """Uploads of files to import (wire-contract F.2): planned parts, signed addresses, verified content.
 
-uploading → verifying → claimed | quarantined | aborted; uploading → aborted; uploading or claimed → expired. Parts are objects of
-the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may be ingested.
+uploading → verifying → claimed | quarantined | aborted; uploading → aborted; uploading or claimed → expired. Parts
+are objects of the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may
+be ingested.
 """
 
 from __future__ import annotations
