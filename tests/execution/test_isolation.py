@@ -115,6 +115,24 @@ async def test_what_a_run_leaves_in_shared_memory_goes_with_it(bench: Bench) -> 
 
 
 @needs_root
+def test_what_a_run_leaves_in_shared_memory_goes_with_it_where_there_are_no_namespaces(tmp_path: Path) -> None:
+    """Of its user alone: what others of the machine have made stays."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.user_level_run", str(tmp_path)], check=False, cwd=REPO,
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["level"] == Level.USER
+    assert told["others"] >= 0
+    for run in told["runs"]:
+        assert run["user"] >= FIRST_USER
+        assert min(run["made"]) >= 0
+    assert len(told["before"]) == 1
+    assert told["left"] == told["before"]
+
+
+@needs_root
 async def test_concurrent_runs_are_different_users(bench: Bench) -> None:
     module = bench.module("twin", "import os; return self.success(results={'user': os.getuid()})")
     one, two = await asyncio.gather(bench.run(module), bench.run(module))
