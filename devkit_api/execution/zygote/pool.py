@@ -27,6 +27,7 @@ from devkit_api.execution.isolation import (
     choose_level,
 )
 from devkit_api.execution.protocol import RunSpec
+from devkit_api.execution.scratch import Scratch
 from devkit_api.execution.sources import ServedSources
 from devkit_api.execution.workdir import Workdir
 from devkit_api.execution.zygote.handle import Lost, Zygote
@@ -85,6 +86,11 @@ class Lane:
     served: int = 0  # runs that were given to it
     bundle: tuple[int, int] | None = None  # which folder the zygote has before it, under the name of the bundle
     close_door: Callable[[], Awaitable[None]] | None = None
+    scratch: Scratch | None = None
+
+    async def is_usable(self) -> bool:
+        """Whether another run may have it: it is there, and the last one left nothing."""
+        return (self.scratch is None or await self.scratch.is_as_noted()) and not self.zygote.is_lost
 
 
 @attrs.frozen
@@ -172,8 +178,8 @@ class ZygotePool:
         return None
 
     async def release(self, lane: Lane) -> None:
-        """Give a lane back; a lost one is forgotten."""
-        if lane.zygote.is_lost or self._closed:
+        """Give a lane back; one that no other run may have is forgotten."""
+        if not await lane.is_usable() or self._closed:
             await self._drop(lane)
             return
         self._idle[lane] = None
@@ -214,6 +220,7 @@ class ZygotePool:
         source, door = await self.source(kind.digest), self._door(kind)
         folder, user = self._next_place()
         home = _make_home(folder, user)
+        scratch = Scratch(folder / "tmp", user) if self.isolation.has_namespaces else None
         order: dict[str, Any] = {
             "source": str(source),
             "entrypoint": kind.entrypoint,
@@ -221,20 +228,25 @@ class ZygotePool:
             "preimport": preimport,
             "door": door,
             "limits": self.isolation.import_limits(kind.memory_mb),
-            **self.isolation.order(user, [source, *_environment_of(kind)], folder),
-        }
+            **self.isolation.order(
+                user, [source, *_environment_of(kind)], folder,
+                temporary=None if scratch is None else scratch.make(), memory_mb=kind.memory_mb,
+            ),
+        }  # fmt: skip
         try:
             zygote = await self._nursery.hatch(order)
         except BaseException:
             await Workdir(folder).remove()
             raise
-        lane = Lane(kind, zygote, folder, Workdir(folder / "run", user), user)
+        lane = Lane(kind, zygote, folder, Workdir(folder / "run", user), user, scratch=scratch)
         lane.bundle = _identity(self._bundle_path(kind.digest))
         self._lanes.add(lane)
         try:
             if self.doors is not None and not kind.network:
                 lane.close_door = await self.doors.open(await lane.zygote.door)
             problem = await self._until_ready(lane, preimport)
+            if scratch is not None:
+                await scratch.note()
         except BaseException:
             lane.zygote.kill()
             await self._drop(lane)

@@ -26,6 +26,9 @@ _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
 
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
+_MOST_SHARED = 100_000
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -69,7 +72,8 @@ def is_available() -> bool:
 def furnish(order: dict[str, Any]) -> None:
     """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them.
 
-    Its System V shared memory, semaphores and message queues are its own as well, and go with it.
+    Its System V shared memory, semaphores and message queues are its own as well, and go with it; so is what it finds
+    in `/dev/shm` and, when the order names a folder to be it, in `/tmp`.
     """
     _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -78,12 +82,14 @@ def furnish(order: dict[str, Any]) -> None:
     exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
     kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
     closed = _closed_ancestors(exposed) if order["user"] is not None else []
-    roots = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
+    shared = _replace_shared(order)
+    hidden = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
+    roots = [root for root in hidden if not any(_is_under(root, place) for place in shared)]
     for root in roots:
         _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
-        if any(_is_under(path, root) for root in roots) and not os.path.samestat(os.fstat(fd), _stat(path)):
+        if any(_is_under(path, root) for root in (*roots, *shared)) and not os.path.samestat(os.fstat(fd), _stat(path)):
             os.makedirs(path, 0o755, exist_ok=True)
             _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
@@ -94,6 +100,21 @@ def furnish(order: dict[str, Any]) -> None:
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     mount_process_list()
+
+
+def _replace_shared(order: dict[str, Any]) -> list[str]:
+    """Where everybody may write on this machine, the zygote has its own place; the folders that have one now."""
+    if order["temporary"] is None:
+        return []
+    places = {os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)}  # noqa: S108  # nosec B108
+    folder = os.open(order["temporary"], os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
+    for place in _outermost(places):
+        _mount(f"/proc/self/fd/{folder}", place, "", _MS_BIND)
+    os.close(folder)
+    if os.path.isdir(SHARED_MEMORY):
+        options = f"mode=1777,size={order['shared_mb']}m,nr_inodes={_MOST_SHARED}"
+        _mount("tmpfs", SHARED_MEMORY, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+    return _outermost(places)
 
 
 def cut_network(host: str, port: int) -> socket.socket:

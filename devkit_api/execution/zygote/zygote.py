@@ -57,7 +57,8 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
         confine.outlive_parent()
     confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
     connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
-    _serve(connection, imported, shares_nothing=order["namespaces"] or order["user"] is not None)
+    shared = _shared_memory() if order["temporary"] is not None else None
+    _serve(connection, imported, shares_nothing=order["namespaces"] or order["user"] is not None, shared=shared)
     del holes
 
 
@@ -107,8 +108,13 @@ def _fork() -> int:
     return os.fork()
 
 
-def _serve(connection: wire.Connection, imported: preimport.Imported, *, shares_nothing: bool) -> None:
-    """`shares_nothing`: user or namespaces are ours alone, so what a run leaves in shared memory can be removed."""
+def _serve(
+    connection: wire.Connection, imported: preimport.Imported, *, shares_nothing: bool, shared: set[str] | None
+) -> None:
+    """`shares_nothing`: user or namespaces are ours alone, so what a run leaves in shared memory can be removed.
+
+    `shared`: what is in `/dev/shm` when that is ours alone too.
+    """
     spare = _Spare(connection, imported)
     while (message := connection.receive()) is not None:
         if message.body["op"] != "run":
@@ -120,12 +126,12 @@ def _serve(connection: wire.Connection, imported: preimport.Imported, *, shares_
             spare = _Spare(connection, imported)
             spare.takes(message)  # one that is gone as well says why, below
         os.close(message.fds[0])
-        _conduct(connection, spare, shares_nothing=shares_nothing)
+        _conduct(connection, spare, shares_nothing=shares_nothing, shared=shared)
         spare.discard()
         spare = _Spare(connection, imported)
 
 
-def _conduct(connection: wire.Connection, spare: _Spare, *, shares_nothing: bool) -> None:
+def _conduct(connection: wire.Connection, spare: _Spare, *, shares_nothing: bool, shared: set[str] | None) -> None:
     """See a run to its end and report it."""
     pid = spare.pid
     connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
@@ -144,6 +150,8 @@ def _conduct(connection: wire.Connection, spare: _Spare, *, shares_nothing: bool
             "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "peak_memory_bytes": usage.ru_maxrss * 1024,
             "problem": spare.problem(),
+            # What it left in `/dev/shm` goes with this process alone.
+            "is_spent": shared is not None and shared != _shared_memory(),
         }
     )
 
@@ -181,6 +189,14 @@ def _end_with_the_server(pid: int) -> NoReturn:
     confine.signal_group(pid, signal.SIGKILL)
     confine.end_all_children()
     os._exit(0)
+
+
+def _shared_memory() -> set[str]:
+    """What is in `/dev/shm`."""
+    try:
+        return set(os.listdir(sandbox.SHARED_MEMORY))
+    except OSError:
+        return set()
 
 
 def _private_memory() -> int:
