@@ -17,7 +17,8 @@ from devkit_api.execution.protocol import Execution, Observer, RunSpec, StopReas
 from devkit_api.execution.sources import SourceChanged
 from devkit_api.execution.workdir import Workdir
 from devkit_api.execution.zygote.handle import Lost
-from devkit_api.execution.zygote.pool import Kind, ZygotePool
+from devkit_api.execution.zygote.lane import Kind
+from devkit_api.execution.zygote.pool import ZygotePool
 
 log = logging.getLogger(__name__)
 

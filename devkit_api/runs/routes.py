@@ -244,7 +244,7 @@ async def heartbeat(request: web.Request) -> web.Response:
 
 @describe(
     body=CompleteSchema,
-    example={"status": "completed", "result": {"status": "success", "results": {"peptides": 61}}},
+    example={"status": "completed", "result": {"status": "success", "results": {"peptides": 59}}},
     answer=RunSchema,
     errors=(RunNotFound, RunConflict),
 )
