@@ -37,6 +37,7 @@ class LocalExecutor:
         import_seconds: float,
         isolation: str = "auto",
         environments: Environments | None = None,
+        readable: tuple[Path, ...] = (),
     ) -> None:
         self._work_root = work_root
         self._kill_grace = kill_grace
@@ -46,8 +47,9 @@ class LocalExecutor:
         self._warming: set[asyncio.Task[None]] = set()
         self._running: set[LocalExecution] = set()
         self.pool = ZygotePool(
-            self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds, isolation=isolation
-        )
+            self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds,
+            isolation=isolation, readable=readable,
+        )  # fmt: skip
 
     async def open(self) -> None:
         """Make the work root; what an unclean stop left is ended and removed."""

@@ -45,13 +45,15 @@ class ZygotePool:
         memory_bytes: int,
         import_seconds: float,
         isolation: str = "auto",
+        readable: tuple[Path, ...] = (),
     ) -> None:
+        """`readable` are files and folders of the machine that runs are told of, wherever they lie."""
         self._folder = folder
         self._bundle_path = bundle_path
         self._served = ServedSources(folder / "sources", bundle_path)
         self._memory_bytes = memory_bytes
         self._import_seconds = import_seconds
-        self._wanted = isolation
+        self._wanted, self._readable = isolation, readable
         self.isolation = Isolation(Level.PROCESS, folder.parent)
         self.doors: Doors | None = None
         self._nursery = Nursery(self._folder, contained=isolation != "process")
@@ -159,7 +161,7 @@ class ZygotePool:
             "door": door,
             "limits": self.isolation.import_limits(kind.memory_mb),
             **self.isolation.order(
-                user, [source, *environment_of(kind)], folder,
+                user, [source, *environment_of(kind), *self._readable], folder,
                 temporary=None if scratch is None else scratch.make(), memory_mb=kind.memory_mb,
             ),
         }  # fmt: skip

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterable
@@ -70,7 +71,7 @@ def is_available() -> bool:
 
 
 def furnish(order: dict[str, Any]) -> None:
-    """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them.
+    """A file system for the zygote: `hidden` folders are empty but for what is `readable` and `writable` in them.
 
     Its System V shared memory, semaphores and message queues are its own as well, and go with it; so is what it finds
     in `/dev/shm` and, when the order names a folder to be it, in `/tmp`.
@@ -90,7 +91,7 @@ def furnish(order: dict[str, Any]) -> None:
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
         if any(_is_under(path, root) for root in (*roots, *shared)) and not os.path.samestat(os.fstat(fd), _stat(path)):
-            os.makedirs(path, 0o755, exist_ok=True)
+            _make_place(path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
             _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
                 # What the mount forbids already, an ordinary user has to go on forbidding.
@@ -100,6 +101,13 @@ def furnish(order: dict[str, Any]) -> None:
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     mount_process_list()
+
+
+def _make_place(path: str, *, is_folder: bool) -> None:
+    """What something can be mounted on."""
+    os.makedirs(path if is_folder else os.path.dirname(path), 0o755, exist_ok=True)
+    if not is_folder:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
 def _replace_shared(order: dict[str, Any]) -> list[str]:
