@@ -154,6 +154,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
     inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
+    trusted = app[ADDRESS].ca_bundle
     executor = LocalExecutor(
         state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
         keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
@@ -161,6 +162,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         environments=Environments(
             state / "environments", settings.environment_days, enabled=settings.module_environments
         ),
+        readable=() if trusted is None else (trusted,),
     )  # fmt: skip
     runs = build_runs(settings, store, executor, modules=registry, inputs=inputs, signer=signer, address=app[ADDRESS])
     app[RUNS] = app[MODULE_RUNS] = runs

@@ -24,7 +24,7 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import connected, running
 from devkit_api.database.pool import Pool
 from devkit_api.execution.local import LocalExecutor
-from devkit_api.execution.zygote.pool import Kind
+from devkit_api.execution.zygote.lane import Kind
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.logs import audit_file
 from devkit_api.middleware import correlation

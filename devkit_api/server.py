@@ -17,7 +17,7 @@ from devkit_api.app import create_app
 from devkit_api.errors import Unavailable
 from devkit_api.execution.isolation import close_own_process, unreachable
 from devkit_api.execution.local import LocalExecutor
-from devkit_api.execution.zygote.pool import Doors
+from devkit_api.execution.zygote.lane import Doors
 from devkit_api.lifetimes import ADDRESS, OWNERSHIP
 from devkit_api.protocol import Runner
 from devkit_api.public_address import PublicAddress

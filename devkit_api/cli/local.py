@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import click
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from devkit_api.cli.client import is_answering, local_endpoint
 from devkit_api.cli.serve import export_lines
@@ -189,12 +189,12 @@ def existing_folder(path: Path) -> Path:
 
 
 def _print_report(settings: Settings, findings: list[Finding]) -> None:
-    table = Table(title="Settings", title_justify="left")
-    for heading in ("Variable", "Value", "From", "What it is"):
-        table.add_column(heading, overflow="fold")
+    out.print("[bold]Settings[/bold]")
+    # Lines, not a table: a table of four columns cuts names to pieces at 80.
     for row in _rows(settings):
-        table.add_row(row["variable"], escape(row["value"]), row["source"], escape(row["help"]))
-    out.print(table)
+        source = f"  [dim]({escape(row['source'])})[/dim]"
+        out.print(f"[bold]{row['variable']}[/bold] = {escape(row['value'])}{source}", soft_wrap=True)
+        out.print(Padding(f"[dim]{escape(row['help'])}[/dim]", (0, 0, 0, 4), expand=False))
     colours = {"ok": "green", "warn": "yellow", "missing": "red"}
     order = list(colours)
     for finding in sorted(findings, key=lambda finding: order.index(finding.state)):

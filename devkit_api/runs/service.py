@@ -127,7 +127,8 @@ class RunService:
     ) -> LogPage:
         """A page of the run's log."""
         run = await self.get(run_id, viewer)
-        return await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
+        page = await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
+        return page if page.events else attrs.evolve(page, note=run.waiting_for)
 
     async def follow(self, run_id: str, viewer: Principal, position: int) -> AsyncGenerator[StreamEvent, None]:
         """The run as a stream from log position `position` on. Raises `RunNotFound` before the first event."""

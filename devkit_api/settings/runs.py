@@ -53,14 +53,14 @@ class RunSettings:
         "MAX_WORK_MB",
         16384,
         whole_number(1, 1024**3),
-        "Disk space a run may take in its work directory, in MiB; looked at about every second.",
+        "Disk space a run may take in its work directory and its own /tmp, in MiB; looked at about every second.",
         example="16384",
     )
     max_work_files: int = setting(
         "MAX_WORK_FILES",
         200_000,
         whole_number(100, 100_000_000),
-        "Files and folders a run may have in its work directory.",
+        "Files and folders a run may have in its work directory and its own /tmp.",
         example="200000",
     )
     isolation: str = setting(

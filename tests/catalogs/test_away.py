@@ -258,6 +258,22 @@ async def test_a_job_that_goes_between_two_looks_is_not_there(plane: Plane, monk
         await jobs.keys("00000000-0000-0000-0000-000000000000")
 
 
+async def test_an_upload_whose_part_is_gone_for_good_ends_and_says_so(plane: Plane) -> None:
+    upload, _ = await plane.sent()
+    uploads, objects = plane.app[CATALOG_UPLOADS], plane.app[OBJECTS]
+    # Taken away from outside between the completion and the look at the bytes.
+    await uploads._records.move(upload, "verifying")
+    await objects.delete(CATALOG_IMPORTS, upload.part_name(1))
+    await uploads._sweeper.sweep()
+    await asyncio.wait(uploads._verifying.values())
+    shown = uploads.view(await uploads.get(plane.catalog, upload.upload_id))
+    assert shown["status"] == "aborted"
+    assert "no longer stored" in shown["reason"]
+    # It is not looked at again.
+    await uploads._sweeper.sweep()
+    assert not uploads._verifying
+
+
 async def test_a_job_is_run_although_its_start_was_not_answered(plane: Plane, fail: Any) -> None:
     body = await plane.ingestion()
     left = fail(Jobs, "start", unavailable(), unavailable(), late=True)

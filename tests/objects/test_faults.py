@@ -26,10 +26,11 @@ from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
 from devkit_api.state import StateError
+from tests.objects.conftest import upload
 from tests.objects.test_stores import put, read
 from tests.support.modules import manifest
-from tests.support.process import DevkitProcess
-from tests.support.s3 import FaultyProxy, load_s3, make_versioned, s3_settings, unfinished
+from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.s3 import FaultyProxy, keys, load_s3, make_versioned, s3_settings, unfinished
 from tests.support.waiting import PATIENCE, until
 
 RUN = "devkit-run-conformance"
@@ -425,6 +426,51 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
         assert not list(parts.glob(".*.part"))
         again = _grant(devkit, path, token, "new", DATA)
         assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=PATIENCE).status_code == 200
+
+
+@pytest.mark.process
+async def test_a_put_to_a_bucket_cut_by_kill_nine_is_never_seen(
+    make_devkit: Callable[..., DevkitProcess], proxy: FaultyProxy, s3_endpoint: str, bucket: str
+) -> None:
+    """One that is still coming in, and one that is whole here and on its way to the bucket."""
+    devkit = make_devkit(**s3_settings(proxy.endpoint, bucket))
+
+    def spooled() -> list[int]:
+        return sorted(part.stat().st_size for part in (devkit.state / "spool").glob("*.part"))
+
+    def begin(name: str, data: bytes) -> socket.socket:
+        url = urlsplit(devkit.endpoint)
+        connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=PATIENCE)
+        head = f"POST /v1/devkit/inputs/{name} HTTP/1.1\r\nHost: {url.netloc}\r\nX-API-Key: {TEST_KEY}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(LONG)}\r\n\r\n".encode() + data)
+        return connection
+
+    def cut() -> Any:
+        devkit.start()
+        kept = upload(devkit, "kept.csv", b"before")
+        proxy.break_with("silence")
+        held = [begin("coming.csv", LONG[:-100]), begin("sending.csv", LONG)]
+        # The second is whole, and the bucket has been asked to take it.
+        until(lambda: proxy.seen and len(sizes := spooled()) == 2 and 0 < sizes[0] < sizes[1] == len(LONG))
+        devkit.kill()
+        for connection in held:
+            connection.close()
+        assert len(spooled()) == 2
+        return kept
+
+    def look_again() -> tuple[Any, Any]:
+        devkit.start()
+        return devkit.request("GET", "/v1/devkit/inputs").json()["items"], upload(devkit, "sending.csv", LONG)
+
+    kept = await asyncio.to_thread(cut)
+    proxy.heal()
+    listed, again = await asyncio.to_thread(look_again)
+    assert listed == [kept]
+    assert spooled() == []
+    assert again["checksum"] == hashlib.sha256(LONG).hexdigest()
+    in_bucket = await asyncio.to_thread(keys, s3_endpoint, bucket)
+    assert {f"s3://{bucket}/{key}" for key in in_bucket} == {kept["uri"], again["uri"]}
+    await asyncio.to_thread(devkit.stop)
 
 
 def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) -> Any:

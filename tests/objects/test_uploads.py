@@ -24,7 +24,7 @@ from devkit_api.objects.file_parts import FileParts
 from devkit_api.objects.namespaces import UPLOADS
 from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
-from devkit_api.objects.uploads import service
+from devkit_api.objects.uploads import completion, service
 from devkit_api.objects.uploads.routes import PART_UPLOADS
 from devkit_api.security.authentication import owner_principal
 from devkit_api.state import StateError
@@ -490,7 +490,7 @@ async def test_a_stop_does_not_wait_for_a_store_that_takes_for_ever(
         arrived.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(service, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(completion, "_STOP_SECONDS", 0.01)
     with monkeypatch.context() as stuck:
         stuck.setattr(objects, "complete_parts", never)
         body = {"revision": 0, "parts": [{**part, "checksumSHA256": hashlib.sha256(b"7 bytes").hexdigest()}]}

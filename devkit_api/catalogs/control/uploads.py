@@ -1,7 +1,8 @@
 """Uploads of files to import (wire-contract F.2): planned parts, signed addresses, verified content.
 
-uploading → verifying → claimed | quarantined; uploading → aborted; uploading or claimed → expired. Parts are objects of
-the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may be ingested.
+uploading → verifying → claimed | quarantined | aborted; uploading → aborted; uploading or claimed → expired. Parts
+are objects of the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may
+be ingested.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from devkit_api.errors import (
     ChecksumMismatch,
     IngestionInvalid,
     ObjectNotFound,
+    ObjectReplaced,
     ObjectStoreUnavailable,
     StateConflict,
 )
@@ -49,6 +51,7 @@ PART_BYTES = 8 * 1024 * 1024
 _SIGNED_SECONDS = 3600
 # Small files are verified before the answer, so that nobody has to poll for them.
 _WAIT_SECONDS = 1.0
+_PART_GONE = "a part is no longer stored; upload the file again, with another idempotency key"
 
 
 class UploadService:
@@ -254,6 +257,8 @@ class UploadService:
                 await self._records.move(upload, "claimed")
             except ChecksumMismatch:
                 await self._records.move(upload, "quarantined", "the bytes do not have the declared SHA-256")
+            except (ObjectNotFound, ObjectReplaced):
+                await self._records.move(upload, "aborted", _PART_GONE)
         for number in range(1, upload.part_count + 1):
             await self._objects.delete(NAMESPACE, upload.part_name(number))
 

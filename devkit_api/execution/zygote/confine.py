@@ -100,10 +100,10 @@ def remove_shared() -> None:
                     remove(int(row[f"{kind}id" if kind != "msg" else "msqid"]))
 
 
-def remove_files(folder: str) -> bool:
-    """Remove what this user has in a folder; whether nothing of it is left."""
+def remove_files(folder: str, kept: frozenset[str]) -> bool:
+    """Remove what this user has in a folder but for the `kept` names; whether nothing else is left."""
     left = []
-    for path in (os.path.join(folder, name) for name in _names(folder)):
+    for path in (os.path.join(folder, name) for name in names_in(folder) if name not in kept):
         with suppress(OSError):
             if os.lstat(path).st_uid == os.geteuid():
                 left.append(path)
@@ -111,7 +111,8 @@ def remove_files(folder: str) -> bool:
     return not any(map(os.path.lexists, left))
 
 
-def _names(folder: str) -> list[str]:
+def names_in(folder: str) -> list[str]:
+    """What is in a folder; nothing when it cannot be read."""
     with suppress(OSError):
         return os.listdir(folder)
     return []

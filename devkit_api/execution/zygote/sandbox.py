@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterable
@@ -71,10 +72,11 @@ def is_available() -> bool:
 
 
 def furnish(order: dict[str, Any]) -> bool:
-    """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them.
+    """A file system for the zygote: `hidden` folders are empty but for what is `readable` and `writable` in them.
 
-    Its System V shared memory, semaphores and message queues are its own as well, and go with it. So are the files in
-    shared memory, unless the devkit itself lies there: whether they are is answered.
+    Its System V shared memory, semaphores and message queues are its own as well, and go with it. So is what it finds
+    in `/tmp`, when the order names a folder to be it, and in `/dev/shm`, unless the devkit itself lies there: whether
+    that is its own is answered.
     """
     _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -83,13 +85,15 @@ def furnish(order: dict[str, Any]) -> bool:
     exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
     kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
     closed = _closed_ancestors(exposed) if order["user"] is not None else []
-    roots = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
+    shared = _replace_shared(order)
+    hidden = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
+    roots = [root for root in hidden if not any(_is_under(root, place) for place in shared)]
     for root in roots:
         _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
-        if any(_is_under(path, root) for root in roots) and not os.path.samestat(os.fstat(fd), _stat(path)):
-            os.makedirs(path, 0o755, exist_ok=True)
+        if any(_is_under(path, root) for root in (*roots, *shared)) and not os.path.samestat(os.fstat(fd), _stat(path)):
+            _make_place(path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
             _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
                 # What the mount forbids already, an ordinary user has to go on forbidding.
@@ -99,17 +103,36 @@ def furnish(order: dict[str, Any]) -> bool:
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     mount_process_list()
-    return _own_shared_memory([*exposed, *roots], order.get("limits", {}).get("data"))
+    return _own_shared_memory([*exposed, *roots], order["shared_mb"])
 
 
-def _own_shared_memory(used: Iterable[str], most_bytes: int | None) -> bool:
-    """An empty folder of shared memory, as large as the memory a run may have or, without a bound, as the system's."""
+def _own_shared_memory(used: Iterable[str], megabytes: int) -> bool:
+    """An empty `/dev/shm`, unless some of what is used lies there."""
     folder = os.path.realpath(SHARED_MEMORY)
     if not os.path.isdir(folder) or any(_is_under(path, folder) or _is_under(folder, path) for path in used):
         return False
-    size = f",size={most_bytes}" if most_bytes else ""
-    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,nr_inodes={_MOST_SHARED_FILES}{size}")
+    options = f"mode=1777,size={megabytes}m,nr_inodes={_MOST_SHARED_FILES}"
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
     return True
+
+
+def _make_place(path: str, *, is_folder: bool) -> None:
+    """What something can be mounted on."""
+    os.makedirs(path if is_folder else os.path.dirname(path), 0o755, exist_ok=True)
+    if not is_folder:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+
+def _replace_shared(order: dict[str, Any]) -> list[str]:
+    """Where everybody may write on this machine, the zygote has its own place; the folders that have one now."""
+    if order["temporary"] is None:
+        return []
+    places = {os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)}  # noqa: S108  # nosec B108
+    folder = os.open(order["temporary"], os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
+    for place in _outermost(places):
+        _mount(f"/proc/self/fd/{folder}", place, "", _MS_BIND)
+    os.close(folder)
+    return _outermost(places)
 
 
 def cut_network(host: str, port: int) -> socket.socket:

@@ -109,18 +109,22 @@ def _fork() -> int:
 
 
 class _Sweep:
-    """Removes what a run leaves in shared memory, where user or namespaces are ours alone: System V objects, files."""
+    """Removes what a run leaves in shared memory, where user or namespaces are ours alone: System V objects, files.
+
+    Files that the module's import has made stay.
+    """
 
     def __init__(self, objects: bool, files: bool) -> None:
         self._objects = objects
         self._files = files
+        self._imported = frozenset(confine.names_in(sandbox.SHARED_MEMORY))
         self.is_clean = True
 
     def after_run(self) -> None:
         if self._objects:
             confine.remove_shared()
         if self._files:
-            self.is_clean = confine.remove_files(sandbox.SHARED_MEMORY)
+            self.is_clean = confine.remove_files(sandbox.SHARED_MEMORY, self._imported)
 
 
 def _serve(connection: wire.Connection, imported: preimport.Imported, sweep: _Sweep) -> None:

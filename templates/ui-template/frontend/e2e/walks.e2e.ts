@@ -103,11 +103,15 @@ describe.concurrent('with an API key', () => {
     await stage.completed();
   });
 
-  it('stays with a run through a lost connection', async ({ stage }) => {
+  it('stays with a run through a lost connection', async ({ stage, expect }) => {
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByText(/^\d+ %: /).waitFor();
-    await stage.front.outage(2500);
+    const before = stage.front.seen.length;
+    const comeBack = stage.front.vanish();
+    await stage.page.getByText(/^Connection lost: /).waitFor();
+    await expect.poll(() => stage.front.seen.length - before, { timeout: 90_000 }).toBeGreaterThan(1);
+    comeBack();
     await stage.completed();
   });
 
