@@ -44,6 +44,7 @@ from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
 if TYPE_CHECKING:
+    from devkit_api.execution.cluster.executor import DaskExecutor
     from devkit_api.tracing.export import Tracing
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
+CLUSTER: web.AppKey[DaskExecutor] = web.AppKey("cluster")
 TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
@@ -134,6 +136,11 @@ async def _module_registry(app: web.Application) -> AsyncIterator[None]:
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     executor = app[RUNS].supervisor.executor
+    cluster = app.get(CLUSTER)
+    if cluster is not None:
+        cluster.scheduler.on_change = app[RUNS].supervisor.fill
+        app[HEALTH].checks["scheduler"] = cluster.scheduler.check
+        app[HEALTH].details["cluster"] = cluster.view
     await executor.open()
     if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
         _keep_warm(app[REGISTRY], executor)
@@ -197,6 +204,9 @@ async def release_waiting(app: web.Application) -> None:
     """New connections are refused by now: let go of whoever only waits."""
     app[HEALTH].stopping = True
     app[RUNS].watch.release()
+    if CLUSTER in app:
+        # Workers are told over connections that the server closes next.
+        await app[RUNS].supervisor.close()
 
 
 def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:

@@ -23,6 +23,7 @@ from devkit_api.execution.isolation import (
     Isolation,
     IsolationMissing,
     Level,
+    Surroundings,
     check_wanted,
     choose_level,
 )
@@ -109,6 +110,7 @@ class ZygotePool:
         memory_bytes: int,
         import_seconds: float,
         isolation: str = "auto",
+        around: Surroundings = Surroundings(),  # noqa: B008  frozen
     ) -> None:
         self._folder = folder
         self._bundle_path = bundle_path
@@ -116,7 +118,8 @@ class ZygotePool:
         self._memory_bytes = memory_bytes
         self._import_seconds = import_seconds
         self._wanted = isolation
-        self.isolation = Isolation(Level.PROCESS, folder.parent)
+        self._around = around
+        self.isolation = Isolation(Level.PROCESS, folder.parent, around)
         self.doors: Doors | None = None
         self._nursery = Nursery(self._folder, contained=isolation != "process")
         self._starting = asyncio.Lock()
@@ -281,7 +284,7 @@ class ZygotePool:
                 level = choose_level(
                     wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
                 )
-                self.isolation = Isolation(level, self._folder.parent)
+                self.isolation = Isolation(level, self._folder.parent, self._around)
                 self.isolation.close_state()
                 log.info("runs are isolated", extra={"isolation": level.value, "means": EXPLAINED[level]})
             if not self._closed:
