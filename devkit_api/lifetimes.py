@@ -200,13 +200,17 @@ async def _watcher(app: web.Application) -> AsyncIterator[None]:
         await watcher.stop()
 
 
+async def end_runs_elsewhere(app: web.Application) -> None:
+    """Have the workers of a cluster end their runs. Before the server stops: it reads no connection after that."""
+    if CLUSTER in app:
+        app[HEALTH].stopping = True
+        await app[RUNS].supervisor.close()
+
+
 async def release_waiting(app: web.Application) -> None:
     """New connections are refused by now: let go of whoever only waits."""
     app[HEALTH].stopping = True
     app[RUNS].watch.release()
-    if CLUSTER in app:
-        # Workers are told over connections that the server closes next.
-        await app[RUNS].supervisor.close()
 
 
 def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:

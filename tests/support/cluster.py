@@ -24,7 +24,7 @@ class DaskProcess:
         self._log = root / f"{name}.log"
         self._arguments = arguments
         self._environment = environment or {}
-        self._root = root
+        self.folder = root
         self._sink: IO[str] | None = None
         self.process: subprocess.Popen[str] | None = None
 
@@ -36,7 +36,7 @@ class DaskProcess:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "distributed.cli.dask_" + self._arguments[0], *self._arguments[1:]],
             env={**env, "PYTHONPATH": str(REPO), **self._environment},
-            cwd=self._root, stdout=self._sink, stderr=subprocess.STDOUT, text=True,
+            cwd=self.folder, stdout=self._sink, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         return self
 
@@ -79,7 +79,7 @@ class Cluster:
         self._root = root
         self._environment = environment
         self.workers: list[DaskProcess] = []
-        fixed = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show")
+        fixed = ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
         self._arguments = (*fixed, *arguments)
         self.scheduler = self._scheduler()
 
@@ -94,9 +94,11 @@ class Cluster:
     def add_worker(self, *arguments: str, threads: int = 1) -> DaskProcess:
         """Start one more worker, without a nanny: a process that is killed stays so."""
         name = f"worker-{len(self.workers)}"
+        folder = self._root / name
+        folder.mkdir()
         worker = DaskProcess(
-            self._root, name, "worker", self.address, "--host", "127.0.0.1", "--no-nanny", "--no-dashboard",
-            "--nthreads", str(threads), "--name", name, "--local-directory", str(self._root / name),
+            folder, name, "worker", self.address, "--host", "127.0.0.1", "--no-nanny", "--no-dashboard",
+            "--nthreads", str(threads), "--name", name, "--local-directory", str(folder),
             "--death-timeout", "30", *arguments, environment=self._environment,
         ).start()  # fmt: skip
         self.workers.append(worker)

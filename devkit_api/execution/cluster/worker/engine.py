@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -123,9 +124,12 @@ async def engines_of(worker: Worker) -> Engines:
     return engines
 
 
-def _doors(api_url: str) -> Doors:
+def _doors(api_url: str) -> Doors | None:
+    """How modules without network reach the devkit. None for a name: without a network none can be looked up."""
     parts = urlsplit(api_url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if host != "localhost" and not re.fullmatch(r"[0-9.]+|::1", host):
+        return None
 
     async def relay(door: socket.socket) -> Callable[[], Awaitable[None]]:
         return await open_relay(door, host, port)

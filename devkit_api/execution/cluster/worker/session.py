@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10.0
 _TRIES = 4
 _TAKEN_SECONDS = 30.0
+_NO_DOOR = (
+    "its manifest says it has no network, and without one the devkit's name cannot be looked up; "
+    "DEVKIT_PUBLIC_URL has to be an address in numbers for it"
+)
 _NO_LONGER = 401  # the ticket was used or withdrawn
 
 
@@ -38,13 +42,11 @@ async def answer_summons(summons: Summons) -> str | None:
     """See `summons.answer`."""
     worker = get_worker()
     try:
-        trust = ssl.create_default_context()
-        if summons.authority is not None:
-            trust.load_verify_locations(cadata=summons.authority)
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http:
-            channel = await _call(http, summons, trust)
-            async with channel:
-                await _Session(summons, worker, channel).hold()
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
+            await _call(http, summons) as channel,
+        ):
+            await _Session(summons, worker, channel).hold()
     except aiohttp.WSServerHandshakeError as exc:
         if exc.status == _NO_LONGER:
             return None
@@ -57,8 +59,12 @@ async def answer_summons(summons: Summons) -> str | None:
     return None
 
 
-async def _call(http: aiohttp.ClientSession, summons: Summons, trust: ssl.SSLContext) -> Any:
+async def _call(http: aiohttp.ClientSession, summons: Summons) -> Any:
     """The connection. Nobody has the run until it stands, so it may be tried again."""
+    trust: ssl.SSLContext | bool = True
+    if summons.authority is not None:
+        trust = ssl.create_default_context()
+        trust.load_verify_locations(cadata=summons.authority)
     retrying = AsyncRetrying(
         stop=stop_after_attempt(_TRIES), wait=wait_exponential_jitter(initial=0.2, max=3), reraise=True,
         retry=retry_if_exception_type((aiohttp.ClientConnectorError, TimeoutError)),
@@ -67,7 +73,7 @@ async def _call(http: aiohttp.ClientSession, summons: Summons, trust: ssl.SSLCon
 
 
 async def _connect(
-    http: aiohttp.ClientSession, summons: Summons, trust: ssl.SSLContext
+    http: aiohttp.ClientSession, summons: Summons, trust: ssl.SSLContext | bool
 ) -> aiohttp.ClientWebSocketResponse:
     async with asyncio.timeout(_CONNECT_SECONDS):
         # Of a message's length the devkit's settings are the bound: it sends the run's parameters.
@@ -105,6 +111,9 @@ class _Session:
             await self._tell(Outcome(problem=reason))
 
     async def _execute(self, engine: Engine, spec: RunSpec) -> None:
+        if not spec.network and engine.executor.pool.doors is None:
+            await self._tell(Outcome(problem=_NO_DOOR))
+            return
         await say(self._channel, "begun")
         spec = attrs.evolve(spec, environment={**engine.trust, **spec.environment})
         outbox = Outbox(self._channel)
