@@ -131,9 +131,16 @@ def is_ended(mark: str) -> None:
     until(lambda: not processes(mark))
 
 
-def worker_of(cluster: Cluster, devkit: DevkitProcess, run: dict[str, Any]) -> DaskProcess:
-    """The worker whose process a run's is a child of, some generations up."""
-    pid = processes("1000004")[0]
+def top_up(cluster: Cluster, devkit: DevkitProcess, count: int) -> None:
+    """Workers in the place of those that other tests have cost."""
+    for _ in range(count - sum(worker.process is not None for worker in cluster.workers)):
+        cluster.add_worker()
+    has_workers(devkit, count)
+
+
+def worker_of(cluster: Cluster, mark: str) -> DaskProcess:
+    """The worker whose process the marked one comes from, some generations up."""
+    pid = processes(mark)[0]
     parents = set()
     while pid > 1:
         parents.add(pid)
@@ -229,8 +236,9 @@ def test_a_devkit_that_is_killed_leaves_no_run_behind(devkit: DevkitProcess) -> 
 
 
 def test_a_worker_that_is_killed_costs_its_run_and_no_other(cluster: Cluster, devkit: DevkitProcess) -> None:
+    top_up(cluster, devkit, 2)
     lost = begin_endless(devkit, "1000004")
-    victim = worker_of(cluster, devkit, lost)
+    victim = worker_of(cluster, "1000004")
     other = begin_endless(devkit, "1000005")
     waiting = devkit.run("echo", {"word": "later"})
     victim.stop(signal.SIGKILL)
@@ -249,9 +257,19 @@ def test_a_devkit_that_stops_ends_its_runs_at_the_workers(devkit: DevkitProcess)
     run = begin_endless(devkit, "1000006")
     assert devkit.stop() == 0
     assert not processes("1000006")
+    assert "told to stop" not in devkit.log_text()  # the worker has answered in time
     devkit.start()
     settled = devkit.request("GET", f"/v1/module-runs/{run['runId']}").json()
     assert (settled["status"], settled["error"]["code"]) == ("failed", "RUN_INTERRUPTED")
+
+
+def test_a_worker_that_stops_in_order_ends_its_run(cluster: Cluster, devkit: DevkitProcess) -> None:
+    top_up(cluster, devkit, 1)
+    run = begin_endless(devkit, "1000008")
+    worker_of(cluster, "1000008").stop(signal.SIGTERM)
+    ended = devkit.wait(run["runId"])
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "RUN_WORKER_LOST")
+    is_ended("1000008")
 
 
 def dask_over_tls(tls: dict[str, str]) -> dict[str, str]:
@@ -276,7 +294,7 @@ def test_runs_outlast_a_scheduler_over_tls(
     for name, value in {**secure, "REQUESTS_CA_BUNDLE": tls["ca-bundle.pem"]}.items():
         monkeypatch.setenv(name, value)
     with Cluster(tmp_path / "cluster", free_port(), "--protocol", "tls", environment=secure) as cluster:
-        cluster.add_worker("--resources", "devkit=3")
+        cluster.add_worker("--resources", "devkit=3", nanny=True)  # as workers usually are
         address = cluster.address
         assert address.startswith("tls://")
         with make_devkit(

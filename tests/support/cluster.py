@@ -91,14 +91,14 @@ class Cluster:
         """Of the scheduler."""
         return self.scheduler.address
 
-    def add_worker(self, *arguments: str, threads: int = 1) -> DaskProcess:
-        """Start one more worker, without a nanny: a process that is killed stays so."""
+    def add_worker(self, *arguments: str, nanny: bool = False) -> DaskProcess:
+        """Start one more worker of one thread; without a nanny, what is killed stays so."""
         name = f"worker-{len(self.workers)}"
         folder = self._root / name
         folder.mkdir()
         worker = DaskProcess(
-            folder, name, "worker", self.address, "--host", "127.0.0.1", "--no-nanny", "--no-dashboard",
-            "--nthreads", str(threads), "--name", name, "--local-directory", str(folder),
+            folder, name, "worker", self.address, "--host", "127.0.0.1", "--nanny" if nanny else "--no-nanny",
+            "--no-dashboard", "--nthreads", "1", "--name", name, "--local-directory", str(folder),
             "--death-timeout", "30", *arguments, environment=self._environment,
         ).start()  # fmt: skip
         self.workers.append(worker)
@@ -114,4 +114,4 @@ class Cluster:
 
     def __exit__(self, *_: object) -> None:
         for process in (*self.workers, self.scheduler):
-            process.stop(signal.SIGKILL)
+            process.stop(signal.SIGTERM)

@@ -114,6 +114,7 @@ class ClusterExecution:
                 return Outcome(stopped=self._stopped)
             if problem is not None:
                 return Outcome(problem=problem)
+            await self._unless_stopped(asyncio.sleep(_PAUSE))
         return Outcome(problem="the cluster gave it up several times, and no worker began it")
 
     async def _try(self, attempt: int) -> str | None:
@@ -122,20 +123,19 @@ class ClusterExecution:
         if self._stopped is not None:
             return None
         ticket = self._tickets.issue(self)
+        call = None
         try:
             call = self._scheduler.summon(self._summons(ticket), attempt)
-        except SchedulerGone:
-            self._tickets.withdraw(ticket)
-            await self._unless_stopped(asyncio.sleep(_PAUSE))
-            return None
-        try:
             problem: str | None = await self._unless_stopped(self._until_claimed_or_ended(call))
             if self._claimed.is_set():
-                await asyncio.shield(asyncio.wait({self._ended}))
+                await asyncio.wait({self._ended})  # until then, the summons keeps the worker's place for the run
             return problem
+        except SchedulerGone:
+            return None
         finally:
             self._tickets.withdraw(ticket)
-            call.forget()
+            if call is not None:
+                call.forget()
 
     async def _until_claimed_or_ended(self, call: Call) -> str | None:
         ended, claimed = asyncio.create_task(call.ended()), asyncio.create_task(self._claimed.wait())

@@ -13,6 +13,7 @@ import attrs
 import distributed
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
+from devkit_api import __version__
 from devkit_api.execution.cluster.summons import Summons, answer
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ _CONNECT_SECONDS = 5.0
 _ASK_SECONDS = 5.0
 _LOOK_EVERY = 1.0
 _LONGEST_TEXT = 500
+_NEEDED = f"hla-compass-devkit[dask] {__version__}"
 
 
 class SchedulerGone(Exception):
@@ -51,7 +53,8 @@ class Call:
                 raise
             return None
         except Exception as exc:
-            return f"the cluster could not begin it ({type(exc).__name__}: {str(exc)[:_LONGEST_TEXT]})"
+            said = f"{type(exc).__name__}: {' '.join(str(exc).split())[:_LONGEST_TEXT]}"
+            return f"the cluster could not begin it; its scheduler and workers need {_NEEDED} ({said})"
         return str(said)[:_LONGEST_TEXT] if said is not None else None
 
     def forget(self) -> None:
