@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +17,7 @@ from devkit_api.execution.isolation import Level, probe_level
 from tests.support.cluster import Cluster, DaskProcess
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
-from tests.support.waiting import free_port, until
+from tests.support.waiting import PATIENCE, free_port, until
 
 pytestmark = pytest.mark.process
 
@@ -188,6 +191,13 @@ def test_what_the_devkit_shows_of_the_cluster(devkit: DevkitProcess, cluster: Cl
     assert "devkit_run_workers 2.0" in page
     assert "devkit_cluster_workers 2.0" in page
     assert "devkit_cluster_connected 1.0" in page
+    command = [sys.executable, "-m", "devkit_api", "doctor", "--json"]
+    environment = devkit.environment()
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    checks = {check["name"]: check for check in json.loads(ran.stdout)["checks"]}
+    assert checks["Dask scheduler"] == {
+        "name": "Dask scheduler", "state": "ok", "text": f"{cluster.address}: 2 workers, 2 runs at a time"
+    }  # fmt: skip
 
 
 def test_cancel_ends_the_whole_group_at_the_worker(devkit: DevkitProcess) -> None:
@@ -270,6 +280,22 @@ def test_a_worker_that_stops_in_order_ends_its_run(cluster: Cluster, devkit: Dev
     ended = devkit.wait(run["runId"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "RUN_WORKER_LOST")
     is_ended("1000008")
+
+
+def test_runs_wait_at_the_cluster_for_workers_to_come(
+    cluster: Cluster, make_devkit: Callable[..., DevkitProcess], modules: Path
+) -> None:
+    settings = {"executor": "dask", "dask_scheduler": cluster.address, "dask_resource": "later", "workers": 2}
+    with make_devkit(modules=modules, **settings) as devkit:
+        until(lambda: view(devkit)["slots"] == 2)  # as many as were asked for, whatever workers there are
+        first, second, third = [devkit.run("echo", {"word": str(number)}) for number in range(3)]
+        until(lambda: view(devkit)["executing"] == 2)
+        devkit.request("POST", f"/v1/module-runs/{first['runId']}/cancel")
+        assert devkit.wait(first["runId"])["status"] == "cancelled"
+        worker = cluster.add_worker("--resources", "later=1")
+        assert devkit.wait(second["runId"])["status"] == "completed"
+        assert result(devkit, devkit.wait(third["runId"]))["word"] == "2"
+    worker.stop()
 
 
 def dask_over_tls(tls: dict[str, str]) -> dict[str, str]:

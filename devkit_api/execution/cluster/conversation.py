@@ -49,7 +49,7 @@ class Conversation:
                 continue
             match said["op"]:
                 case "want-source":
-                    await self._send_source(channel)
+                    await self.send_source(channel)
                 case "begun":
                     self.begun = perf_counter()
                 case "outcome":
@@ -83,7 +83,7 @@ class Conversation:
             elif data:
                 await asyncio.sleep(0)
 
-    async def _send_source(self, channel: Channel) -> None:
+    async def send_source(self, channel: Channel) -> None:
         """File by file. It is checked by its digest where it arrives."""
         files = await asyncio.to_thread(lambda: list(folder_files(self.bundle_path(self.spec.source_digest))))
         for file in files:

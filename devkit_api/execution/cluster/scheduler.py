@@ -53,8 +53,7 @@ class Call:
                 raise
             return None
         except Exception as exc:
-            said = f"{type(exc).__name__}: {' '.join(str(exc).split())[:_LONGEST_TEXT]}"
-            return f"the cluster could not begin it; its scheduler and workers need {_NEEDED} ({said})"
+            return f"the cluster could not begin it; its scheduler and workers need {_NEEDED} ({_text_of(exc)})"
         return str(said)[:_LONGEST_TEXT] if said is not None else None
 
     def forget(self) -> None:
@@ -100,7 +99,7 @@ class Scheduler:
         """Return when it answers. Raises `SchedulerGone`."""
         if self._client is None:
             raise SchedulerGone
-        await self._look(self._client)
+        await self.look(self._client)
 
     def summon(self, summons: Summons, attempt: int) -> Call:
         """Have Dask find a worker. Raises `SchedulerGone`."""
@@ -117,23 +116,26 @@ class Scheduler:
     async def _keep(self) -> None:
         retrying = AsyncRetrying(
             wait=wait_exponential_jitter(initial=0.2, max=5, jitter=0.5),
-            retry=retry_if_exception_type((OSError, RuntimeError, ValueError)),
+            retry=retry_if_exception_type(Exception),  # with half a TLS configuration, Dask raises a TypeError
             before_sleep=self._say_missing,
         )
         while True:
-            client: distributed.Client = await retrying(self._connect)
+            client: distributed.Client = await retrying(self.connect)
             log.info("connected to the Dask scheduler", extra={"scheduler": self.address})
             try:
                 await self._watch(client)
             except SchedulerGone:
                 log.error("the Dask scheduler is gone", extra={"scheduler": self.address})
+            except Exception:
+                log.exception("the connection to the Dask scheduler is made anew")
             finally:
                 self._client = None
                 self._connected.clear()
                 self._note(Cluster())
                 await _close(client)
 
-    async def _connect(self) -> distributed.Client:
+    async def connect(self) -> distributed.Client:
+        """A new connection. Raises whatever Dask raises."""
         # Not the default client: modules and other parts of the process have no business with it.
         return await distributed.Client(
             self.address, asynchronous=True, timeout=_CONNECT_SECONDS, set_as_default=False, name="hla-compass-devkit"
@@ -141,13 +143,14 @@ class Scheduler:
 
     async def _watch(self, client: distributed.Client) -> None:
         while True:
-            self._note(await self._look(client))
+            self._note(await self.look(client))
             self._client = client
             self._connected.set()
             self.on_change()
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _look(self, client: distributed.Client) -> Cluster:
+    async def look(self, client: distributed.Client) -> Cluster:
+        """What the scheduler says of its workers. Raises `SchedulerGone`."""
         if client.status != "running":
             raise SchedulerGone
         try:
@@ -170,7 +173,26 @@ class Scheduler:
 
     def _say_missing(self, state: Any) -> None:
         level = logging.WARNING if state.attempt_number == 1 else logging.DEBUG
-        log.log(level, "the Dask scheduler does not answer; runs wait", extra={"scheduler": self.address})
+        reason = _text_of(state.outcome.exception())
+        extra = {"scheduler": self.address, "reason": reason}
+        log.log(level, "the Dask scheduler cannot be reached; runs wait", extra=extra)
+
+
+async def look_once(address: str, resource: str | None) -> Cluster:
+    """What a scheduler says of its workers now. Raises `SchedulerGone`."""
+    scheduler = Scheduler(address, resource)
+    try:
+        client = await scheduler.connect()
+    except Exception as exc:
+        raise SchedulerGone(_text_of(exc)) from exc
+    try:
+        return await scheduler.look(client)
+    finally:
+        await _close(client)
+
+
+def _text_of(exc: BaseException | None) -> str:
+    return f"{type(exc).__name__}: {' '.join(str(exc).split())}"[:_LONGEST_TEXT]
 
 
 async def _close(client: distributed.Client) -> None:

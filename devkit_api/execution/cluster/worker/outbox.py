@@ -23,6 +23,16 @@ class Outbox:
         self._is_closed = False
         self._sending = asyncio.create_task(self._send_all(), name="outbox")
 
+    @property
+    def size(self) -> int:
+        """Bytes that have not been sent."""
+        return self._size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the process has to wait."""
+        return self._room is not None
+
     def on_output(self, data: bytes) -> asyncio.Future[None] | None:
         """See `Observer`."""
         return self._add(OUTPUT, data)

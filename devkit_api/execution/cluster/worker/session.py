@@ -22,6 +22,7 @@ from devkit_api.execution.cluster.frames import Broken, Channel, expect, listen,
 from devkit_api.execution.cluster.summons import Summons
 from devkit_api.execution.cluster.worker.engine import Engine, engines_of
 from devkit_api.execution.cluster.worker.outbox import Outbox
+from devkit_api.execution.cluster.worker.sources import Fetch
 from devkit_api.execution.protocol import Execution, Outcome, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
 from devkit_api.modules.source_files import MAX_FILES, check_name
@@ -159,36 +160,43 @@ class _Session:
         for start in range(0, len(output), frames.CHUNK):
             await send(self._channel, frames.FILE, output[start : start + frames.CHUNK])
 
-    def _fetcher(self, settings: EngineSettings) -> Any:
+    def _fetcher(self, settings: EngineSettings) -> Fetch:
         async def fetch(folder: Path) -> None:
             await say(self._channel, "want-source")
-            left, files = settings.max_source_bytes, 0
-            while (said := await self._next_file()) is not None:
-                name, size = PurePosixPath(str(said["name"])), int(said["size"])
-                left, files = left - size, files + 1
-                if left < 0 or files > MAX_FILES:
-                    raise Broken("its source is larger than a source may be")
-                check_name(name)
-                await self._receive(folder / name, size)
+            await receive_source(self._channel, folder, settings.max_source_bytes)
 
         return fetch
 
-    async def _next_file(self) -> dict[str, Any] | None:
-        said = await listen(self._channel)
-        if not isinstance(said, bytes) and said["op"] == "stop":
-            raise Broken("the run was stopped before it began")
-        if isinstance(said, bytes) or said["op"] not in ("file", "source-end"):
-            raise Broken("its source did not come whole")
-        return said if said["op"] == "file" else None
 
-    async def _receive(self, path: Path, size: int) -> None:
-        await _write(path, b"", new=True)
-        while size > 0:
-            said = await listen(self._channel)
-            if not isinstance(said, bytes) or said[:1] != frames.SOURCE or len(said) - 1 > size:
-                raise Broken("its source did not come whole")
-            size -= len(said) - 1
-            await _write(path, said[1:], new=False)
+async def receive_source(channel: Channel, folder: Path, max_bytes: int) -> None:
+    """Write the files that come into `folder`. Raises `Broken`, `SourceInvalid` for a name, or `OSError`."""
+    files = 0
+    while (said := await _next_file(channel)) is not None:
+        name, size = PurePosixPath(str(said["name"])), int(said["size"])
+        max_bytes, files = max_bytes - size, files + 1
+        if size < 0 or max_bytes < 0 or files > MAX_FILES:
+            raise Broken("its source is larger than a source may be")
+        check_name(name)
+        await _receive(channel, folder / name, size)
+
+
+async def _next_file(channel: Channel) -> dict[str, Any] | None:
+    said = await listen(channel)
+    if not isinstance(said, bytes) and said["op"] == "stop":
+        raise Broken("the run was stopped before it began")
+    if isinstance(said, bytes) or said["op"] not in ("file", "source-end"):
+        raise Broken("its source did not come whole")
+    return said if said["op"] == "file" else None
+
+
+async def _receive(channel: Channel, path: Path, size: int) -> None:
+    await _write(path, b"", new=True)
+    while size > 0:
+        said = await listen(channel)
+        if not isinstance(said, bytes) or said[:1] != frames.SOURCE or len(said) - 1 > size:
+            raise Broken("its source did not come whole")
+        size -= len(said) - 1
+        await _write(path, said[1:], new=False)
 
 
 @wrap
