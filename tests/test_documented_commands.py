@@ -18,7 +18,7 @@ import pytest
 from tests.support.documents import Command, blocks, commands, script, served
 from tests.support.process import REPO
 from tests.support.publishing import SDK_WHEEL, simple_index
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, free_port
 
 pytestmark = pytest.mark.process
 
@@ -36,6 +36,7 @@ NOT_RUN = (
     ("templates/ui-template/README.md", "hla-compass validate", "docs/first-module.md runs the same on this template"),
     ("templates/README.md", "(cd my-module && hla-compass validate", "the same"),
     ("docs/objects.md", "pip install 'hla-compass-devkit[s3]'", "asks a package index"),
+    ("docs/scale-out.md", "pip install 'hla-compass-devkit[dask]'", "asks a package index"),
     ("docs/objects.md", "hla-compass data uploads upload", "wants https; tests/objects/test_uploads.py runs it"),
     (
         "docs/catalogs.md",
@@ -44,9 +45,12 @@ NOT_RUN = (
     ),
     ("docs/performance.md", "scripts/bench ", "measures for minutes, on a machine that does nothing else"),
 )
+DASK_PORT = free_port()
 # What a reader replaces, or does in a larger way.
 REPLACED = (
     ("README.md", "RUN_ID", "$(last 'devkit-run-[0-9a-f]+')"),
+    ("docs/scale-out.md", "127.0.0.1:8786", f"127.0.0.1:{DASK_PORT}"),
+    ("docs/scale-out.md", "--port 8786", f"--port {DASK_PORT}"),
     ("docs/objects.md", "=…", "=of-the-tests-0123456789"),
     ("docs/catalogs.md", "CATALOG_ID", "$(last '\"id\": \"[0-9a-f-]{36}' | cut -d'\"' -f4)"),
     ("docs/catalogs.md", "UPLOAD_ID", '$(last \'"uploadId": "[^"]+\' | cut -d\'"\' -f4)'),
@@ -73,6 +77,10 @@ ASSUMED = {
     ("docs/publish.md", ""): f"{MODULE}\n{SERVE}",
     ("docs/export-import.md", ""): f"{SERVE}\nstop_server",
     ("docs/security.md", ""): SERVE,
+    # The page leaves scheduler and worker running; a reader closes the terminal.
+    ("docs/scale-out.md", ""): (
+        f"""{MODULE}\ntrap 'code=$?; trap - EXIT; stop_server; kill $(jobs -p) 2>/dev/null; wait; exit "$code"' EXIT"""
+    ),
     ("docs/catalogs.md", ""): f"{SERVE}\n{ENVIRONMENT}",
     ("docs/catalogs.md", "python -m devkit_api catalog import"): (
         "printf 'sample_name,sequence,LFQ,normalized_intensity\\nS1,SLLMWITQC,12,12\\n' >rows.csv"
