@@ -23,6 +23,8 @@ for name in $(compgen -e); do
     DEVKIT_* | HLA_*) unset "$name" ;;
   esac
 done
+# Hundreds of processes import the same files: they are compiled once.
+unset PYTHONDONTWRITEBYTECODE
 export HLA_COMPASS_CONFIG_DIR="$scratch/sdk" HLA_COMPASS_SKIP_VERSION_CHECK=1
 export PYTHON_KEYRING_BACKEND=keyring.backends.null.Keyring
 

@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiopg
 import attrs
 import psycopg2
+from aiopg.connection import Cursor
 
+from devkit_api.database.pool_stats import PoolCounts, PoolStats
 from devkit_api.database.target import Target
 from devkit_api.errors import Unavailable
 
@@ -36,37 +38,6 @@ _ACQUIRE_SECONDS = 5.0
 
 class StatementCancelled(Exception):
     """The server ended the statement: its time was up, or someone cancelled it."""
-
-
-@attrs.define
-class PoolCounts:
-    """For metrics: how often a pool was asked, and how often it had to connect."""
-
-    acquired: int = 0
-    connected: int = 0
-    refused: int = 0
-
-
-@attrs.frozen
-class PoolStats:
-    """A pool at a moment: what it may hold, holds and lends, and how often it was asked, connected and refused."""
-
-    limit: int
-    open: int
-    in_use: int
-    acquired: int
-    connected: int
-    refused: int
-
-    @property
-    def reused(self) -> int:
-        """How often an open connection served."""
-        return max(0, self.acquired - self.refused - self.connected)
-
-    def view(self) -> dict[str, int]:
-        """For health."""
-        names = {"limit": self.limit, "open": self.open, "inUse": self.in_use, "acquired": self.acquired}
-        return {**names, "connected": self.connected, "reused": self.reused, "refused": self.refused}
 
 
 class Pool:
@@ -140,52 +111,90 @@ class Pool:
         except StatementCancelled:
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
 
-    @asynccontextmanager
-    async def cursor(self) -> AsyncIterator[Any]:
-        """A cursor on a connection of its own. Raises `Unavailable` when there is none to be had in time."""
-        connection = await self._acquire()
-        pid = connection.raw.info.backend_pid
-        try:
-            async with connection.cursor() as cursor:
-                yield cursor
-        except asyncio.CancelledError:
-            if connection.closed:
-                await asyncio.shield(self._stop_backend(pid))
-            raise
-        finally:
-            self._release(connection)
+    def cursor(self) -> Lent:
+        """`async with`: a cursor on a connection of its own. Raises `Unavailable` when there is none in time."""
+        return Lent(self)
 
-    async def _acquire(self) -> Any:
-        if self._pool is None:
+    async def acquire(self) -> Any:
+        """A connection, to be given back."""
+        pool = self._pool
+        if pool is None:
             raise unavailable()
         self.counts.acquired += 1
+        # Most of the time one is free and nobody waits. The pool's own way, by timers, a lock and a sweep of all that
+        # are free, takes as long as the statement.
+        while pool._free and not pool._closing and not pool._cond._waiters:
+            connection = pool._free.popleft()
+            if not connection.closed:
+                pool._used.add(connection)
+                return connection
         try:
             # Not `wait_for`, which makes a task of every wait.
             async with asyncio.timeout(_ACQUIRE_SECONDS):
-                return await self._pool._acquire()
+                return await pool._acquire()
         except (TimeoutError, psycopg2.Error, RuntimeError):
             self.counts.refused += 1
             raise unavailable() from None
 
-    def _release(self, connection: Any) -> None:
+    def open_cursor(self, connection: Any) -> Any:
+        """A cursor, made without the layers of `connection.cursor()`, which each request would pay for."""
+        return Cursor(connection, connection.raw.cursor(), self._statement_seconds + 5, False)
+
+    def give_back(self, connection: Any) -> None:
         """Back to the pool; a connection in the middle of something is closed instead."""
-        raw = connection.raw
+        pool, raw = self._pool, connection.raw
+        if pool is None:  # closed meanwhile
+            connection.close()
+            return
         idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
         if not connection.closed and (raw.isexecuting() or raw.get_transaction_status() != idle):
             connection.close()
+        if not (connection.closed or pool._closing or pool._cond._waiters) and connection in pool._used:
+            pool._used.remove(connection)
+            pool._free.append(connection)
+            return
         # It is back when this returns; what is left is a task of the pool's own that wakes who waits.
-        self._pool.release(connection)
+        pool.release(connection)
         if connection.closed:
             # For a closed one it has none, although there is room for another now.
-            self._waking = asyncio.ensure_future(self._pool._wakeup())
+            self._waking = asyncio.ensure_future(pool._wakeup())
 
     async def _connected(self, _connection: Any) -> None:
         self.counts.connected += 1
 
-    async def _stop_backend(self, pid: int) -> None:
+    async def stop_backend(self, pid: int) -> None:
         """End what a cancelled task left running. By a connection of its own: the pool may be all busy."""
         with suppress(psycopg2.Error, TimeoutError):
             await asyncio.to_thread(_terminate, self._stopper, pid, self._arguments["user"])
+
+
+class Lent:
+    """A pooled connection's cursor, for as long as an `async with`."""
+
+    __slots__ = ("_connection", "_cursor", "_pid", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> Any:
+        connection = self._connection = await self._pool.acquire()
+        try:
+            self._pid = connection.raw.get_backend_pid()
+            self._cursor = self._pool.open_cursor(connection)
+        except BaseException:
+            self._pool.give_back(connection)
+            raise
+        return self._cursor
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        connection = self._connection
+        try:
+            if not connection.closed:
+                self._cursor.close()
+            elif kind is asyncio.CancelledError:
+                await asyncio.shield(self._pool.stop_backend(self._pid))
+        finally:
+            self._pool.give_back(connection)
 
 
 @attrs.frozen
