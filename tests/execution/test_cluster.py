@@ -26,10 +26,11 @@ import os, sys
 for number in range(input_data.get("lines", 0)):
     print(f"line {number}")
 print("to stderr", file=sys.stderr)
-saved = self.storage.save_json("note.json", {"kept": input_data["word"]})
+self.storage.save_json("note.json", {"kept": input_data["word"]})
 self.report_progress(40, "saved")
 return self.success(results={
     "word": input_data["word"], "folder": os.environ["HLA_COMPASS_WORKDIR"], "devkit": sorted(os.environ),
+    "devkit_url": context["platform_api_base_url"], "saved": self.storage.create_download_url("note.json"),
     "large": "x" * input_data.get("size", 0),
 })
 """
@@ -285,8 +286,13 @@ def test_a_worker_that_stops_in_order_ends_its_run(cluster: Cluster, devkit: Dev
 def test_runs_wait_at_the_cluster_for_workers_to_come(
     cluster: Cluster, make_devkit: Callable[..., DevkitProcess], modules: Path
 ) -> None:
-    settings = {"executor": "dask", "dask_scheduler": cluster.address, "dask_resource": "later", "workers": 2}
-    with make_devkit(modules=modules, **settings) as devkit:
+    # One machine, but workers and modules have to come by the public address, as they would from another.
+    port = free_port()
+    public = f"http://127.0.0.2:{port}"
+    with make_devkit(
+        modules=modules, executor="dask", dask_scheduler=cluster.address, dask_resource="later", workers=2,
+        host="0.0.0.0", port=port, public_url=public,
+    ) as devkit:  # fmt: skip
         until(lambda: view(devkit)["slots"] == 2)  # as many as were asked for, whatever workers there are
         first, second, third = [devkit.run("echo", {"word": str(number)}) for number in range(3)]
         until(lambda: view(devkit)["executing"] == 2)
@@ -294,7 +300,9 @@ def test_runs_wait_at_the_cluster_for_workers_to_come(
         assert devkit.wait(first["runId"])["status"] == "cancelled"
         worker = cluster.add_worker("--resources", "later=1")
         assert devkit.wait(second["runId"])["status"] == "completed"
-        assert result(devkit, devkit.wait(third["runId"]))["word"] == "2"
+        found = result(devkit, devkit.wait(third["runId"]))
+        assert (found["word"], found["devkit_url"]) == ("2", public)
+        assert found["saved"].startswith(public)
     worker.stop()
 
 

@@ -330,6 +330,26 @@ async def test_the_way_of_modules_without_network_leads_to_the_devkit() -> None:
         await close()
 
 
+def test_without_network_the_address_of_another_machine_is_the_devkits_door(tmp_path: Path) -> None:
+    code = """
+import socket
+from devkit_api.execution.zygote import sandbox
+try:
+    door = sandbox.cut_network("10.11.12.13", 4100)
+except PermissionError:
+    raise SystemExit(77)
+socket.create_connection(("10.11.12.13", 4100)).close()
+print(door.accept()[1][0])
+"""
+    environment = {"PYTHONPATH": str(REPO), "PATH": ""}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    if ran.returncode == 77:
+        pytest.skip("this user may not have a network of its own")
+    assert ran.stdout.strip() == "10.11.12.13", ran.stderr
+
+
 BASE = {"DEVKIT_EXECUTOR": "dask", "DEVKIT_DASK_SCHEDULER": "tcp://10.0.0.5:8786", "DEVKIT_API_KEY": TEST_KEY}
 
 
