@@ -27,7 +27,7 @@ class OutputPipe:
         self._on_output = on_output
         self._pending = b""
         self._passed_on = 0
-        self._is_held_up = False
+        self.is_held_up = False
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._read_end, self._readable)
@@ -42,7 +42,7 @@ class OutputPipe:
         """Wait for the end of the output, or until nothing came for so long: a process may keep the pipe open."""
         deadline = monotonic() + _LONGEST_DRAIN
         seen = -1
-        while (self._is_held_up or seen != self._passed_on) and not self._ended.is_set() and monotonic() < deadline:
+        while (self.is_held_up or seen != self._passed_on) and not self._ended.is_set() and monotonic() < deadline:
             seen = self._passed_on
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), seconds)
@@ -73,13 +73,13 @@ class OutputPipe:
         self._passed_on += len(piece)
         taken = self._on_output(piece)
         if taken is not None:
-            self._is_held_up = True
+            self.is_held_up = True
             taken.add_done_callback(self._go_on)
         else:
             self._go_on()
 
     def _go_on(self, _taken: asyncio.Future[None] | None = None) -> None:
-        self._is_held_up = False
+        self.is_held_up = False
         if self._ended.is_set():
             return
         if self._pending:

@@ -191,9 +191,8 @@ async def test_a_process_waits_when_the_devkit_does_not_read() -> None:
     pipe = OutputPipe(outbox.on_output, None)
     writing = asyncio.create_task(asyncio.to_thread(write_lines, os.dup(pipe.write_end)))
     pipe.close_write_end()
-    await until_async(lambda: outbox.is_full)
-    # It stands still with what fits: the box, a piece on its way, and the kernel's pipe.
-    await asyncio.sleep(0)
+    await until_async(lambda: pipe.is_held_up)
+    # Nobody reads it now: it stands still with what fits into the box and into the kernel's pipe.
     assert not writing.done()
     assert outbox.size < 2 * 1024**2
     ours.room.set()

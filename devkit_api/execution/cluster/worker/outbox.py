@@ -28,11 +28,6 @@ class Outbox:
         """Bytes that have not been sent."""
         return self._size
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the process has to wait."""
-        return self._room is not None
-
     def on_output(self, data: bytes) -> asyncio.Future[None] | None:
         """See `Observer`."""
         return self._add(OUTPUT, data)
