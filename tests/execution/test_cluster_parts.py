@@ -272,6 +272,9 @@ async def test_a_source_is_fetched_once_however_many_runs_begin(shelf: tuple[Pat
 
     assert set(await asyncio.gather(*(use() for _ in range(5)))) == {(bundle / "backend" / "main.py").read_bytes()}
     assert count == [bundle.name]
+    # Dask can remove it with the folder of its worker, as an ordinary user as well.
+    at = sources.bundles.path(bundle.name)
+    assert all(path.stat().st_mode & 0o200 for path in (at, *at.rglob("*")) if path.is_dir())
     assert not list((shelf[0] / "incoming").iterdir())
 
 

@@ -155,16 +155,17 @@ class Scheduler:
             raise SchedulerGone
         try:
             async with asyncio.timeout(_ASK_SECONDS):
-                found = await client.scheduler.identity(n_workers=-1)
+                slots = await self._slots(client)
         except (OSError, RuntimeError, TimeoutError) as exc:
             raise SchedulerGone from exc
-        workers = found["workers"].values()
-        return Cluster(len(workers), sum(self._slots_of(worker) for worker in workers))
+        return Cluster(len(slots), sum(slots))
 
-    def _slots_of(self, worker: dict[str, Any]) -> int:
+    async def _slots(self, client: distributed.Client) -> list[int]:
+        """Of each worker."""
         if self._resource is None:
-            return int(worker["nthreads"])
-        return int(worker.get("resources", {}).get(self._resource, 0))
+            return list((await client.scheduler.ncores()).values())
+        workers = (await client.scheduler.identity(n_workers=-1))["workers"].values()
+        return [int(worker.get("resources", {}).get(self._resource, 0)) for worker in workers]
 
     def _note(self, cluster: Cluster) -> None:
         if cluster != self.cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -66,6 +67,7 @@ class FetchedSources:
         if bundle.digest != digest:
             await self.bundles.remove(bundle.digest)
             raise SourceChanged
+        await asyncio.to_thread(_make_removable, self.bundles.path(digest))
         return bundle.size_bytes
 
     async def _make_room(self) -> None:
@@ -75,6 +77,12 @@ class FetchedSources:
             if not self._held[digest]:
                 del self._sizes[digest]
                 await self.bundles.remove(digest)
+
+
+def _make_removable(bundle: Path) -> None:
+    """Dask removes the folders of workers that were killed; in folders closed to writing an ordinary user could not."""
+    for folder, _, _ in os.walk(bundle):
+        Path(folder).chmod(0o755)
 
 
 def _as_manifest(data: bytes) -> dict[str, Any]:
