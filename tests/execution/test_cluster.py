@@ -284,7 +284,7 @@ def test_a_worker_that_stops_in_order_ends_its_run(cluster: Cluster, devkit: Dev
 
 
 def test_runs_wait_at_the_cluster_for_workers_to_come(
-    cluster: Cluster, make_devkit: Callable[..., DevkitProcess], modules: Path
+    cluster: Cluster, make_devkit: Callable[..., DevkitProcess], modules: Path, tmp_path: Path
 ) -> None:
     # One machine, but workers and modules have to come by the public address, as they would from another.
     port = free_port()
@@ -298,8 +298,19 @@ def test_runs_wait_at_the_cluster_for_workers_to_come(
         until(lambda: view(devkit)["executing"] == 2)
         devkit.request("POST", f"/v1/module-runs/{first['runId']}/cancel")
         assert devkit.wait(first["runId"])["status"] == "cancelled"
+        # One that lacks the package cannot do it, says so, and goes on with what it is there for.
+        without = tmp_path / "without.py"
+        without.write_text("import sys\nsys.modules['devkit_api'] = None\n")
+        worker = cluster.add_worker("--resources", "later=1", "--preload", str(without))
+        failed = devkit.wait(second["runId"])
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "RUN_NOT_STARTED")
+        assert "its workers need hla-compass-devkit[dask]" in failed["error"]["details"]["reason"]
+        assert devkit.wait(third["runId"])["status"] == "failed"
+        assert worker.process
+        assert worker.process.poll() is None
+        worker.stop()
+        third = devkit.run("echo", {"word": "2"})
         worker = cluster.add_worker("--resources", "later=1")
-        assert devkit.wait(second["runId"])["status"] == "completed"
         found = result(devkit, devkit.wait(third["runId"]))
         assert (found["word"], found["devkit_url"]) == ("2", public)
         assert found["saved"].startswith(public)
@@ -351,3 +362,6 @@ def test_runs_outlast_a_scheduler_over_tls(
             cluster.add_worker("--resources", "devkit=1")
             assert devkit.wait(waiting["runId"])["status"] == "completed"
             assert devkit.request("GET", "/v1/system/ready").status_code == 200
+        # Dask's own lines are among them: all are the devkit's form, and none is a traceback.
+        lines = [json.loads(line) for line in devkit.log_text().splitlines()]
+        assert not [line for line in lines if "exc_info" in line]

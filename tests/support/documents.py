@@ -1,32 +1,43 @@
-"""The fenced commands of a page, put together to one shell session that a reader would have."""
+"""The fenced blocks of a page, and the shell session in which a reader would use them."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import attrs
+import yaml
+
+from tests.support.modules import manifest, module_source
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^ *```", re.MULTILINE | re.DOTALL)
-SHELLS = frozenset({"sh", "bash", "shell", "console"})
+SHELLS = frozenset({"sh", "bash"})
+# What is only looked at: output, and pictures.
+SHOWN = frozenset({"text", "mermaid"})
 # Does not return until it is stopped, and says when it serves.
 SERVES = re.compile(r"python -m devkit_api serve\b|^\./scripts/run\.sh(?! --once)")
 
 PROLOGUE = r"""
-server=''
+server='' page=''
 stop_server() {
   [[ -n $server ]] || return 0
   local pid=$server
   server=''
   kill -TERM -- "-$pid" && wait "$pid"
 }
-wait_until_it_serves() {
-  until grep -qE 'ready at|keeps serving at' "$SESSION/server.log"; do
-    kill -0 "$server" 2>/dev/null || { cat "$SESSION/server.log"; return 1; }
+stop_page() {
+  [[ -n $page ]] || return 0
+  kill -TERM -- "-$page" && wait "$page" || true
+  page=''
+}
+wait_for() {
+  until grep -qE "$2" "$3"; do
+    kill -0 "$1" 2>/dev/null || { cat "$3"; return 1; }
     sleep 0.1
   done
 }
-trap 'code=$?; trap - EXIT; stop_server || { cat "$SESSION/server.log"; exit 1; }; exit "$code"' EXIT
+trap 'code=$?; trap - EXIT; stop_page; stop_server || { cat "$SESSION/server.log"; exit 1; }; exit "$code"' EXIT
 checked() {
   [[ $1 -eq 0 ]] && return
   printf '\n%s ended with %s\n' "$2" "$1"
@@ -50,11 +61,27 @@ class Block:
 
 @attrs.frozen
 class Command:
-    """One command, continued lines joined, or one program in Python."""
+    """One thing a reader does with a page: a command (continued lines joined), or a block of code or data.
+
+    `kind` is `shell`, `program` (Python that talks to a devkit), `module` (what a module's `execute` does),
+    `test` (a file of a module's tests) or `file` (what the reader saves).
+    """
 
     where: str
     text: str
-    is_python: bool = False
+    kind: str = "shell"
+
+
+@attrs.frozen
+class Step:
+    """A command, and what the tables of `tests/support/pages.py` say of it."""
+
+    command: Command | None = None
+    before: str = ""
+    typed: str = ""
+    around: tuple[str, str] = ("", "")
+    file: str = ""
+    after: str = ""
 
 
 def blocks(page: Path) -> list[Block]:
@@ -68,18 +95,36 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def commands(page: Path, name: str, *, with_python: bool) -> list[Command]:
-    """The commands of a page, in order. Blocks of Python that follow each other are one program."""
+def commands(page: Path, name: str) -> list[Command]:
+    """What a reader does with a page, in order. Programs that follow each other are one."""
     found: list[Command] = []
     for block in blocks(page):
+        where = f"{name}:{block.line}"
         if block.language in SHELLS:
             found += _split(block, name)
-        elif block.language == "python" and with_python:
-            if found and found[-1].is_python:
+        elif block.language == "python":
+            kind = _kind(block.code)
+            if kind == "program" and found and found[-1].kind == "program":
                 found[-1] = attrs.evolve(found[-1], text=found[-1].text + block.code)
             else:
-                found.append(Command(f"{name}:{block.line}", block.code, is_python=True))
+                found.append(Command(where, block.code, kind))
+        elif block.language == "yaml" and (steps := _steps(block.code)):
+            found += [Command(where, step) for step in steps]
+        elif block.language not in SHOWN:
+            found.append(Command(where, block.code, "file"))
     return found
+
+
+def _kind(code: str) -> str:
+    if re.search(r"^(?:async )?def test_|^@pytest\.fixture", code, re.MULTILINE):
+        return "test"
+    return "module" if re.search(r"\bself\.", code) else "program"
+
+
+def _steps(code: str) -> list[str]:
+    """The commands of a workflow's steps."""
+    read = yaml.safe_load(code)
+    return [step["run"] for step in read if "run" in step] if isinstance(read, list) else []
 
 
 def _split(block: Block, name: str) -> list[Command]:
@@ -96,31 +141,65 @@ def _split(block: Block, name: str) -> list[Command]:
     return found
 
 
-def script(session: list[tuple[Command | None, str, str]]) -> str:
-    """A bash script of (command, what the page assumes before it, what a person types)."""
+def script(steps: list[Step]) -> str:
+    """A bash script that takes these steps, and stops at the first that fails."""
     lines = [PROLOGUE]
-    for command, before, typed in session:
-        if before:
-            lines += [before, "checked $? 'what the page assumes'"]
-        if command is not None:
-            lines += [f"printf '\\n+ %s\\n' {command.where}", _run(command, typed)]
-            lines.append(f"checked $? {command.where}")
-    return "\n".join([*lines, "stop_server", "checked $? 'the server'"])
+    for step in steps:
+        if step.before:
+            lines += [step.before, "checked $? 'what the page assumes'"]
+        if step.command is not None:
+            lines += [f"printf '\\n+ %s\\n' {step.command.where}", _run(step, step.command)]
+            lines.append(f"checked $? {step.command.where}")
+        if step.after:
+            lines += [step.after, "checked $? 'what should have come of it'"]
+    return "\n".join([*lines, "stop_page", "stop_server", "checked $? 'the server'"])
 
 
 def served(command: str) -> str:
     """In the background, in a process group of its own, until the next server or the end of the page."""
+    background = _background("server", command, "ready at|keeps serving at")
+    return f"stop_server\nchecked $? 'the server'\n{background}"
+
+
+def page_served(command: str) -> str:
+    """The same for the server of a module's page, beside the devkit."""
+    return _background("page", command, "Local:")
+
+
+def _background(name: str, command: str, says: str) -> str:
+    log = f'"$SESSION/{name}.log"'
     return "\n".join(
-        [
-            "stop_server", "checked $? 'the server'", ': >"$SESSION/server.log"', "set -m",
-            "{ trap : TERM", command, '} >>"$SESSION/server.log" 2>&1 &', "server=$!", "set +m", "wait_until_it_serves",
-        ]
+        [f": >{log}", "set -m", "{ trap : TERM", command, f"}} >>{log} 2>&1 &", f"{name}=$!", "set +m",
+         f"wait_for ${name} '{says}' {log}"]
     )  # fmt: skip
 
 
-def _run(command: Command, typed: str) -> str:
-    if command.is_python:
-        return f"python - <<'END_OF_PROGRAM'\n{command.text}\nEND_OF_PROGRAM"
+def _run(step: Step, command: Command) -> str:
+    if command.kind == "program":
+        return _here("python -", "\n".join([step.around[0], command.text, step.around[1]]))
+    if command.kind == "module":
+        return module(step.file, "\n".join([step.around[0], command.text, step.around[1]]))
+    if command.kind in {"test", "file"}:
+        return _here(f"mkdir -p '{Path(step.file).parent}' && cat >'{step.file}'", command.text)
     if SERVES.search(command.text):
         return served(command.text)
-    return command.text if not typed else "{\n" + command.text + "\n} <<'TYPED'\n" + typed + "\nTYPED"
+    if command.text.startswith("npm run dev"):
+        return page_served(command.text)
+    return command.text if not step.typed else "{\n" + command.text + "\n} <<'TYPED'\n" + step.typed + "\nTYPED"
+
+
+def module(name: str, execute: str, **changes: object) -> str:
+    """Write a module whose `execute` does this."""
+    execute += "\nreturn self.success(results={})"
+    return "\n".join(
+        [
+            f"mkdir -p {name}/backend",
+            _here(f"cat >{name}/manifest.json", json.dumps(manifest(name, **changes))),
+            _here(f"cat >{name}/backend/main.py", module_source(execute)),
+            f"echo hla-compass==6.0.2 >{name}/backend/requirements.txt",
+        ]
+    )
+
+
+def _here(command: str, text: str) -> str:
+    return f"{command} <<'END_OF_TEXT'\n{text}\nEND_OF_TEXT"

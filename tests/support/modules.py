@@ -35,10 +35,14 @@ def write_module(folder: Path, execute: str = 'return self.success(results={"ok"
     (folder / "manifest.json").write_text(json.dumps(manifest(folder.name, **changes)))
     (backend / "__init__.py").write_text("")
     (backend / "requirements.txt").write_text("hla-compass==6.0.2\n")
-    source = "from hla_compass import Module\n" + dedent(prelude) + "\n\nclass Probe(Module):\n"
-    source += "    def execute(self, input_data, context):\n" + indent(dedent(execute).strip(), " " * 8) + "\n"
-    (backend / "main.py").write_text(source)
+    (backend / "main.py").write_text(module_source(execute, prelude))
     return folder
+
+
+def module_source(execute: str, prelude: str = "") -> str:
+    """`main.py` of a module whose `execute` has this body."""
+    source = "from hla_compass import Module\n" + dedent(prelude) + "\n\nclass Probe(Module):\n"
+    return source + "    def execute(self, input_data, context):\n" + indent(dedent(execute).strip(), " " * 8) + "\n"
 
 
 def scaffold(parent: Path, name: str, template: str, environment: dict[str, str]) -> Path:

@@ -70,7 +70,7 @@ class DaskExecutor:
     async def launch(self, spec: RunSpec, observer: Observer) -> Execution:
         """See `Executor.launch`."""
         # Port 0 is known by now.
-        url = self._address.base_url
+        url = self._address.runs_url
         engine = attrs.evolve(self._engine, api_url=url)
         conversation = Conversation(spec, observer, engine, self._bundle_path)
         summons = summons_for(spec.run_id, url, self._address.authority)

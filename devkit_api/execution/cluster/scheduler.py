@@ -14,7 +14,7 @@ import distributed
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
 from devkit_api import __version__
-from devkit_api.execution.cluster.summons import Summons, answer
+from devkit_api.execution.cluster.summons import Summons, task_for
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Call:
                 raise
             return None
         except Exception as exc:
-            return f"the cluster could not begin it; its scheduler and workers need {_NEEDED} ({_text_of(exc)})"
+            return f"the cluster could not begin it; its workers need {_NEEDED} ({_text_of(exc)})"
         return str(said)[:_LONGEST_TEXT] if said is not None else None
 
     def forget(self) -> None:
@@ -109,7 +109,7 @@ class Scheduler:
         try:
             # `pure=False` and a key of its own: two equal runs are two runs.
             key = f"{summons.run_id}-{attempt}"
-            return Call(self._client.submit(answer, summons, key=key, pure=False, retries=0, resources=resources))
+            return Call(self._client.submit(task_for(summons), key=key, pure=False, retries=0, resources=resources))
         except (OSError, RuntimeError) as exc:
             raise SchedulerGone from exc
 
@@ -137,9 +137,14 @@ class Scheduler:
     async def connect(self) -> distributed.Client:
         """A new connection. Raises whatever Dask raises."""
         # Not the default client: modules and other parts of the process have no business with it.
-        return await distributed.Client(
+        client = distributed.Client(
             self.address, asynchronous=True, timeout=_CONNECT_SECONDS, set_as_default=False, name="hla-compass-devkit"
         )
+        try:
+            return await client
+        except BaseException:
+            await _close(client)
+            raise
 
     async def _watch(self, client: distributed.Client) -> None:
         while True:
@@ -205,8 +210,12 @@ async def _close(client: distributed.Client) -> None:
 
 
 def _log_as_we_do() -> None:
-    """Dask gives its loggers handlers of their own as it is imported; they would break up our lines."""
+    """Dask gives its loggers handlers of their own as it is imported, which would break up our lines.
+
+    What it says of a connection we say ourselves, once; it says so with a traceback at every try.
+    """
     for name in ("distributed", "distributed.client", "bokeh", "tornado", "tornado.application"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+        logger.setLevel(logging.CRITICAL if name.startswith("distributed") else logging.WARNING)

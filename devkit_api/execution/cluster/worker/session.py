@@ -39,9 +39,9 @@ _NO_DOOR = (
 _NO_LONGER = 401  # the ticket was used or withdrawn
 
 
-async def answer_summons(summons: Summons) -> str | None:
-    """See `summons.answer`."""
-    worker = get_worker()
+async def answer_summons(text: str) -> str | None:
+    """Execute the run, if it is still to be had; else why this worker cannot (see `summons.Task`)."""
+    summons, worker = Summons.from_text(text), get_worker()
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
