@@ -37,6 +37,7 @@ LONGEST = (
     "test_documented_commands.py",
     "test_ui_template.py",
     "test_kill_nine.py",
+    "test_cluster.py",
     "test_contract.py",
     "test_recovery.py",
 )

@@ -172,7 +172,8 @@ def _scheduler(settings: Settings) -> Finding:
     except SchedulerGone as exc:
         text = f"{settings.dask_scheduler} cannot be reached, and runs will wait for it ({exc})"
         return Finding("Dask scheduler", "warn", text)
-    text = f"{settings.dask_scheduler}: {found.workers} workers, {found.slots} runs at a time"
+    workers, runs = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((found.workers, "worker"), (found.slots, "run")))
+    text = f"{settings.dask_scheduler}: {workers}, {runs} at a time"
     return Finding("Dask scheduler", "ok" if found.slots else "warn", text)
 
 

@@ -134,7 +134,11 @@ ASSUMED = (
 )
 # What the reader sees, or does next: page, beginning, the command.
 AFTERWARDS = (
-    ("docs/scale-out.md", "python -m devkit_api doctor", "last 'Dask scheduler: tcp://[^ ]+ 1 workers, 2 runs'"),
+    (
+        "docs/scale-out.md",
+        "python -m devkit_api doctor",  # a worker may take a moment to come
+        "until python -m devkit_api doctor --json | grep -q ': 1 worker, 2 runs at a time'; do sleep 0.2; done",
+    ),
     (
         "docs/first-module.md",
         "npm run dev",
