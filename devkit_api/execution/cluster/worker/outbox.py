@@ -22,6 +22,8 @@ class Outbox:
         self._room: asyncio.Future[None] | None = None
         self._is_closed = False
         self._sending = asyncio.create_task(self._send_all(), name="outbox")
+        # Whoever listens finds out about a broken connection as well; nobody may wait for this task.
+        self._sending.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     @property
     def size(self) -> int:
