@@ -116,6 +116,16 @@ def _dask_problems(settings: Settings) -> Iterable[Problem]:
             f"export {PREFIX}PUBLIC_URL=http://the-name-or-address-of-this-machine:{settings.port} "
             f"{PREFIX}HOST=0.0.0.0, or the address of its proxy",
         )
+    elif (
+        settings.s3_endpoint
+        and _is_this_machine(settings.s3_endpoint)
+        and not _is_this_machine(settings.dask_scheduler)
+    ):
+        yield Problem(
+            PREFIX + "S3_ENDPOINT",
+            f"modules on the workers of {settings.dask_scheduler} are sent there for files, and would ask themselves",
+            f"export {PREFIX}S3_ENDPOINT=http://the-name-or-address-of-its-machine:9000",
+        )
     elsewhere = "runs execute on the workers of the cluster, where this has no meaning"
     for name in ("prewarm", "keep_workdirs"):
         if getattr(settings, name):

@@ -353,6 +353,7 @@ print(door.accept()[1][0])
 
 
 BASE = {"DEVKIT_EXECUTOR": "dask", "DEVKIT_DASK_SCHEDULER": "tcp://10.0.0.5:8786", "DEVKIT_API_KEY": TEST_KEY}
+S3_KEYS = {"DEVKIT_S3_ACCESS_KEY": "devkit-objects-user", "DEVKIT_S3_SECRET_KEY": "not-a-real-secret-0123456789"}
 
 
 @pytest.mark.parametrize(
@@ -367,6 +368,8 @@ BASE = {"DEVKIT_EXECUTOR": "dask", "DEVKIT_DASK_SCHEDULER": "tcp://10.0.0.5:8786
         ({"DEVKIT_DASK_SCHEDULER": "10.0.0.5:8786"}, "DEVKIT_DASK_SCHEDULER"),
         ({"DEVKIT_DASK_SCHEDULER": "tcp://10.0.0.5"}, "DEVKIT_DASK_SCHEDULER"),
         ({"DEVKIT_DASK_SCHEDULER": ""}, "DEVKIT_DASK_SCHEDULER"),
+        ({"DEVKIT_HOST": "10.0.0.4", "DEVKIT_S3_ENDPOINT": "http://127.0.0.1:9000", **S3_KEYS}, "DEVKIT_S3_ENDPOINT"),
+        ({"DEVKIT_HOST": "10.0.0.4", "DEVKIT_S3_ENDPOINT": "http://10.0.0.6:9000", **S3_KEYS}, None),
         ({"DEVKIT_HOST": "10.0.0.4", "DEVKIT_PREWARM": "on"}, "DEVKIT_PREWARM"),
         ({"DEVKIT_HOST": "10.0.0.4", "DEVKIT_KEEP_WORKDIRS": "on"}, "DEVKIT_KEEP_WORKDIRS"),
     ],
