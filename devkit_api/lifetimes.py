@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import attrs
@@ -32,6 +33,7 @@ from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
 from devkit_api.modules.routes import INCOMING, REGISTRY, prepare_incoming
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
+from devkit_api.objects.input_routes import INPUTS
 from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.objects.uploads.routes import PART_UPLOADS
@@ -223,22 +225,26 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
-        async with app[RUNS].admission.gate.closed(), app[PART_UPLOADS].gate.closed():
-            await clear()
+        gates = (app[RUNS].admission.gate, app[PART_UPLOADS].gate, app[INPUTS].gate)
+        async with AsyncExitStack() as closed:
+            for gate in gates:
+                await closed.enter_async_context(gate.closed())
+            try:
+                await clear()
+            finally:
+                for watcher in app[WATCHER]:
+                    await watcher.scan()
 
     async def clear() -> None:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(app[REGISTRY].bundle_digests)  # what is registered by now stays whole
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
-        for watcher in app[WATCHER]:
-            await watcher.scan()
 
     return reset
 

@@ -335,6 +335,17 @@ async def test_a_caller_that_goes_away_takes_nothing_back(
     assert await store.get("runs", "a") == {"n": 1}
 
 
+async def test_a_document_still_on_its_way_is_cleared_as_well(store: JsonFileStore) -> None:
+    late = [asyncio.create_task(store.put("runs", f"late-{n}", {"n": n})) for n in range(3)]
+    other = asyncio.create_task(store.put("modules", "other", {"n": 4}))
+    await asyncio.sleep(0)  # they have begun
+    late[0].cancel()  # it is written all the same
+    await store.clear("runs")
+    await asyncio.wait([*late, other])
+    assert [key async for key, _ in store.scan("runs")] == []
+    assert [key async for key, _ in store.scan("modules")] == ["other"]
+
+
 async def test_closing_commits_what_is_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = HeldDisk(monkeypatch)
     store = JsonFileStore(tmp_path)

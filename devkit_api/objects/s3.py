@@ -295,7 +295,9 @@ class S3ObjectStore:
 
     async def _delete_all(self, keys: Sequence[dict[str, str]]) -> None:
         if keys:
-            await self._bucket.call("delete_objects", Delete={"Objects": list(keys), "Quiet": True})
+            answer = await self._bucket.call("delete_objects", Delete={"Objects": list(keys), "Quiet": True})
+            if answer.get("Errors"):  # a lock on them, or a policy
+                raise ObjectStoreUnavailable(reason="it did not delete some files")
 
 
 def _key(namespace: str, name: str) -> str:

@@ -108,7 +108,10 @@ class JsonFileStore:
 
     async def clear(self, collection: str) -> None:
         """Durable removal of a whole collection."""
-        paths = await _list_documents(self._root / collection)
+        folder = self._root / collection
+        # Those on their way to the disk as well; by now, or when the folder has been read, they may have arrived.
+        coming = [path for path in (*self._pending, *self._in_flight) if path.parent.parent == folder]
+        paths = {*coming, *await _list_documents(folder)}
         await asyncio.gather(*(self._submit(path, None) for path in paths))
 
     def _path(self, collection: str, key: str) -> Path:

@@ -23,6 +23,10 @@ _SIOCSIFFLAGS, _IFF_UP, _SIOCSIFADDR = 0x8914, 0x1, 0x8916
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 
+# Where files in shared memory are (POSIX), `multiprocessing.shared_memory` among them.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
+_MOST_SHARED_FILES = 100_000
+
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -66,10 +70,11 @@ def is_available() -> bool:
     return True
 
 
-def furnish(order: dict[str, Any]) -> None:
+def furnish(order: dict[str, Any]) -> bool:
     """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them.
 
-    Its System V shared memory, semaphores and message queues are its own as well, and go with it.
+    Its System V shared memory, semaphores and message queues are its own as well, and go with it. So are the files in
+    shared memory, unless the devkit itself lies there: whether they are is answered.
     """
     _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -94,6 +99,17 @@ def furnish(order: dict[str, Any]) -> None:
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     mount_process_list()
+    return _own_shared_memory([*exposed, *roots], order.get("limits", {}).get("data"))
+
+
+def _own_shared_memory(used: Iterable[str], most_bytes: int | None) -> bool:
+    """An empty folder of shared memory, as large as the memory a run may have or, without a bound, as the system's."""
+    folder = os.path.realpath(SHARED_MEMORY)
+    if not os.path.isdir(folder) or any(_is_under(path, folder) or _is_under(folder, path) for path in used):
+        return False
+    size = f",size={most_bytes}" if most_bytes else ""
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,nr_inodes={_MOST_SHARED_FILES}{size}")
+    return True
 
 
 def cut_network(host: str, port: int) -> socket.socket:

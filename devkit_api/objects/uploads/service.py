@@ -60,6 +60,8 @@ _MEMORY = timedelta(days=7)
 # For each user.
 _MOST_OPEN = 100
 _SWEEP_SECONDS = 3600.0
+# A bucket may take much longer for a large file; whoever asks again has it done.
+_STOP_SECONDS = 10.0
 Document = dict[str, Any]
 
 
@@ -88,12 +90,16 @@ class PartUploads:
         self._sweeping = asyncio.create_task(self._keep_sweeping())
 
     async def close(self) -> None:
-        """Stop sweeping, and wait for what is being completed."""
+        """Stop sweeping, and wait a while for what is being completed; the rest stays `completing`."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
         if self._completing:
-            await asyncio.wait(self._completing.values())
+            _, left = await asyncio.wait(self._completing.values(), timeout=_STOP_SECONDS)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left)
 
     async def sweep(self) -> None:
         """Expire what waited too long, and forget what was given up long ago or whose file was removed."""
@@ -249,7 +255,12 @@ class PartUploads:
         metadata = {"user-id": principal.user_id, "organization-id": principal.organization_id}
         info = {"content_type": upload.content_type, "metadata": metadata}
         begun = await self._objects.begin_parts(UPLOADS, upload.name, info)
-        return await self._save(attrs.evolve(upload, store_id=begun.upload))
+        try:
+            return await self._save(attrs.evolve(upload, store_id=begun.upload))
+        except BaseException:
+            with suppress(DevkitError):  # nobody else will ever know of it
+                await self._objects.abort_parts(begun)
+            raise
 
     async def _complete(self, upload: Upload) -> Upload:
         try:
