@@ -50,6 +50,7 @@ from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
 if TYPE_CHECKING:
+    from devkit_api.execution.cluster.executor import DaskExecutor
     from devkit_api.tracing.export import Tracing
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ OWNERSHIP: web.AppKey[Ownership | None] = web.AppKey("ownership")  # of document
 STATE_POOLS: web.AppKey[dict[str, Pool]] = web.AppKey("state_pools")
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
+CLUSTER: web.AppKey[DaskExecutor] = web.AppKey("cluster")
 TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
@@ -169,6 +171,11 @@ async def _module_registry(app: web.Application) -> AsyncIterator[None]:
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     executor = app[RUNS].supervisor.executor
+    cluster = app.get(CLUSTER)
+    if cluster is not None:
+        cluster.scheduler.on_change = app[RUNS].supervisor.fill
+        app[HEALTH].checks["scheduler"] = cluster.scheduler.check
+        app[HEALTH].details["cluster"] = cluster.view
     await executor.open()
     if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
         _keep_warm(app[REGISTRY], executor)
@@ -226,6 +233,13 @@ async def _watcher(app: web.Application) -> AsyncIterator[None]:
     yield
     if watcher is not None:
         await watcher.stop()
+
+
+async def end_runs_elsewhere(app: web.Application) -> None:
+    """Have the workers of a cluster end their runs. Before the server stops: it reads no connection after that."""
+    if CLUSTER in app:
+        app[HEALTH].stopping = True
+        await app[RUNS].supervisor.close()
 
 
 async def release_waiting(app: web.Application) -> None:

@@ -258,6 +258,17 @@ def test_the_proxy_speaks_http2_over_tls(stack: Stack, client: httpx.Client) -> 
     assert plain.status_code == 400, "plain HTTP is not served"
 
 
+def test_the_handshake_of_a_worker_passes_the_proxy(stack: Stack) -> None:
+    handshake = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-Devkit-Ticket": "made-up",
+    }  # fmt: skip
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(stack.certificate))) as client:
+        refused = client.get(f"{stack.address}/v1/cluster/attach", headers=handshake)
+    # Refused for its ticket: without the upgrade it would not have come so far.
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "TICKET_INVALID")
+
+
 def test_events_pass_the_proxy_at_once(client: httpx.Client) -> None:
     assert client.post("/v1/devkit/modules", json={"manifest": manifest("proxied")}).status_code == 201
     run = client.post("/v1/module-runs", json={"moduleId": "proxied", "parameters": {}}).json()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
@@ -133,6 +135,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
     yield from _state_in_postgres(settings)
     yield _isolation(settings)
+    if settings.executor == "dask":
+        yield _scheduler(settings)
     try:
         credentials = load_credentials(settings, create=False)
     except SettingsError as exc:
@@ -181,6 +185,22 @@ def _isolation(settings: Settings) -> Finding:
     if settings.isolation == "namespaces" and level not in (Level.NAMESPACES, Level.CONTAINED):
         return Finding("isolation of runs", "missing", f"DEVKIT_ISOLATION asks for namespaces; there is {text}")
     return Finding("isolation of runs", "warn" if level is Level.PROCESS and os.geteuid() == 0 else "ok", text)
+
+
+def _scheduler(settings: Settings) -> Finding:
+    assert settings.dask_scheduler is not None  # noqa: S101  the settings were checked
+    if find_spec("distributed") is None:
+        return Finding("Dask scheduler", "missing", "pip install 'hla-compass-devkit[dask]'")
+    from devkit_api.execution.cluster.scheduler import SchedulerGone, look_once  # an extra, and slow to import
+
+    try:
+        found = asyncio.run(look_once(settings.dask_scheduler, settings.dask_resource))
+    except SchedulerGone as exc:
+        text = f"{settings.dask_scheduler} cannot be reached, and runs will wait for it ({exc})"
+        return Finding("Dask scheduler", "warn", text)
+    workers, runs = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((found.workers, "worker"), (found.slots, "run")))
+    text = f"{settings.dask_scheduler}: {workers}, {runs} at a time"
+    return Finding("Dask scheduler", "ok" if found.slots else "warn", text)
 
 
 def existing_folder(path: Path) -> Path:

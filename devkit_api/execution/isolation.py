@@ -60,11 +60,20 @@ class IsolationMissing(Exception):
 
 
 @attrs.frozen
+class Surroundings:
+    """What is around an executor, besides its own folder: folders no module may see, and ones every module may read."""
+
+    hidden: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+
+
+@attrs.frozen
 class Isolation:
     """The level and what it takes."""
 
     level: Level
     state_dir: Path
+    around: Surroundings = Surroundings()
 
     def order(
         self, user: int | None, readable: list[Path], folder: Path, *, temporary: Path | None, memory_mb: int | None
@@ -74,7 +83,7 @@ class Isolation:
             "user": user,
             "namespaces": self.has_namespaces,
             "hidden": self._hidden(),
-            "readable": [str(path) for path in readable],
+            "readable": [str(path) for path in (*readable, *self.around.readable)],
             "writable": [str(folder)],
             "temporary": None if temporary is None else str(temporary),
             "shared_mb": memory_mb or _SHARED_MB,
@@ -91,7 +100,7 @@ class Isolation:
         return self.level in (Level.NAMESPACES, Level.USER)
 
     def _hidden(self) -> list[str]:
-        hidden = [str(self.state_dir)]
+        hidden = [str(self.state_dir), *map(str, self.around.hidden)]
         if self.level is Level.CONTAINED:
             # The same user outside may enter all of this.
             hidden += [str(path) for path in Path(tempfile.gettempdir()).glob("hla-devkit-*")]

@@ -11,7 +11,7 @@ import attrs
 
 from devkit_api.execution.environments.store import EnvironmentFailed, Environments
 from devkit_api.execution.execution import LocalExecution
-from devkit_api.execution.isolation import IsolationMissing
+from devkit_api.execution.isolation import IsolationMissing, Surroundings
 from devkit_api.execution.orphans import end_orphans
 from devkit_api.execution.protocol import Execution, Observer, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
@@ -37,7 +37,7 @@ class LocalExecutor:
         import_seconds: float,
         isolation: str = "auto",
         environments: Environments | None = None,
-        readable: tuple[Path, ...] = (),
+        around: Surroundings = Surroundings(),  # noqa: B008  frozen
     ) -> None:
         self._work_root = work_root
         self._kill_grace = kill_grace
@@ -48,7 +48,7 @@ class LocalExecutor:
         self._running: set[LocalExecution] = set()
         self.pool = ZygotePool(
             self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds,
-            isolation=isolation, readable=readable,
+            isolation=isolation, around=around,
         )  # fmt: skip
 
     async def open(self) -> None:

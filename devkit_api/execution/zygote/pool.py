@@ -18,6 +18,7 @@ from devkit_api.execution.isolation import (
     Isolation,
     IsolationMissing,
     Level,
+    Surroundings,
     check_wanted,
     choose_level,
 )
@@ -45,16 +46,16 @@ class ZygotePool:
         memory_bytes: int,
         import_seconds: float,
         isolation: str = "auto",
-        readable: tuple[Path, ...] = (),
+        around: Surroundings = Surroundings(),  # noqa: B008  frozen
     ) -> None:
-        """`readable` are files and folders of the machine that runs are told of, wherever they lie."""
         self._folder = folder
         self._bundle_path = bundle_path
         self._served = ServedSources(folder / "sources", bundle_path)
         self._memory_bytes = memory_bytes
         self._import_seconds = import_seconds
-        self._wanted, self._readable = isolation, readable
-        self.isolation = Isolation(Level.PROCESS, folder.parent)
+        self._wanted = isolation
+        self._around = around
+        self.isolation = Isolation(Level.PROCESS, folder.parent, around)
         self.doors: Doors | None = None
         self._nursery = Nursery(self._folder, contained=isolation != "process")
         self._starting = asyncio.Lock()
@@ -161,7 +162,7 @@ class ZygotePool:
             "door": door,
             "limits": self.isolation.import_limits(kind.memory_mb),
             **self.isolation.order(
-                user, [source, *environment_of(kind), *self._readable], folder,
+                user, [source, *environment_of(kind)], folder,
                 temporary=None if scratch is None else scratch.make(), memory_mb=kind.memory_mb,
             ),
         }  # fmt: skip
@@ -225,7 +226,7 @@ class ZygotePool:
                 level = choose_level(
                     wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
                 )
-                self.isolation = Isolation(level, self._folder.parent)
+                self.isolation = Isolation(level, self._folder.parent, self._around)
                 self.isolation.close_state()
                 log.info("runs are isolated", extra={"isolation": level.value, "means": EXPLAINED[level]})
             if not self._closed:

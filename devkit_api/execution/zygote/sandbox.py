@@ -20,7 +20,7 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
+_SIOCSIFFLAGS, _IFF_UP, _SIOCSIFADDR = 0x8914, 0x1, 0x8916
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 
@@ -141,6 +141,10 @@ def cut_network(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+        if family is socket.AF_INET and not host.startswith("127.") and host != "localhost":
+            # Where the devkit is on another machine, its address is one of ours in here.
+            named = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(host))
+            fcntl.ioctl(control, _SIOCSIFADDR, named)
     return socket.create_server((host, port), family=family, backlog=128)
 
 
