@@ -13,7 +13,7 @@ import pytest
 
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.target import Target
-from tests.support.postgres import external_postgres, new_database
+from tests.support.postgres import external_postgres, new_database, on_loopback
 from tests.support.process import DevkitProcess
 
 
@@ -81,7 +81,7 @@ async def restart(postgres: tuple[EmbeddedPostgres, int]) -> None:
 
 async def start(postgres: tuple[EmbeddedPostgres, int]) -> None:
     server, port = postgres
-    await server.start({"listen_addresses": "127.0.0.1", "port": str(port)})
+    await server.start(on_loopback(port))
 
 
 @pytest.fixture

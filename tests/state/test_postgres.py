@@ -50,8 +50,9 @@ def end_sessions(ask: Ask, pids: list[tuple[Any, ...]]) -> None:
 
 
 async def test_nothing_acknowledged_is_lost_when_the_server_restarts(
-    store: PostgresStore, postgres: Server, target: Target
+    store: PostgresStore, postgres: Server, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(writes, "PATIENCE", PATIENCE)  # a restart takes its time on a busy machine
     acknowledged: list[str] = []
     stop = asyncio.Event()
 

@@ -25,11 +25,16 @@ def external_postgres(home: Path) -> Iterator[tuple[EmbeddedPostgres, int]]:
     port = free_port()
     hba = "host all all 127.0.0.1/32 scram-sha-256\n"
     (home / "data" / "pg_hba.conf").write_text("local all all peer map=devkit\n" + hba)
-    asyncio.run(server.start({"listen_addresses": "127.0.0.1", "port": str(port)}))
+    asyncio.run(server.start(on_loopback(port)))
     try:
         yield server, port
     finally:
         asyncio.run(server.stop())
+
+
+def on_loopback(port: int) -> dict[str, str]:
+    """Changes to the server's settings. Its data need not outlive this machine: without `fsync` it stops at once."""
+    return {"listen_addresses": "127.0.0.1", "port": str(port), "fsync": "off"}
 
 
 def new_database(server: EmbeddedPostgres, port: int) -> dict[str, str]:

@@ -36,6 +36,8 @@ ADVICE = (
 )
 _LOOK_SECONDS = 1.0
 _ASK_SECONDS = 0.5
+# As often as a busy server needs to see that a session has ended.
+_ASKED = 4
 # After the server was away: who had the state until then comes first.
 _COURTESY_SECONDS = 5.0
 
@@ -73,7 +75,7 @@ class Ownership:
         if self.is_taken:
             return
         session = await reached(self._target, self._open)
-        if not await session.lock():
+        if not await self._locked(session):
             mark = await session.mark()
             await session.close()
             raise StoreLocked(self._told(mark), ADVICE)
@@ -99,6 +101,14 @@ class Ownership:
                     await session.close()
                 raise
 
+    async def _locked(self, session: Session) -> bool:
+        """Whether we get the lock; that of a devkit that was just killed is free in a moment."""
+        for _ in range(_ASKED):
+            if await session.lock():
+                return True
+            await asyncio.sleep(_ASK_SECONDS)
+        return await session.lock()
+
     async def _begin(self, session: Session) -> None:
         """We have the lock: make the schema, say so to whoever had the state before us, and keep an eye on it."""
         try:
@@ -120,6 +130,7 @@ class Ownership:
                 await self._watcher
             self._watcher = None
         if self._session is not None:
+            await self._session.unlock()
             await self._session.close()
             self._session = self.mark = None
 

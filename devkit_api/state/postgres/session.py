@@ -83,6 +83,13 @@ class Session:
             [(self._is_locked,)] = await self._ask("SELECT pg_try_advisory_lock(%s, %s)", [*LOCK])
         return self._is_locked
 
+    async def unlock(self) -> None:
+        """Give it back now: the server takes a moment to see that a session has ended."""
+        if self._is_locked and not self.is_closed:
+            with suppress(SessionLost):
+                await self._ask("SELECT pg_advisory_unlock(%s, %s)", [*LOCK])
+        self._is_locked = False
+
     async def mark(self) -> Mark | None:
         """Who has taken over last; None in a database that holds no state."""
         try:
