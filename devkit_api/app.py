@@ -24,7 +24,7 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.catalogs.views.service import ViewService
-from devkit_api.database.lifetime import build_database
+from devkit_api.database.lifetime import build_database, embedded_server, target_of
 from devkit_api.execution.environments.store import Environments
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
@@ -34,7 +34,10 @@ from devkit_api.lifetimes import (
     EMBEDDED,
     HTTP,
     LIFETIMES,
+    OWNERSHIP,
     SETTINGS,
+    STATE_LOCK,
+    STATE_POOLS,
     STORE,
     TRACING,
     release_waiting,
@@ -89,7 +92,10 @@ from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
 from devkit_api.settings import RateLimit, Settings
+from devkit_api.state import DocumentStore
+from devkit_api.state.folder import FolderLock
 from devkit_api.state.json_files import JsonFileStore
+from devkit_api.state.postgres.store import PostgresStore
 from devkit_api.supported import refuse_unsupported
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
@@ -142,7 +148,7 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     """Construct every service; nothing is opened and nothing is read yet."""
     state = settings.state_dir.resolve()
     signer = Signer(credentials.signing_secret)
-    store = app[STORE] = JsonFileStore(state)
+    store = app[STORE] = _store_of(app, settings, state)
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
     objects = app[OBJECTS] = _object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
@@ -192,6 +198,19 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     )
 
 
+def _store_of(app: web.Application, settings: Settings, state: Path) -> DocumentStore:
+    """Where documents are kept, and what decides whose they are."""
+    lock = app[STATE_LOCK] = FolderLock(state)
+    app[EMBEDDED] = embedded_server(settings)
+    if settings.state_backend == "json":
+        app[OWNERSHIP], app[STATE_POOLS] = None, {}
+        return JsonFileStore(state, lock)
+    store = PostgresStore(target_of(settings, app[EMBEDDED]))
+    app[OWNERSHIP], app[STATE_POOLS] = store.ownership, store.pools
+    store.ownership.on_lost = lambda reason: setattr(app[HEALTH], "lost", reason)
+    return store
+
+
 def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
     if settings.s3_endpoint is None:
         return FileObjectStore(state / "objects", settings.max_version_bytes)
@@ -234,7 +253,7 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
 def _build_catalogs(app: web.Application, settings: Settings) -> None:
     """The database is made but not started; without catalogs there is none."""
     app[SQL_LIMITS] = SqlLimits(settings.sql_timeout, settings.sql_max_rows, settings.sql_max_bytes)
-    database, app[EMBEDDED] = build_database(settings) if settings.catalogs else (None, None)
+    database = build_database(settings, target_of(settings, app[EMBEDDED])) if settings.catalogs else None
     catalogs = app[CATALOGS] = CatalogService(database)
     admin = app[ADMIN] = CatalogAdmin(catalogs)
     app[CATALOG_UPLOADS] = UploadService(
@@ -256,7 +275,7 @@ def _build_metrics(app: web.Application) -> None:
             executing=lambda: runs.supervisor.executing,
             workers=runs.supervisor.workers,
             modules=lambda: app[REGISTRY].count,
-            pools=lambda: app[CATALOGS].pools,
+            pools=lambda: app[CATALOGS].pools | app[STATE_POOLS],
         )
     )
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)

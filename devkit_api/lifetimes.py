@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,7 +21,8 @@ from devkit_api.catalogs.purge import reset_catalogs
 from devkit_api.catalogs.routes import CATALOGS
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.database.embedded import EmbeddedPostgres
-from devkit_api.database.lifetime import running
+from devkit_api.database.lifetime import connected, running
+from devkit_api.database.pool import Pool
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.lane import Kind
 from devkit_api.local_data.routes import LOCAL_DATA
@@ -32,6 +34,7 @@ from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
 from devkit_api.modules.routes import INCOMING, REGISTRY, prepare_incoming
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
+from devkit_api.objects.input_routes import INPUTS
 from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.objects.uploads.routes import PART_UPLOADS
@@ -40,6 +43,9 @@ from devkit_api.runs.routes import RUNS
 from devkit_api.security.routes import LOGIN
 from devkit_api.settings import Settings
 from devkit_api.state import DocumentStore
+from devkit_api.state.binding import bind, check_database, check_files
+from devkit_api.state.folder import FolderLock
+from devkit_api.state.postgres.ownership import Ownership
 from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
@@ -48,11 +54,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _LAST_SPANS_SECONDS = 5
+# A network file system may take a lease of 90 seconds to notice that a machine is gone.
+_OWNER_ENDS_SECONDS = 150.0
 
 HTTP: web.AppKey[ClientSession] = web.AppKey("http_client", ClientSession)
 SETTINGS: web.AppKey[Settings] = web.AppKey("settings", Settings)
 ADDRESS: web.AppKey[PublicAddress] = web.AppKey("address", PublicAddress)
 STORE: web.AppKey[DocumentStore] = web.AppKey("store", DocumentStore)
+STATE_LOCK: web.AppKey[FolderLock] = web.AppKey("state_lock", FolderLock)
+OWNERSHIP: web.AppKey[Ownership | None] = web.AppKey("ownership")  # of documents in PostgreSQL
+STATE_POOLS: web.AppKey[dict[str, Pool]] = web.AppKey("state_pools")
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
 TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
@@ -61,13 +72,37 @@ WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWa
 Context = Callable[[web.Application], AsyncIterator[None]]
 
 
-async def _state_lock(app: web.Application) -> AsyncIterator[None]:
-    store = app[STORE]
+async def _state_folder(app: web.Application) -> AsyncIterator[None]:
+    """The directory is ours, and its files belong to the documents we are going to read."""
+    lock, state = app[STATE_LOCK], app[SETTINGS].state_dir.resolve()
+    ownership = app[OWNERSHIP]
+    # Whoever stood by has the documents by now; the devkit that had them gives the directory back last.
+    await lock.take(patience=_OWNER_ENDS_SECONDS if ownership is not None and ownership.is_taken else 0)
+    try:
+        await wrap(settle)(state)
+        (check_files if ownership is None else check_database)(state)
+        yield
+    finally:
+        lock.release()
+
+
+async def _embedded_server(app: web.Application) -> AsyncIterator[None]:
+    async with running(app[EMBEDDED]):
+        yield
+
+
+async def _state_store(app: web.Application) -> AsyncIterator[None]:
+    """Before everything that keeps documents; after the server that may hold them."""
+    store, ownership = app[STORE], app[OWNERSHIP]
     await store.open()
-    await wrap(settle)(app[SETTINGS].state_dir.resolve())
-    app[HEALTH].checks["state"] = _state_check(app)
-    yield
-    await store.close()
+    try:
+        if ownership is not None and ownership.mark is not None:
+            bind(app[SETTINGS].state_dir.resolve(), ownership.mark.state_id)
+            app[HEALTH].details["state"] = ownership.view
+        app[HEALTH].checks["state"] = _state_check(app)
+        yield
+    finally:
+        await store.close()
 
 
 async def _object_store(app: web.Application) -> AsyncIterator[None]:
@@ -89,7 +124,7 @@ async def _database(app: web.Application) -> AsyncIterator[None]:
         yield
         return
     database = app[CATALOGS].database
-    async with running(database, app[EMBEDDED]):
+    async with connected(database):
         app[HEALTH].checks["database"] = database.check
         app[HEALTH].details["databasePools"] = lambda: {n: stats.view() for n, stats in database.stats().items()}
         await app[CATALOG_UPLOADS].open()
@@ -209,24 +244,26 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
-        async with app[RUNS].admission.gate.closed(), app[PART_UPLOADS].gate.closed():
-            await clear()
+        gates = (app[RUNS].admission.gate, app[PART_UPLOADS].gate, app[INPUTS].gate)
+        async with AsyncExitStack() as closed:
+            for gate in gates:
+                await closed.enter_async_context(gate.closed())
+            try:
+                await clear()
+            finally:
+                for watcher in app[WATCHER]:
+                    await watcher.scan()
 
     async def clear() -> None:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
-        # A source is stored before its module is: one stored now would be swept, and its module then lack it.
-        async with app[REGISTRY].gate.closed():
-            await app[REGISTRY].clear()
-            await app[BUNDLES].sweep(set())
+        await app[REGISTRY].clear()
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
-        for watcher in app[WATCHER]:
-            await watcher.scan()
 
     return reset
 
@@ -240,8 +277,9 @@ async def _reset_catalogs(app: web.Application) -> None:
     await app[VIEWS].clear()
 
 
+# The directory first: the embedded server keeps its data there, and the server may keep the documents.
 # The supervisor after the pools it uses: aiohttp cancels loose tasks only when every context has closed.
 LIFETIMES: tuple[Context, ...] = (
-    _state_lock, _audit, _tracing, _object_store, _local_data, _database, _http_client,
-    _module_registry, _executor, _run_supervisor, _publish, _watcher,
+    _state_folder, _embedded_server, _state_store, _audit, _tracing, _object_store, _local_data, _database,
+    _http_client, _module_registry, _executor, _run_supervisor, _publish, _watcher,
 )  # fmt: skip

@@ -52,6 +52,15 @@ class Gate:
                 self._nobody_inside.set()
 
     @asynccontextmanager
+    async def entered_when_open(self) -> AsyncIterator[None]:
+        """As `entered`, after a wait while it is closed."""
+        while self._is_closed:
+            async with self._closing:  # free again when whoever closed it is done
+                pass
+        with self.entered():
+            yield
+
+    @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
         """Nobody enters meanwhile, and who was inside when this was entered has left.
 

@@ -14,39 +14,49 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from devkit_api.app import create_app
+from devkit_api.errors import Unavailable
 from devkit_api.execution.isolation import close_own_process, unreachable
 from devkit_api.execution.local import LocalExecutor
 from devkit_api.execution.zygote.lane import Doors
-from devkit_api.lifetimes import ADDRESS
+from devkit_api.lifetimes import ADDRESS, OWNERSHIP
 from devkit_api.protocol import Runner
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.routes import RUNS
 from devkit_api.settings import Problem, Settings, SettingsError
+from devkit_api.standby import stand_by
+from devkit_api.state import OwnershipLost, StateError
+from devkit_api.system.routes import HEALTH
 
 log = logging.getLogger(__name__)
 
 OnReady = Callable[[PublicAddress], None]
+# Told who owns the state while this devkit stands by.
+OnWaiting = Callable[[str], None]
 
 
-def serve(settings: Settings, on_ready: OnReady) -> None:
-    """Serve until a signal. `on_ready` is called with the addresses once requests are answered."""
+def serve(settings: Settings, on_ready: OnReady, on_waiting: OnWaiting) -> None:
+    """Serve until a signal. `on_ready` is called with the addresses once requests are answered.
+
+    Raises `OwnershipLost` when another devkit has taken over the state meanwhile.
+    """
     close_own_process()
     try:
         import uvloop
     except ImportError:  # pragma: no cover  not on every platform
-        asyncio.run(_serve(settings, on_ready))
+        asyncio.run(_serve(settings, on_ready, on_waiting))
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, on_ready))
+        runner.run(_serve(settings, on_ready, on_waiting))
 
 
-async def _serve(settings: Settings, on_ready: OnReady) -> None:
+async def _serve(settings: Settings, on_ready: OnReady, on_waiting: OnWaiting) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     tls = _tls(settings)
     app = create_app(settings)
+    _stop_when_lost(app, stop)
     runner = Runner(
         app,
         client_timeout=settings.client_timeout,
@@ -58,6 +68,9 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
     )
     with _listen(settings) as sock:
         _announce(app, settings, sock.getsockname()[1])
+        ownership = app[OWNERSHIP]
+        if settings.standby and ownership is not None and not await stand_by(ownership, sock, stop, tls, on_waiting):
+            return
         try:
             await _set_up(runner, settings)
             await web.SockSite(runner, sock, ssl_context=tls).start()
@@ -68,12 +81,29 @@ async def _serve(settings: Settings, on_ready: OnReady) -> None:
             log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
         finally:
             await runner.cleanup()
+    if ownership is not None and ownership.lost is not None:
+        raise OwnershipLost(ownership.lost)
+
+
+def _stop_when_lost(app: web.Application, stop: asyncio.Event) -> None:
+    """A devkit whose state is another's has nothing true to answer."""
+    ownership, health = app[OWNERSHIP], app[HEALTH]
+    if ownership is None:
+        return
+
+    def lost(reason: str) -> None:
+        health.lost = reason
+        stop.set()
+
+    ownership.on_lost = lost
 
 
 async def _set_up(runner: Runner, settings: Settings) -> None:
     """Open everything; what is wrong with the state directory is said in words."""
     try:
         await runner.setup()
+    except Unavailable as exc:
+        raise StateError(exc.message) from exc
     except OSError as exc:
         reason = f"{exc.filename or settings.state_dir} cannot be used ({os.strerror(exc.errno or 0)})"
         fix = "remove or repair it, or export DEVKIT_STATE_DIR=another-directory"

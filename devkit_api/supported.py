@@ -9,10 +9,7 @@ from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
 
 def refuse_unsupported(settings: Settings) -> None:
     """Raise `SettingsError` for what the settings say and this version, or this installation, cannot do."""
-    asked = {
-        "STATE_BACKEND": settings.state_backend != "json",
-        "EXECUTOR": settings.executor != "local",
-    }
+    asked = {"EXECUTOR": settings.executor != "local"}
     problems = _missing_extras(settings) + [
         Problem(PREFIX + name, "this version does not support that yet", f"unset {PREFIX}{name}")
         for name, is_asked in asked.items()

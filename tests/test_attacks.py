@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devkit_api.errors import ObjectStoreUnavailable
 from devkit_api.lifetimes import BUNDLES, STORE
 from devkit_api.modules.contracts import contract_problem, find_violations
 from devkit_api.modules.models import Origin
 from devkit_api.modules.publish.routes import PUBLISH
 from devkit_api.modules.routes import REGISTRY
+from devkit_api.objects.routes import OBJECTS
 from devkit_api.runs.routes import RUNS
-from tests.support.client import below
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE, until_async
@@ -213,54 +212,6 @@ async def test_reset_is_closed_to_its_end_and_one_at_a_time(make_client: Any, mo
     assert (await (await client.get("/v1/module-runs")).json())["pagination"]["total"] == 1
 
 
-@pytest.mark.parametrize("way", ["zip", "folder"])
-async def test_a_source_on_its_way_in_meets_a_reset_and_is_whole_or_gone(
-    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    """Held when the source is stored and its module is not yet."""
-    folder = write_module(tmp_path / "roots" / "sourced")
-    client = await make_client(source_roots=folder.parent)
-    registry, bundles = client.server.app[REGISTRY], client.server.app[BUNDLES]
-    store, arrived, go_on = getattr(bundles, f"add_{way}"), asyncio.Event(), asyncio.Event()
-
-    async def held(*source: Any) -> Any:
-        added = await store(*source)
-        arrived.set()
-        await go_on.wait()
-        return added
-
-    async def send() -> int:
-        body = io.BytesIO()
-        with zipfile.ZipFile(body, "w") as archive:
-            for file in below(folder):
-                archive.write(file, file.relative_to(folder))
-        by_zip, by_path = {"data": {"source": io.BytesIO(body.getvalue())}}, {"json": {"source": {"path": str(folder)}}}
-        async with client.post("/v1/devkit/modules", **(by_zip if way == "zip" else by_path)) as answer:
-            return int(answer.status)
-
-    monkeypatch.setattr(bundles, f"add_{way}", held)
-    clearing = asyncio.Event()
-    clear = client.server.app[PUBLISH].clear
-    monkeypatch.setattr(client.server.app[PUBLISH], "clear", lambda: clearing.set() or clear())
-    async with asyncio.timeout(PATIENCE):
-        sent = asyncio.create_task(send())
-        await arrived.wait()
-        reset = asyncio.create_task(client.post("/v1/devkit/reset").__aenter__())
-        await clearing.wait()
-        # The reset waits for what is on its way in; what comes after is told to come again.
-        await until_async(lambda: reset.done() or registry.gate.is_closed)
-        refused = await client.post("/v1/devkit/modules", json={"manifest": manifest("later")})
-        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
-        go_on.set()
-        assert await sent == 201
-        assert (await reset).status == 200
-    assert registry.every() == []
-    assert not list(bundles.path("").glob("*/*"))
-    assert await send() == 201
-    (module,) = registry.every()
-    assert await bundles.is_intact(module.bundle)
-
-
 async def test_a_plan_whose_run_left_does_not_run_again(make_client: Any) -> None:
     client = await make_client(max_stored_runs=1)
     await register(client)
@@ -320,3 +271,52 @@ def test_unknown_fields_are_named() -> None:
     [finding] = find_violations(schema, {"peptide": 1})
     assert "peptide" in finding["message"]
     assert finding["expected"] == "one of peptides"
+
+
+async def test_a_module_registered_while_the_devkit_is_reset_has_its_source(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held when its source is stored and its name is not: the source belongs to no module then, and was swept."""
+    client = await make_client()
+    registry, bundles = client.server.app[REGISTRY], client.server.app[BUNDLES]
+    folder = write_module(tmp_path / "mods" / "mine", "return self.success(results={})")
+    register, arrived, go_on = registry._register, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> Any:
+        arrived.set()
+        await go_on.wait()
+        return await register(*arguments)
+
+    async def reset() -> None:
+        async with client.post("/v1/devkit/reset") as answer:
+            assert answer.status == 200
+
+    monkeypatch.setattr(registry, "_register", held)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as both:
+        registering = both.create_task(registry.register_folder(folder, Origin.DIRECTORY))
+        await arrived.wait()
+        resetting = both.create_task(reset())
+        # Either it is done by itself, or it waits for the registration.
+        await until_async(lambda: resetting.done() or registry._gate.is_closed)
+        go_on.set()
+    assert registering.result().created
+    assert all([await bundles.is_intact(module.bundle) for module in registry.every() if module.bundle])
+    monkeypatch.setattr(registry, "_register", register)
+    again = await registry.register_folder(folder, Origin.DIRECTORY)
+    assert again.created and await bundles.is_intact(again.module.bundle)
+
+
+async def test_a_reset_that_broke_off_has_the_watched_modules_back(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path / "mods" / "mine", "return self.success(results={})")
+    client = await make_client(modules_dir=tmp_path / "mods")
+    known = (await (await client.get("/v1/modules")).json())["items"]
+
+    async def fail(_namespace: str) -> None:
+        raise ObjectStoreUnavailable(reason="it does not answer")
+
+    monkeypatch.setattr(client.server.app[OBJECTS], "delete_namespace", fail)
+    assert (await client.post("/v1/devkit/reset")).status == 503
+    assert [m["id"] for m in (await (await client.get("/v1/modules")).json())["items"]] == [m["id"] for m in known]
+    assert len(known) == 1

@@ -11,7 +11,7 @@ import click
 from devkit_api import __version__
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed, RunOutOfSight
 from devkit_api.settings import SettingsError
-from devkit_api.state import StateError, StoreLocked
+from devkit_api.state import OwnershipLost, StateError, StoreLocked
 
 # Where each command is, below this package.
 _COMMANDS = {
@@ -72,10 +72,13 @@ def main() -> None:
         print_problems(exc.problems)
         sys.exit(1)
     except StoreLocked as exc:
-        click.echo(f"Error: {exc}. Stop the other devkit, or set DEVKIT_STATE_DIR to another directory.", err=True)
+        click.echo(f"Error: {exc}. {exc.advice}.", err=True)
+        sys.exit(1)
+    except OwnershipLost as exc:
+        click.echo(f"Error: {exc}. This devkit has stopped, so that there is one truth.", err=True)
         sys.exit(1)
     except StateError as exc:
-        click.echo(f"Error: the state directory cannot be used: {exc}.", err=True)
+        click.echo(f"Error: the state cannot be used: {exc}.", err=True)
         sys.exit(1)
     except DevkitUnreachable as exc:
         click.echo(f"Error: no devkit answers at {exc.endpoint}. {_advice(exc)}", err=True)

@@ -36,7 +36,7 @@ from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
 from devkit_api.errors import CatalogReadOnly, DevkitError, VersionExists
 from devkit_api.settings import Settings, load_settings
-from devkit_api.state.json_files import JsonFileStore
+from devkit_api.state.folder import FolderLock
 
 
 @click.group()
@@ -199,8 +199,8 @@ async def _reachable(settings: Settings) -> AsyncIterator[Target]:
     if server.is_running:
         yield server.target
         return
-    store = JsonFileStore(settings.state_dir.resolve())
-    await store.open()  # the lock on the state directory: no devkit starts in the middle
+    lock = FolderLock(settings.state_dir.resolve())
+    await lock.take()  # no devkit starts in the middle
     try:
         await server.start()
         try:
@@ -208,4 +208,4 @@ async def _reachable(settings: Settings) -> AsyncIterator[Target]:
         finally:
             await server.stop()
     finally:
-        await store.close()
+        lock.release()

@@ -131,6 +131,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("state directory", "ok" if writable else "missing", f"{settings.state_dir} (writable: {writable})")
     free = shutil.disk_usage(existing).free
     yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
+    yield from _state_in_postgres(settings)
     yield _isolation(settings)
     try:
         credentials = load_credentials(settings, create=False)
@@ -144,6 +145,31 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("modules", "ok", "no directory is watched; start with --modules DIR to watch one")
     for name in unknown_variables(os.environ):
         yield Finding(name, "warn", "is not a setting; is it misspelt?")
+
+
+def _state_in_postgres(settings: Settings) -> Iterator[Finding]:
+    """Whether the database answers, and whose the state in it is."""
+    if settings.state_backend != "postgres":
+        return
+    name = "state in PostgreSQL"
+    import psycopg2
+
+    from devkit_api.database.embedded import EmbeddedPostgres
+    from devkit_api.database.lifetime import external_target
+    from devkit_api.state.postgres.look import look, reason
+
+    server = None if settings.db_host else EmbeddedPostgres(settings.state_dir / "postgres")
+    if server is not None and not server.is_running:
+        yield Finding(name, "ok", "in the embedded server, which starts with the devkit")
+        return
+    try:
+        found = look(server.target if server else external_target(settings))
+    except psycopg2.Error as exc:
+        yield Finding(name, "missing", f"{settings.db_host or 'the embedded server'} does not answer: {reason(exc)}")
+        return
+    held = "nothing there yet" if found.documents is None else f"{found.documents} documents"
+    owner = f"owned by {found.owner}" if found.owner else "owned by no devkit now"
+    yield Finding(name, "ok", f"{held}, {owner}")
 
 
 def _isolation(settings: Settings) -> Finding:

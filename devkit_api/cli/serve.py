@@ -67,7 +67,7 @@ def serve(
 
     if export_file is not None:
         _check_export(export_file)
-    run_server(settings, lambda address: _say_ready(settings, address))
+    run_server(settings, lambda address: _say_ready(settings, address), _say_waiting)
     if export_file is not None:
         from devkit_api.cli.transfer import export_at_exit
 
@@ -106,6 +106,10 @@ def _say_ready(settings: Settings, address: PublicAddress) -> None:
     out.print("Point the hla-compass SDK and CLI at it:")
     for line in export_lines(settings, address.base_url):
         out.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def _say_waiting(owner: str) -> None:
+    out.print(f"Standing by: {escape(owner)}. This one takes over when that one ends.", soft_wrap=True)
 
 
 def export_lines(settings: Settings, address: str) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import psycopg2
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -18,6 +19,7 @@ from devkit_api.database.target import Target
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _REACH_SECONDS = 20.0
 # What a server that has started says of who and what it does not know (libpq gives no SQLSTATE for it).
@@ -25,11 +27,20 @@ _REFUSALS = ("password authentication failed", "does not exist", "no pg_hba.conf
 _STATEMENT_SECONDS = 30.0
 
 
-def build_database(settings: Settings) -> tuple[Database, EmbeddedPostgres | None]:
-    """The pools for these settings, and the server to run for them; nothing is started yet."""
-    embedded = None if settings.db_host else EmbeddedPostgres(settings.state_dir / "postgres")
-    target = embedded.target if embedded else external_target(settings)
-    return make_database(target, settings.db_pool_size, _STATEMENT_SECONDS), embedded
+def embedded_server(settings: Settings) -> EmbeddedPostgres | None:
+    """The server to run for these settings, or None: another one is named, or nothing is kept in any."""
+    is_needed = settings.catalogs or settings.state_backend == "postgres"
+    return EmbeddedPostgres(settings.state_dir / "postgres") if is_needed and not settings.db_host else None
+
+
+def target_of(settings: Settings, embedded: EmbeddedPostgres | None) -> Target:
+    """Where the database is."""
+    return embedded.target if embedded else external_target(settings)
+
+
+def build_database(settings: Settings, target: Target) -> Database:
+    """The pools for catalogs; nothing is opened yet."""
+    return make_database(target, settings.db_pool_size, _STATEMENT_SECONDS)
 
 
 def external_target(settings: Settings) -> Target:
@@ -39,24 +50,39 @@ def external_target(settings: Settings) -> Target:
 
 
 @asynccontextmanager
-async def running(database: Database, embedded: EmbeddedPostgres | None) -> AsyncIterator[None]:
-    """Started, migrated, seeded and connected; closed in reverse."""
-    if embedded is not None:
-        await embedded.start()
+async def running(embedded: EmbeddedPostgres | None) -> AsyncIterator[None]:
+    """The embedded server, if it is one, from start to stop."""
+    if embedded is None:
+        yield
+        return
+    await embedded.start()
     try:
-        await prepare(database.target)
-        await database.open()
-        try:
-            yield
-        finally:
-            await database.close()
+        yield
     finally:
-        if embedded is not None:
-            await embedded.stop()
+        await embedded.stop()
+
+
+@asynccontextmanager
+async def connected(database: Database) -> AsyncIterator[None]:
+    """Migrated, seeded and connected; closed in the end."""
+    await prepare(database.target)
+    await database.open()
+    try:
+        yield
+    finally:
+        await database.close()
 
 
 async def prepare(target: Target) -> None:
-    """Migrate and seed. A server that is only starting is waited for; one that refuses us is a wrong setting."""
+    """Migrate and seed."""
+    await reached(target, lambda: asyncio.to_thread(_migrate_and_seed, target))
+
+
+async def reached(target: Target, work: Callable[[], Awaitable[T]]) -> T:
+    """`work`, once there is a server. One that is only starting is waited for; one that refuses us is a wrong setting.
+
+    Raises `SettingsError`.
+    """
     attempts = AsyncRetrying(
         retry=retry_if_exception(_may_pass),
         stop=stop_after_delay(_REACH_SECONDS),
@@ -64,18 +90,22 @@ async def prepare(target: Target) -> None:
         reraise=True,
     )
     try:
-        async for attempt in attempts:
-            with attempt:
-                await asyncio.to_thread(_migrate_and_seed, target)
-    except psycopg2.Error as exc:
+        return await attempts(_awaited, work)
+    except (psycopg2.Error, TimeoutError) as exc:
         log.debug("the database cannot be prepared", exc_info=exc)
         reason = f"the database {target.name} at {target.host}:{target.port} cannot be prepared ({_why(exc)})"
         fix = f"check {PREFIX}DB_HOST, _PORT, _NAME, _USER and _PASSWORD, or unset {PREFIX}DB_HOST for the embedded one"
         raise SettingsError([Problem(f"{PREFIX}DB_HOST", reason, fix)]) from exc
 
 
+async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()
+
+
 def _may_pass(exc: BaseException) -> bool:
     """Whether the server may only be starting. What it says when it knows us not, it will say again."""
+    if isinstance(exc, TimeoutError):
+        return True
     return isinstance(exc, psycopg2.OperationalError) and not any(text in str(exc) for text in _REFUSALS)
 
 
@@ -86,6 +116,6 @@ def _migrate_and_seed(target: Target) -> None:
         log.info("database ready", extra={"migrations": applied, "seeded": seeded})
 
 
-def _why(exc: psycopg2.Error) -> str:
+def _why(exc: Exception) -> str:
     """The first line of what the server said."""
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]

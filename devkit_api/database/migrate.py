@@ -24,9 +24,26 @@ log = logging.getLogger(__name__)
 
 _LOCK = 4_100_620  # any number, the same in every devkit
 _TABLE = """
-CREATE TABLE IF NOT EXISTS public.devkit_migrations (
+CREATE TABLE IF NOT EXISTS {} (
     number integer PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now()
 )"""
+
+
+@attrs.frozen
+class History:
+    """A series of migrations: the package with its files, and the table that records them."""
+
+    package: str
+    schema: str
+    table: str
+
+    @property
+    def recorded_in(self) -> sql.Identifier:
+        """The table, quoted."""
+        return sql.Identifier(self.schema, self.table)
+
+
+CATALOGS = History("devkit_api.database", "public", "devkit_migrations")
 
 
 @attrs.frozen
@@ -43,9 +60,9 @@ class Migration:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def shipped() -> list[Migration]:
+def shipped(history: History = CATALOGS) -> list[Migration]:
     """The files of this devkit, in order."""
-    folder = files("devkit_api.database").joinpath("migrations")
+    folder = files(history.package).joinpath("migrations")
     found = sorted((f.name, f.read_text(encoding="utf-8")) for f in folder.iterdir() if f.name.endswith(".sql"))
     return [Migration(int(name[:4]), name, text) for name, text in found]
 
@@ -60,39 +77,40 @@ def connect(target: Target) -> Iterator[Any]:
         connection.close()
 
 
-def migrate(target: Target, migrations: list[Migration] | None = None) -> int:
+def migrate(target: Target, migrations: list[Migration] | None = None, history: History = CATALOGS) -> int:
     """Apply what is missing; how many that were. Blocking. Raises `SettingsError` when the history does not fit."""
-    wanted = shipped() if migrations is None else migrations
+    wanted = shipped(history) if migrations is None else migrations
     with connect(target) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         connection.commit()
         try:
-            return _apply_missing(connection, cursor, wanted, target)
+            applied = _apply_missing(connection, cursor, wanted, history)
+            if history is CATALOGS and target.reader_password is not None:
+                role = sql.Identifier(SQL_ROLE)
+                cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD %s").format(role), [target.reader_password])
+                connection.commit()
+            return applied
         finally:
             connection.rollback()
             cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
             connection.commit()
 
 
-def _apply_missing(connection: Any, cursor: Any, wanted: list[Migration], target: Target) -> int:
-    cursor.execute(_TABLE)
-    cursor.execute("SELECT number, sha256 FROM public.devkit_migrations")
+def _apply_missing(connection: Any, cursor: Any, wanted: list[Migration], history: History) -> int:
+    if history.schema != "public":
+        cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(history.schema)))
+    cursor.execute(sql.SQL(_TABLE).format(history.recorded_in))
+    cursor.execute(sql.SQL("SELECT number, sha256 FROM {}").format(history.recorded_in))
     recorded: dict[int, str] = dict(cursor.fetchall())
     connection.commit()
     _check_history(recorded, wanted)
     missing = [migration for migration in wanted if migration.number not in recorded]
+    insert = sql.SQL("INSERT INTO {} (number, name, sha256) VALUES (%s, %s, %s)").format(history.recorded_in)
     for migration in missing:
         cursor.execute(migration.text)
-        cursor.execute(
-            "INSERT INTO public.devkit_migrations (number, name, sha256) VALUES (%s, %s, %s)",
-            [migration.number, migration.name, migration.sha256],
-        )
+        cursor.execute(insert, [migration.number, migration.name, migration.sha256])
         connection.commit()
         log.info("database migrated", extra={"migration": migration.name})
-    if target.reader_password is not None:
-        role = sql.Identifier(SQL_ROLE)
-        cursor.execute(sql.SQL("ALTER ROLE {} PASSWORD %s").format(role), [target.reader_password])
-        connection.commit()
     return len(missing)
 
 

@@ -9,6 +9,7 @@ Its edges, handled here and nowhere else:
   often as there can be dead ones.
 - `wait_closed()` waits for connections in use without end: it is bounded.
 - Giving a closed connection back wakes nobody who waits for one.
+- The socket of a connection that failed stays with the event loop (`sockets.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import attrs
 import psycopg2
 from aiopg.connection import Cursor
 
+from devkit_api.database import sockets
 from devkit_api.database.pool_stats import PoolCounts, PoolStats
 from devkit_api.database.target import Target
 from devkit_api.errors import Unavailable
@@ -32,8 +34,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
+sockets.repair()
+
 _CLOSE_SECONDS = 5.0
 _ACQUIRE_SECONDS = 5.0
+# What is acknowledged is on disk, also where the server's default is otherwise.
+_DURABLE = " -c synchronous_commit=on"
 
 
 class StatementCancelled(Exception):
@@ -65,7 +71,7 @@ class Pool:
             enable_hstore=False,
             enable_uuid=False,
             on_connect=self._connected,
-            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000",
+            options=f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout=60000{_DURABLE}",
             **self._arguments,
         )
 
@@ -98,7 +104,7 @@ class Pool:
                 async with self.cursor() as cursor:
                     return await work(cursor)
             except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
-                if not _connection_lost(exc):
+                if not connection_lost(exc):
                     raise
                 lost = exc
         log.warning("the database does not answer", exc_info=lost)
@@ -147,8 +153,8 @@ class Pool:
             connection.close()
             return
         idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
-        if not connection.closed and (raw.isexecuting() or raw.get_transaction_status() != idle):
-            connection.close()
+        if connection.closed or raw.isexecuting() or raw.get_transaction_status() != idle:
+            connection.close()  # a closed one as well: it is taken from the event loop
         if not (connection.closed or pool._closing or pool._cond._waiters) and connection in pool._used:
             pool._used.remove(connection)
             pool._free.append(connection)
@@ -254,7 +260,8 @@ async def fetch(pool: Pool, statement: Any, parameters: Sequence[Any] | None = N
 
 async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Row]:
     """One writing statement with RETURNING; its rows. Dead connections are found before it is sent. It is never sent
-    twice: when the connection is lost under it, who asked must look whether it took effect.
+    twice: when the connection is lost under it, who asked must look whether it took effect. But for one that the server
+    ended with nothing done, because two waited for each other.
     """
     for _ in range(pool.size + 1):
         sent = False
@@ -267,8 +274,10 @@ async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[
                 return rows
         except StatementCancelled:
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
+        except psycopg2.errors.DeadlockDetected:
+            continue
         except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
-            if not _connection_lost(exc):
+            if not connection_lost(exc):
                 raise
             if sent:
                 break
@@ -283,8 +292,9 @@ def unavailable() -> Unavailable:
 _RETRY = {"Retry-After": "1"}
 
 
-def _connection_lost(exc: psycopg2.Error) -> bool:
-    """SQLSTATE class 08, an administrator's shutdown, or no code at all because the socket closed.
+def connection_lost(exc: psycopg2.Error) -> bool:
+    """Whether the connection failed, not the statement: SQLSTATE class 08, an administrator's shutdown, or no code at
+    all because the socket closed.
 
     psycopg2 says the last with any of three types; what is wrong with a statement has a type of its own.
     """

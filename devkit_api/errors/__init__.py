@@ -92,7 +92,7 @@ from devkit_api.errors.runs import (
     RunNotFinished,
     RunNotFound,
 )
-from devkit_api.errors.server import DeadlineExceeded, InternalError, StateWriteFailed, Unavailable
+from devkit_api.errors.server import DeadlineExceeded, InternalError, StandingBy, StateWriteFailed, Unavailable
 
 __all__ = [
     "CATALOGUE",
@@ -175,6 +175,7 @@ __all__ = [
     "SqlRefused",
     "SqlResultTooLarge",
     "SqlTimeout",
+    "StandingBy",
     "StateConflict",
     "StateWriteFailed",
     "StorageVersionUnavailable",

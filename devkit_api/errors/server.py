@@ -23,6 +23,15 @@ class Unavailable(DevkitError):
     hint = "Try again shortly; GET /v1/system/ready says what is missing."
 
 
+class StandingBy(DevkitError):
+    """This devkit stands by while another one owns the state."""
+
+    code = "STANDING_BY"
+    status = 503
+    template = "This devkit stands by; another one answers."
+    hint = "Ask the other devkit, or the proxy before both. This one takes over when the other ends (DEVKIT_STANDBY)."
+
+
 class DeadlineExceeded(DevkitError):
     """The answer took too long to make."""
 

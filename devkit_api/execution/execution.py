@@ -179,8 +179,6 @@ class LocalExecution:
                     orphans.record(lane.folder, started.pid, started.start_time, lane.user)
                 log.debug("run started", extra={"run": self._spec.run_id, "pid": started.pid})
                 ended = await self._until_exit(zygote, lane.folder)
-                if ended.is_spent:
-                    zygote.kill()
             except BaseException:
                 zygote.kill()  # its run goes on, and nobody looks after it
                 raise

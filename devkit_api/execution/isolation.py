@@ -28,8 +28,6 @@ _MIB = 1024**2
 # Address space beyond the memory limit: mapped files, thread stacks and allocators reserve much and use little.
 _ADDRESS_SLACK = 4 * 1024**3
 _CPU_SLACK_SECONDS = 5
-# Of a module whose manifest names no memory; of others it is as much as that.
-_SHARED_MB = 1024
 _PRIVATE = (
     "runs", "modules", "plans", "health", "objects", "run-files", "incoming", "quarantine", "work", "publications",
     "deployments", "publish-uploads",
@@ -66,9 +64,7 @@ class Isolation:
     level: Level
     state_dir: Path
 
-    def order(
-        self, user: int | None, readable: list[Path], folder: Path, *, temporary: Path | None, memory_mb: int | None
-    ) -> dict[str, Any]:
+    def order(self, user: int | None, readable: list[Path], folder: Path, temporary: Path | None) -> dict[str, Any]:
         """The part of a zygote's order that confines it. `temporary`: its own `/tmp`; without one, the machine's."""
         return {
             "user": user,
@@ -77,7 +73,6 @@ class Isolation:
             "readable": [str(path) for path in readable],
             "writable": [str(folder)],
             "temporary": None if temporary is None else str(temporary),
-            "shared_mb": memory_mb or _SHARED_MB,
         }
 
     @property

@@ -52,10 +52,7 @@ class Registration:
 
 
 class ModuleRegistry(ModuleIndex):
-    """The index, and what changes it. What is registered is stored first, then found.
-
-    While the `gate` is closed nothing is registered or changed: a source is stored before the module that names it.
-    """
+    """The index, and what changes it. What is registered is stored first, then found."""
 
     def __init__(self, store: DocumentStore, bundles: BundleStore, source_roots: tuple[Path, ...]) -> None:
         super().__init__()
@@ -63,7 +60,8 @@ class ModuleRegistry(ModuleIndex):
         self._bundles = bundles
         self._source_roots = source_roots
         self._locks = KeyedLocks()
-        self.gate = Gate()
+        # Inside from the first byte of a source to its name: what is cleared is cleared as a whole.
+        self._gate = Gate()
         self.on_registered: Callable[[Module], None] = lambda module: None
 
     async def load(self) -> None:
@@ -82,7 +80,7 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_external(self, manifest: Any) -> Registration:
         """A module without source: its runs wait for a backend to attach."""
-        with self.gate.entered():
+        async with self._gate.entered_when_open():
             return await self._register(check_manifest(manifest), None, Origin.EXTERNAL, None)
 
     async def register_path(self, path: str, manifest: Any | None) -> Registration:
@@ -92,13 +90,13 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_folder(self, folder: Path, origin: Origin, manifest: Any | None = None) -> Registration:
         """A module from a folder the caller vouches for."""
-        with self.gate.entered():
+        async with self._gate.entered_when_open():
             bundle, own = await self._bundles.add_folder(folder, _accept(manifest))
             return await self._register(own, bundle, origin, str(folder))
 
     async def register_zip(self, archive: Path, manifest: Any | None) -> Registration:
         """A module from an uploaded zip."""
-        with self.gate.entered():
+        async with self._gate.entered_when_open():
             bundle, own = await self._bundles.add_zip(archive, _accept(manifest))
             return await self._register(own, bundle, Origin.UPLOAD, None)
 
@@ -108,48 +106,42 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_published(self, archive: Path) -> Registration:
         """A version that will not change, from an examined archive. Raises `ModuleVersionPublished` as well."""
-        with self.gate.entered():
+        async with self._gate.entered_when_open():
             bundle, own = await self._bundles.add_zip(archive, _accept(None))
             return await self._register(own, bundle, Origin.PUBLISHED, None)
 
     async def register_image(self, manifest: dict[str, Any], image_ref: str) -> Registration:
         """A published version whose code is an image elsewhere: an external module."""
-        with self.gate.entered():
+        async with self._gate.entered_when_open():
             return await self._register(check_manifest(manifest), None, Origin.PUBLISHED, None, image_ref)
 
     async def suspend(self, module_id: str, version: str) -> Module:
         """Let a version start no more runs; those it has go on."""
-        with self.gate.entered():
-            async with self._locks.of(module_id):
-                suspended = attrs.evolve(self.get(module_id, version), state=SUSPENDED)
-                await self._save(suspended)
+        async with self._gate.entered_when_open(), self._locks.of(module_id):
+            suspended = attrs.evolve(self.get(module_id, version), state=SUSPENDED)
+            await self._save(suspended)
         return suspended
 
     async def activate(self, module_id: str, version: str, notes: str | None) -> Module:
         """Make a version the current one, and lift its suspension."""
-        with self.gate.entered():
-            async with self._locks.of(module_id):
-                known = self.get(module_id, version)
-                active = attrs.evolve(known, state="active", notes=notes, registered_at=utc_now())
-                await self._save(active)
+        async with self._gate.entered_when_open(), self._locks.of(module_id):
+            known = self.get(module_id, version)
+            active = attrs.evolve(known, state="active", notes=notes, registered_at=utc_now())
+            await self._save(active)
         return active
 
     async def note_problem(self, source_path: str, problem: str) -> None:
         """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
-        with self.gate.entered():
-            for module in self.every():
-                if module.source_path == source_path and module.source_problem != problem:
-                    await self._note(module, problem)
-
-    async def _note(self, module: Module, problem: str) -> None:
-        async with self._locks.of(module.module_id):
-            known = self.find(module.module_id, module.version)
-            if known is not None and _same(known, module):  # else it was deleted or registered anew meanwhile
-                await self._save(attrs.evolve(known, source_problem=problem))
+        for module in self.every():
+            if module.source_path == source_path and module.source_problem != problem:
+                async with self._gate.entered_when_open(), self._locks.of(module.module_id):
+                    known = self.find(module.module_id, module.version)
+                    if known is not None and _same(known, module):  # else it was deleted or registered anew meanwhile
+                        await self._save(attrs.evolve(known, source_problem=problem))
 
     async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
         """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""
-        async with self._locks.of(module_id):
+        async with self._gate.entered_when_open(), self._locks.of(module_id):
             self.get(module_id, version)
             unfinished = runs.unfinished(module_id, version)
             if unfinished and not force:
@@ -168,9 +160,11 @@ class ModuleRegistry(ModuleIndex):
                 raise
 
     async def clear(self) -> None:
-        """Remove every module. Belongs inside `gate.closed()`."""
-        self._forget_all()
-        await self._store.clear(COLLECTION)
+        """Remove every module with its source. Who registers one meanwhile has done so before, or does it after."""
+        async with self._gate.closed():
+            await self._store.clear(COLLECTION)
+            self._forget_all()
+            await self._bundles.sweep(set())
 
     async def _register(
         self,

@@ -13,6 +13,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 import attrs
@@ -27,6 +28,7 @@ from devkit_api.errors import (
     RunNotFound,
 )
 from devkit_api.local_data.service import LocalData
+from devkit_api.locks import Gate
 from devkit_api.objects.describe import describe
 from devkit_api.objects.namespaces import UPLOADS, Location, locate, run_files, run_inputs, run_of, run_reports, uri
 from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, ObjectStore, check_name
@@ -56,12 +58,13 @@ FindRun = Callable[[str, Principal], Awaitable[object]]
 
 @attrs.frozen
 class Inputs:
-    """Uploads, and the frozen inputs of runs."""
+    """Uploads, and the frozen inputs of runs. While the `gate` is closed nothing is uploaded."""
 
     store: ObjectStore
     bucket: str
     local_data: LocalData
     views: Callable[[], Views]
+    gate: Gate = attrs.field(factory=Gate, init=False)
 
     async def upload(
         self, filename: str, content_type: str, chunks: AsyncIterator[bytes], principal: Principal
@@ -70,7 +73,14 @@ class Inputs:
         name = f"{uuid.uuid4()}/{check_name(filename.replace('/', '_'))}"
         owner = {"user-id": principal.user_id, "organization-id": principal.organization_id}
         info = {"content_type": content_type, "metadata": owner}
-        return self._upload_view(await self.store.put(UPLOADS, check_name(name), chunks, None, info))
+        with ExitStack() as until_stored:
+
+            async def then_inside() -> AsyncIterator[bytes]:
+                async for chunk in chunks:
+                    yield chunk
+                until_stored.enter_context(self.gate.entered())  # a slow sender keeps no reset waiting
+
+            return self._upload_view(await self.store.put(UPLOADS, check_name(name), then_inside(), None, info))
 
     async def uploads(self, principal: Principal, *, after: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
         """A page of the uploads `principal` may see, and where to go on."""

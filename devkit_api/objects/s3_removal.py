@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 from botocore.exceptions import ClientError
 
+from devkit_api.errors import ObjectStoreUnavailable
 from devkit_api.objects.s3_bucket import Bucket
 from devkit_api.objects.s3_calls import contradicted
 
@@ -43,7 +44,9 @@ class S3Removal:
     async def all(self, keys: Sequence[dict[str, str]]) -> None:
         """Delete at most a page of objects in one call."""
         if keys:
-            await self.bucket.call("delete_objects", Delete={"Objects": list(keys), "Quiet": True})
+            answer = await self.bucket.call("delete_objects", Delete={"Objects": list(keys), "Quiet": True})
+            if answer.get("Errors"):  # a lock on them, or a policy
+                raise ObjectStoreUnavailable(reason="it did not delete some files")
 
     async def every_version(self, prefix: str, *, exact: bool) -> AsyncIterator[dict[str, Any]]:
         """Versions and, without a size, the marks of deletions: of one key, or of all that begin with `prefix`."""

@@ -164,7 +164,7 @@ class RunService:
         """Forget every run and plan; what executes is cancelled first. Belongs inside `admission.gate.closed()`."""
         await self.cancel_all()
         await self.supervisor.until_idle()
-        ids = self.repository.ids
+        ids = self.repository.ids | await self.plans.run_ids()  # inputs are frozen when a run is planned
         await self.repository.clear()
         await self.plans.clear()
         for run_id in ids:

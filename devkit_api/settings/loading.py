@@ -67,22 +67,13 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
     if settings.jwt_secret is not None and len(settings.jwt_secret) < 32:
         weak = "it signs tokens with HS256, which needs at least 32 characters (RFC 7518, 3.2)"
         yield Problem(PREFIX + "JWT_SECRET", weak, f"export {PREFIX}JWT_SECRET=$(openssl rand -hex 32)")
-    if settings.db_host and not settings.db_password:
-        yield Problem(
-            PREFIX + "DB_PASSWORD",
-            f"{PREFIX}DB_HOST is set, and no password",
-            f"export {PREFIX}DB_PASSWORD=…",
-        )
     if settings.jwt_jwks_url and settings.jwt_jwks_file:
         both = f"{PREFIX}JWT_JWKS_FILE is set as well"
         yield Problem(PREFIX + "JWT_JWKS_URL", both, f"unset {PREFIX}JWT_JWKS_URL")
     if settings.jwt_jwks_file and not settings.jwt_jwks_file.is_file():
         missing = f"{settings.jwt_jwks_file} is not a file"
         yield Problem(PREFIX + "JWT_JWKS_FILE", missing, f"export {PREFIX}JWT_JWKS_FILE=jwks.json")
-    for name in ("s3_access_key", "s3_secret_key"):
-        if settings.s3_endpoint and not getattr(settings, name):
-            variable = PREFIX + name.upper()
-            yield Problem(variable, f"{PREFIX}S3_ENDPOINT is set, and this is not", f"export {variable}=…")
+    yield from _storage_problems(settings)
     if settings.executor == "dask" and not settings.dask_scheduler:
         yield Problem(
             PREFIX + "DASK_SCHEDULER",
@@ -102,6 +93,25 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
     reason = _unusable(settings.state_dir)
     if reason is not None:
         yield Problem(PREFIX + "STATE_DIR", reason, f"export {PREFIX}STATE_DIR=.devkit")
+
+
+def _storage_problems(settings: Settings) -> Iterable[Problem]:
+    if settings.db_host and not settings.db_password:
+        yield Problem(
+            PREFIX + "DB_PASSWORD",
+            f"{PREFIX}DB_HOST is set, and no password",
+            f"export {PREFIX}DB_PASSWORD=…",
+        )
+    if settings.standby and not (settings.state_backend == "postgres" and settings.db_host):
+        yield Problem(
+            PREFIX + "STANDBY",
+            f"only devkits that share their state can stand by: {PREFIX}STATE_BACKEND=postgres with a {PREFIX}DB_HOST",
+            f"unset {PREFIX}STANDBY, or export {PREFIX}STATE_BACKEND=postgres {PREFIX}DB_HOST=…",
+        )
+    for name in ("s3_access_key", "s3_secret_key"):
+        if settings.s3_endpoint and not getattr(settings, name):
+            variable = PREFIX + name.upper()
+            yield Problem(variable, f"{PREFIX}S3_ENDPOINT is set, and this is not", f"export {variable}=…")
 
 
 def _tls_problems(settings: Settings) -> Iterable[Problem]:

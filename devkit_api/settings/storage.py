@@ -26,6 +26,13 @@ class StorageSettings:
     state_backend: str = setting(
         "STATE_BACKEND", "json", choice("json", "postgres"), "Where module and run documents live.", example="json"
     )
+    standby: bool = setting(
+        "STANDBY",
+        False,
+        boolean,
+        "When another devkit owns the state in PostgreSQL, wait and take over when it ends, instead of giving up.",
+        example="on",
+    )
     max_stored_runs: int = setting(
         "MAX_STORED_RUNS",
         1000,
@@ -37,7 +44,7 @@ class StorageSettings:
         "CATALOGS",
         True,
         boolean,
-        "Data catalogs; off starts no PostgreSQL, and their addresses answer 503.",
+        "Data catalogs; off starts no PostgreSQL for them, and their addresses answer 503.",
         example="on",
     )
     sql_timeout: float = setting(

@@ -13,7 +13,15 @@ class StateError(Exception):
 
 
 class StoreLocked(StateError):
-    """Another process owns the state."""
+    """Another process owns the state; `advice` says what to do."""
+
+    def __init__(self, reason: str, advice: str) -> None:
+        self.advice = advice
+        super().__init__(reason)
+
+
+class OwnershipLost(StateError):
+    """Another process has taken over the state this one had: it may write no more."""
 
 
 class DocumentStore(Protocol):
@@ -21,6 +29,7 @@ class DocumentStore(Protocol):
 
     `put` and `delete` return when the change is durable: it survives `kill -9` and power loss. Writes to one document
     take effect in the order of the calls. A failed write raises `StateError` and leaves the earlier document whole.
+    Reads may raise `Unavailable` while a store elsewhere does not answer.
     """
 
     async def open(self) -> None:

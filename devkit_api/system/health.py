@@ -26,6 +26,7 @@ class Health:
     details: dict[str, Callable[[], Any]] = attrs.Factory(dict)
     started: bool = False
     stopping: bool = False
+    lost: str | None = None  # why the state is another devkit's now
     _result: dict[str, str] = attrs.field(factory=dict, init=False)
     _checked_at: float = attrs.field(default=float("-inf"), init=False)
     _pending: asyncio.Task[dict[str, str]] | None = attrs.field(default=None, init=False)
@@ -42,6 +43,8 @@ class Health:
         """What keeps the devkit from being ready; empty when nothing does."""
         if self.stopping:
             return {"server": "stopping"}
+        if self.lost is not None:
+            return {"state": self.lost}
         if not self.started:
             return {"server": "starting"}
         return {name: state for name, state in (await self.services()).items() if state != "ok"}

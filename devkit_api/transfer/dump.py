@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,11 +25,14 @@ from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.s3_owner import read_owners
 from devkit_api.objects.uploads.models import COLLECTION, COMPLETING, UPLOADING
 from devkit_api.settings import Settings
-from devkit_api.state.json_files import JsonFileStore
+from devkit_api.state.binding import check_database, check_files
+from devkit_api.state.folder import FolderLock
+from devkit_api.state.names import COLLECTIONS
 from devkit_api.transfer import TransferRefused
 from devkit_api.transfer.archive import Writer
 from devkit_api.transfer.catalogs import CatalogReader, Table
-from devkit_api.transfer.commit import settle
+from devkit_api.transfer.commit import STAGING, discard, settle
+from devkit_api.transfer.documents import DocumentRows
 from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, STATE, content, unknown
 from devkit_api.transfer.objects import OBJECTS, Await, bucket_of, bytes_in, document, pack, waiting
 
@@ -49,7 +53,7 @@ class Summary:
 
     def count(self, top: str) -> None:
         """One more file of a top-level entry."""
-        if top in {"modules", "runs", "plans", "publications", "deployments", "uploads"}:
+        if top in COLLECTIONS:
             self.documents[top] = self.documents.get(top, 0) + 1
         else:
             self.files += 1
@@ -63,10 +67,16 @@ async def export(settings: Settings, target: Path, progress: Progress, *, replac
     if target.is_dir() or (target.exists() and not replace):
         raise TransferRefused(f"{target} exists already; choose another name, or --replace it")
     temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part")
-    async with owned(state), bucket_of(settings) as bucket, _database(settings, state) as database:
+    async with (
+        owned(settings) as state,
+        bucket_of(settings) as bucket,
+        _database(settings, state) as database,
+        _documents(settings, state, database) as documents,
+    ):
         try:
-            source = _Source(state, database, bucket, waiting(asyncio.get_running_loop()))
-            source.bucket_bytes = await bytes_in(bucket, state) if bucket else 0
+            catalogs = database if settings.catalogs else None
+            source = _Source(state, documents, catalogs, bucket, waiting(asyncio.get_running_loop()))
+            source.bucket_bytes = await bytes_in(bucket, documents) if bucket else 0
             summary = await _write(source, temporary, progress)
             temporary.replace(target)
             fsync_folder(target.absolute().parent)
@@ -77,23 +87,26 @@ async def export(settings: Settings, target: Path, progress: Progress, *, replac
 
 
 @asynccontextmanager
-async def owned(state: Path) -> AsyncIterator[None]:
-    """The lock on the state directory: no devkit starts in the middle."""
-    store = JsonFileStore(state)
-    await store.open()
+async def owned(settings: Settings) -> AsyncIterator[Path]:
+    """The state directory, its lock ours: no devkit starts meanwhile. Raises `SettingsError` for another backend."""
+    state = settings.state_dir.resolve()
+    lock = FolderLock(state)
+    await lock.take()
     try:
         settle(state)
-        yield
+        (check_files if settings.state_backend == "json" else check_database)(state)
+        yield state
     finally:
-        await store.close()
+        lock.release()
 
 
 @asynccontextmanager
 async def _database(settings: Settings, state: Path) -> AsyncIterator[Target | None]:
-    if settings.catalogs and settings.db_host:
+    is_needed = settings.catalogs or settings.state_backend == "postgres"
+    if is_needed and settings.db_host:
         yield external_target(settings)
         return
-    if not settings.catalogs or not (state / "postgres" / "data").is_dir():
+    if not is_needed or not (state / "postgres" / "data").is_dir():
         yield None
         return
     server = EmbeddedPostgres(state / "postgres")
@@ -104,15 +117,40 @@ async def _database(settings: Settings, state: Path) -> AsyncIterator[Target | N
         await server.stop()
 
 
+@asynccontextmanager
+async def _documents(settings: Settings, state: Path, database: Target | None) -> AsyncIterator[Path]:
+    """Where the documents are as files: in the state directory, or in a copy of those in the database."""
+    if settings.state_backend == "json" or database is None:
+        yield state
+        return
+    folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=state))  # the next start removes it if we cannot
+    rows: DocumentRows | None = None
+    try:
+        rows = await asyncio.to_thread(DocumentRows, database)
+        await asyncio.to_thread(rows.write_out, state, folder)
+        yield folder
+    except psycopg2.Error as exc:
+        raise TransferRefused(f"the database cannot be read: {first_line(exc)}") from None
+    finally:
+        if rows is not None:
+            rows.close()
+        discard(folder)
+
+
 @attrs.define
 class _Source:
     """Everything an export is made of. `wait` has the event loop do something for a thread."""
 
     state: Path
+    documents: Path
     database: Target | None
     bucket: ObjectStore | None
     wait: Await[Any]
     bucket_bytes: int = 0
+
+    def place(self, path: Path) -> Path:
+        """Where it belongs in a state directory."""
+        return path.relative_to(self.documents if path.is_relative_to(self.documents) else self.state)
 
 
 @wrap
@@ -140,7 +178,7 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
     state = source.state
     summary = Summary(utc_now(), left_out=unknown(state))
     tables = catalogs.tables() if catalogs else []
-    paths = [path for path in content(state) if _goes_along(path, path.relative_to(state).parts[0], source)]
+    paths = [path for path in content(state, source.documents) if _goes_along(path, source)]
     total = sum(path.stat().st_size for path in paths) + sum(table.about_bytes for table in tables)
     total += source.bucket_bytes
     writer = Writer(file)
@@ -157,7 +195,7 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
         progress(min(summary.total_bytes, total), total)
 
     for path in paths:
-        relative = path.relative_to(state)
+        relative = source.place(path)
         size = writer.add_file(f"{STATE}/{relative.as_posix()}", path)
         summary.count(relative.parts[0])
         count(size)
@@ -167,7 +205,7 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
             summary.files += 2  # the bytes, and what is known of them
             count(size)
 
-        pack(source.bucket, state, writer, source.wait, count_object)
+        pack(source.bucket, source.documents, writer, source.wait, count_object)
     for table in tables:
         assert catalogs is not None  # noqa: S101  there are tables
         summary.tables += _copy(catalogs, table, writer, count)
@@ -176,7 +214,8 @@ def _fill_from(file: BinaryIO, source: _Source, catalogs: CatalogReader | None, 
     return summary
 
 
-def _goes_along(path: Path, top: str, source: _Source) -> bool:
+def _goes_along(path: Path, source: _Source) -> bool:
+    top = source.place(path).parts[0]
     # The parts of an upload stay, and so does what is known of one that still waits for them.
     unfinished = top == COLLECTION and document(path).get("status") in {UPLOADING, COMPLETING}
     return not unfinished and (top != OBJECTS or source.bucket is None)

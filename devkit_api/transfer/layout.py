@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from devkit_api.objects.file_parts import PARTS
+from devkit_api.state.names import COLLECTIONS
 from devkit_api.transfer import TransferRefused
 
 HEADER, END = "devkit-export.json", "devkit-export-end.json"
@@ -15,9 +16,7 @@ STATE, CATALOGS = "state", "catalogs"
 FORMAT = 1
 
 # Documents and files. An entry of neither list is left out, and named in a warning.
-EXPORTED = frozenset(
-    {"modules", "runs", "plans", "publications", "deployments", "bundles", "run-files", "objects", "uploads"}
-)
+EXPORTED = frozenset({*COLLECTIONS, "bundles", "run-files", "objects"})
 SECRET = frozenset({"credentials.env", "api-keys.json", "users.json", "refresh-tokens"})
 OF_THE_MACHINE = frozenset(
     {
@@ -31,6 +30,7 @@ OF_THE_MACHINE = frozenset(
         "postgres",
         "spool",
         "devkit-id",
+        "state-database",
         "lanes",
         "environments",
     }
@@ -39,10 +39,14 @@ _LONGEST_NAME = 1024
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}\.[a-z][a-z0-9_]{0,62}/[0-9]{9}")
 
 
-def content(state: Path) -> Iterator[Path]:
-    """Every exported file, in a stable order. Raises `TransferRefused` for what is no regular file."""
+def content(state: Path, documents: Path | None = None) -> Iterator[Path]:
+    """Every exported file, in a stable order; `documents`: where the documents are, if elsewhere.
+
+    Raises `TransferRefused` for what is no regular file.
+    """
     for top in sorted(EXPORTED):
-        for folder, folders, names in os.walk(state / top):
+        base = documents if documents is not None and top in COLLECTIONS else state
+        for folder, folders, names in os.walk(base / top):
             folders[:] = sorted(name for name in folders if name != PARTS)  # no files yet
             for name in sorted(names):
                 path = Path(folder, name)
@@ -70,7 +74,7 @@ def state_path(name: str) -> PurePosixPath:
     """Where in a state directory a member of an archive belongs. Raises `TransferRefused` for any other place."""
     path = PurePosixPath(name)
     parts = name.split("/")
-    is_plain = name.isprintable() and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME and "\\" not in name
+    is_plain = name.isprintable() and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
     if not is_plain or any(part in {"", ".", ".."} for part in parts) or len(parts) < 3:
         raise TransferRefused(f"the archive holds a name that is not allowed: {name[:100]!r}")
     if parts[0] != STATE or parts[1] not in EXPORTED:

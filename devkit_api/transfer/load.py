@@ -25,17 +25,22 @@ from devkit_api.database.target import Target
 from devkit_api.objects.s3_owner import FILE as OWNERS_FILE
 from devkit_api.objects.s3_owner import are_owners, read_owners, write_owners
 from devkit_api.settings import Settings
+from devkit_api.state.binding import bind
 from devkit_api.transfer import TransferRefused
 from devkit_api.transfer.archive import Member, Reader, damage_refused
 from devkit_api.transfer.catalogs import CatalogWriter, is_used
 from devkit_api.transfer.commit import STAGING, commit, discard
+from devkit_api.transfer.documents import DocumentRows
 from devkit_api.transfer.dump import Progress, Summary, first_line, owned
 from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, holds_content, state_path, table_of
 from devkit_api.transfer.objects import OBJECTS, Delivery, bucket_of, waiting
 
 MOST_BYTES = 100 * 1024**3
 _KEEP_FREE = 256 * 1024 * 1024
+_KEEP_FREE_FILES = 10_000
 _LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
+# What a file takes besides its bytes; an archive of empty ones is small.
+_FILE_BYTES = 4096
 
 
 async def load(settings: Settings, source: Path, progress: Progress, *, most_bytes: int = MOST_BYTES) -> Summary:
@@ -43,7 +48,7 @@ async def load(settings: Settings, source: Path, progress: Progress, *, most_byt
     state = settings.state_dir.resolve()
     existed = state.is_dir()
     try:
-        async with owned(state):
+        async with owned(settings):
             return await _load_owned(settings, source, progress, most_bytes)
     except BaseException:
         if not existed:
@@ -71,7 +76,9 @@ async def _load_owned(settings: Settings, source: Path, progress: Progress, most
                 unpacking = _Unpacking(staging, progress, source.stat().st_size)
                 summary = await _stage(settings, source, unpacking, delivery, most_bytes)
                 await wrap(commit)(state, staging)
+                await wrap(unpacking.store_documents)()
             except BaseException:
+                unpacking.forget_documents()
                 if delivery is not None:
                     await delivery.undo()
                 raise
@@ -100,31 +107,41 @@ async def _stage(
             # What the bucket holds already of those devkits is this one's from now on.
             owners = [*read_owners(settings.state_dir.resolve()), *header.get("owners", [])]
             await wrap(write_owners)(unpacking.staging, owners)
-        if "catalogs" not in header:
+        has_rows = settings.state_backend == "postgres"
+        if "catalogs" in header and not settings.catalogs:
+            raise TransferRefused("the export holds catalogs, and DEVKIT_CATALOGS is off; set it to on")
+        if "catalogs" not in header and not has_rows:
             await wrap(unpacking.rest)(None)
             await wrap(deliver)()
             return unpacking.summary
-        if not settings.catalogs:
-            raise TransferRefused("the export holds catalogs, and DEVKIT_CATALOGS is off; set it to on")
         async with _database(settings, unpacking.staging) as target:
 
             def fill() -> None:
                 with connect(target) as connection:
-                    used = is_used(connection)
-                    if used:
-                        raise TransferRefused(
-                            f"the database is not empty: {used} has rows; name another DEVKIT_DB_NAME"
-                        )
-                    writer = CatalogWriter(target, connection, header["catalogs"])
+                    if has_rows:
+                        unpacking.open_documents(target)
+                    writer = _catalog_writer(target, connection, header) if "catalogs" in header else None
                     unpacking.rest(writer)
                     deliver()
-                    writer.finish()
+                    if has_rows:
+                        unpacking.read_documents()
+                    if writer is not None:
+                        writer.finish()
+                if settings.db_host is None:
+                    unpacking.store_documents()  # in a server that gets into place with all the rest
 
             try:
                 await wrap(fill)()
             except psycopg2.Error as exc:
-                raise TransferRefused(f"the database does not take the catalogs: {first_line(exc)}") from None
+                raise TransferRefused(f"the database does not take the import: {first_line(exc)}") from None
     return unpacking.summary
+
+
+def _catalog_writer(target: Target, connection: Any, header: dict[str, Any]) -> CatalogWriter:
+    used = is_used(connection)
+    if used:
+        raise TransferRefused(f"the database is not empty: {used} has rows; name another DEVKIT_DB_NAME")
+    return CatalogWriter(target, connection, header["catalogs"])
 
 
 @asynccontextmanager
@@ -151,6 +168,7 @@ class _Unpacking:
         self._since_look = 0
         self._members: Iterator[Member] = iter(())
         self._position: Callable[[], int] = lambda: 0
+        self._documents: DocumentRows | None = None
         self.summary = Summary("")
 
     def begin(self, file: BinaryIO, members: Iterator[Member]) -> dict[str, Any]:
@@ -165,6 +183,31 @@ class _Unpacking:
             raise TransferRefused("the archive is damaged, or is no export of a devkit")
         self.summary.created_at = str(header.get("createdAt"))
         return header
+
+    def open_documents(self, target: Target) -> None:
+        """They go to a database. Raises `TransferRefused` when it holds some, or `StoreLocked`."""
+        self._documents = DocumentRows(target)
+        held = self._documents.held()
+        if held:
+            raise TransferRefused(f"the database is not empty: it holds {held}; name another DEVKIT_DB_NAME")
+
+    def read_documents(self) -> None:
+        """From staging to the database, which waits with them for `store_documents`."""
+        assert self._documents is not None  # noqa: S101  opened before
+        self._documents.read_in(self.staging)
+        bind(self.staging, self._documents.state_id())
+
+    def store_documents(self) -> None:
+        """Last of all: files without a document are removed some day, documents without their files are damage."""
+        if self._documents is not None:
+            self._documents.commit()
+            self._documents = None
+
+    def forget_documents(self) -> None:
+        """The import did not happen."""
+        if self._documents is not None:
+            self._documents.close()
+            self._documents = None
 
     def rest(self, catalogs: CatalogWriter | None) -> None:
         """Every other member; returns when all of it was whole."""
@@ -199,17 +242,23 @@ class _Unpacking:
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o600 | member.mode)
+        self._look_at_disk(_FILE_BYTES)
         os.utime(path, (member.mtime, member.mtime))
         self.summary.count(path.relative_to(self.staging).parts[0])
 
     def _count(self, size: int) -> None:
         self.summary.total_bytes += size
-        self._since_look += size
+        self._look_at_disk(size)
+        self._progress(self._position(), self._archive_bytes)
+
+    def _look_at_disk(self, taken: int) -> None:
+        self._since_look += taken
         if self._since_look >= _LOOK_AT_DISK_EVERY:
             self._since_look = 0
-            if shutil.disk_usage(self.staging).free < _KEEP_FREE:
+            disk = os.statvfs(self.staging)
+            # Some file systems have no bound of their own for the number of files, and tell 0.
+            if disk.f_bavail * disk.f_frsize < _KEEP_FREE or (disk.f_files and disk.f_favail < _KEEP_FREE_FILES):
                 raise TransferRefused("the disk is nearly full, so the import was given up")
-        self._progress(self._position(), self._archive_bytes)
 
 
 class _Parts:

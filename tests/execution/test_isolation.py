@@ -91,6 +91,7 @@ def test_run_of_an_ordinary_user_sees_only_its_own(tmp_path: Path) -> None:
         assert {found["write"], found["new"]} == {"OSError"}
         assert found["nested"] == ""
         assert min(found["shared"]) >= 0
+        assert found["memory"][0] == []
         assert told["left"] == []
 
 
@@ -114,6 +115,50 @@ async def test_what_a_run_leaves_in_shared_memory_goes_with_it(bench: Bench) -> 
         assert found["mq"] == -1
         assert found["before"] == [0, 0, 0]
         assert _shared_here() == here
+
+
+LEAVES_FILES = """
+import os
+from multiprocessing import resource_tracker, shared_memory
+
+def leave():
+    before = sorted(os.listdir("/dev/shm"))
+    block = shared_memory.SharedMemory(create=True, size=1024)
+    resource_tracker.unregister(block._name, "shared_memory")
+    os.makedirs("/dev/shm/devkit-test/closed/deep")
+    open("/dev/shm/devkit-test/closed/file", "w").close()
+    os.symlink("/", "/dev/shm/devkit-test-link")
+    os.chmod("/dev/shm/devkit-test/closed", 0)
+    return before
+"""
+
+
+@needs_root
+async def test_files_in_shared_memory_go_with_their_run_and_never_reach_the_machine(bench: Bench) -> None:
+    code = "return self.success(results={'before': leave(), 'pid': os.getppid()})"
+    first, second = (bench.module(name, code, prelude=LEAVES_FILES) for name in ("sharer", "neighbour"))
+    runs = [await bench.run(module) for module in (first, first, second)]
+    assert [run.results["before"] for run in runs] == [[]] * 3
+    assert runs[1].outcome.metrics.warm
+    here = [path for path in Path("/dev/shm").iterdir() if path.name.startswith(("devkit-test", "psm_"))]
+    assert not [path for path in here if path.lstat().st_uid >= FIRST_USER]
+
+
+@needs_root
+async def test_shared_memory_is_as_large_as_the_memory_of_a_run(bench: Bench) -> None:
+    code = "import os; found = os.statvfs('/dev/shm'); return self.success(results=found.f_blocks * found.f_frsize)"
+    module = bench.module("measurer", code)
+    limits = Limits(PATIENCE, 1024 * 1024, memory_mb=300)
+    assert (await bench.run(module, limits=limits)).results == 300 * 1024**2
+
+
+@needs_root
+async def test_what_cannot_be_removed_from_shared_memory_costs_the_zygote(bench: Bench) -> None:
+    deep = "    os.chdir('/dev/shm')\n    for _ in range(3000):\n        os.mkdir('deep')\n        os.chdir('deep')\n"
+    code = "if input_data['deep']:\n" + deep + "return self.success(results=os.listdir('/dev/shm'))"
+    module = bench.module("digger", code, prelude="import os")
+    assert (await bench.run(module, {"deep": True})).results == ["deep"]
+    assert (await bench.run(module, {"deep": False})).results == []
 
 
 @needs_root

@@ -12,6 +12,10 @@ from tests.support.process import REPO
 PAGES = [*REPO.glob("*.md"), *REPO.glob("docs/**/*.md"), *REPO.glob("templates/**/README.md")]
 NAMES = sorted(str(page.relative_to(REPO)) for page in PAGES if "node_modules" not in page.parts)
 
+# What `scripts/test.sh` installs before the tests begin, where there is npm.
+NODE_MODULES = REPO / "templates" / "ui-template" / "frontend" / "node_modules"
+NO_PAGE = ("docs/first-module.md", "npm run dev", "npm ci was not run", "scripts/test.sh", "npm ci --no-audit")
+
 # What cannot run where tests run: page, beginning, why; and the file that does it instead, with the words that do.
 NOT_RUN = (
     ("README.md", "./scripts/test.sh", "runs this test", ".ci/run", "exec ./scripts/test.sh"),
@@ -20,7 +24,7 @@ NOT_RUN = (
     ("docs/deployment.md", "docker run", "needs an engine", ".github/workflows/image.yml", "docker run --detach"),
     ("docs/deployment.md", "docker compose", "needs an engine", ".github/workflows/image.yml", "up --detach --wait"),
     ("docs/deployment.md", "scrape_configs", "needs a Prometheus", "tests/test_metrics.py", "/metrics"),
-    ("docs/errors.md", '{\n  "success": false', "is an answer", "tests/test_bad_input.py", '"hint"'),
+    ("docs/errors.md", '{\n  "success": false', "is an answer", "tests/test_docs.py", "the_form_that_the_page_shows"),
     ("docs/first-module.md", "npm ci", "takes minutes", "scripts/test.sh", "npm ci --no-audit"),
     ("templates/ui-template/README.md", "cd frontend && npm ci", "takes minutes", "scripts/test.sh", "npm ci"),
     ("templates/ui-template/README.md", "npm run typecheck", "takes minutes", "scripts/test.sh", "npm run --silent"),
@@ -29,6 +33,7 @@ NOT_RUN = (
     ("docs/testing.md", "pip install hla", "asks a package index", "tests/test_package.py", '"install"'),
     ("docs/objects.md", "hla-compass data uploads", "wants https", "tests/objects/test_uploads.py", '"uploads"'),
     ("docs/performance.md", "scripts/bench ", "takes minutes on an idle machine", "scripts/bench", "bench_lib"),
+    *(() if NODE_MODULES.is_dir() else (NO_PAGE,)),
 )  # fmt: skip
 # What another page says too, and has executed: page, beginning, the other page.
 REPEATED = (

@@ -125,7 +125,6 @@ class Exit:
     cpu_seconds: float
     peak_memory_bytes: int
     problem: str | None = None  # why no run came of it, when that was not the module's doing
-    is_spent: bool = False  # it left something that the next run would find
 
 
 @attrs.frozen
@@ -210,7 +209,7 @@ class Zygote:
                 code, number = (None if body.get(key) is None else _whole(body, key) for key in _ENDS)
                 cpu, peak = _number(body, "cpu_seconds"), _whole(body, "peak_memory_bytes")
                 problem = None if body.get("problem") is None else str(body["problem"])[:_LONGEST_REASON]
-                _settle(self._exited, Exit(code, number, cpu, peak, problem, body.get("is_spent") is not False))
+                _settle(self._exited, Exit(code, number, cpu, peak, problem))
             case other:
                 raise wire.ProtocolError(f"unexpected message {other!r}")
 

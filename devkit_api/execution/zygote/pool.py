@@ -162,7 +162,7 @@ class ZygotePool:
             "limits": self.isolation.import_limits(kind.memory_mb),
             **self.isolation.order(
                 user, [source, *environment_of(kind), *self._readable], folder,
-                temporary=None if scratch is None else scratch.make(), memory_mb=kind.memory_mb,
+                None if scratch is None else scratch.make(),
             ),
         }  # fmt: skip
         try:

@@ -24,11 +24,12 @@ _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 
+# Where files in shared memory are (POSIX), `multiprocessing.shared_memory` among them.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
+_MOST_SHARED_FILES = 100_000
+
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
-
-SHARED_MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
-_MOST_SHARED = 100_000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,11 +71,12 @@ def is_available() -> bool:
     return True
 
 
-def furnish(order: dict[str, Any]) -> None:
+def furnish(order: dict[str, Any]) -> bool:
     """A file system for the zygote: `hidden` folders are empty but for what is `readable` and `writable` in them.
 
-    Its System V shared memory, semaphores and message queues are its own as well, and go with it; so is what it finds
-    in `/dev/shm` and, when the order names a folder to be it, in `/tmp`.
+    When the order names a folder to be its `/tmp`, it does not see the machine's. Its System V shared memory,
+    semaphores and message queues are its own as well, and go with it. So are the files in shared memory, unless the
+    devkit itself lies there: whether they are is answered.
     """
     _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -83,14 +85,16 @@ def furnish(order: dict[str, Any]) -> None:
     exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
     kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
     closed = _closed_ancestors(exposed) if order["user"] is not None else []
-    shared = _replace_shared(order)
+    replaced = _replace_temporary(order["temporary"])
     hidden = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
-    roots = [root for root in hidden if not any(_is_under(root, place) for place in shared)]
+    roots = [root for root in hidden if not any(_is_under(root, place) for place in replaced)]
     for root in roots:
         _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
-        if any(_is_under(path, root) for root in (*roots, *shared)) and not os.path.samestat(os.fstat(fd), _stat(path)):
+        if any(_is_under(path, root) for root in (*roots, *replaced)) and not os.path.samestat(
+            os.fstat(fd), _stat(path)
+        ):
             _make_place(path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
             _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
@@ -101,6 +105,7 @@ def furnish(order: dict[str, Any]) -> None:
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     mount_process_list()
+    return _own_shared_memory([*exposed, *roots], order.get("limits", {}).get("data"))
 
 
 def _make_place(path: str, *, is_folder: bool) -> None:
@@ -110,19 +115,26 @@ def _make_place(path: str, *, is_folder: bool) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
-def _replace_shared(order: dict[str, Any]) -> list[str]:
-    """Where everybody may write on this machine, the zygote has its own place; the folders that have one now."""
-    if order["temporary"] is None:
+def _replace_temporary(folder: str | None) -> list[str]:
+    """`folder` in the place of those that everybody may write to on this machine; which those are."""
+    if folder is None:
         return []
-    places = {os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)}  # noqa: S108  # nosec B108
-    folder = os.open(order["temporary"], os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
-    for place in _outermost(places):
-        _mount(f"/proc/self/fd/{folder}", place, "", _MS_BIND)
-    os.close(folder)
-    if os.path.isdir(SHARED_MEMORY):
-        options = f"mode=1777,size={order['shared_mb']}m,nr_inodes={_MOST_SHARED}"
-        _mount("tmpfs", SHARED_MEMORY, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
-    return _outermost(places)
+    places = _outermost({os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)})  # noqa: S108  # nosec B108
+    source = os.open(folder, os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
+    for place in places:
+        _mount(f"/proc/self/fd/{source}", place, "", _MS_BIND)
+    os.close(source)
+    return places
+
+
+def _own_shared_memory(used: Iterable[str], most_bytes: int | None) -> bool:
+    """An empty folder of shared memory, as large as the memory a run may have or, without a bound, as the system's."""
+    folder = os.path.realpath(SHARED_MEMORY)
+    if not os.path.isdir(folder) or any(_is_under(path, folder) or _is_under(folder, path) for path in used):
+        return False
+    size = f",size={most_bytes}" if most_bytes else ""
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=1777,nr_inodes={_MOST_SHARED_FILES}{size}")
+    return True
 
 
 def cut_network(host: str, port: int) -> socket.socket:

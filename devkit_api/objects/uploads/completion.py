@@ -12,6 +12,9 @@ from devkit_api.objects.protocol import ObjectInfo, ObjectStore
 from devkit_api.objects.uploads.models import COMPLETE, EXPIRED, UPLOADING, Upload
 from devkit_api.objects.uploads.rules import is_file_of, with_checksums
 
+# A bucket may take much longer for a large file; whoever asks again has it done.
+_STOP_SECONDS = 10.0
+
 
 class Completions:
     """Files that are being made. `save` keeps an upload as it is, `end` gives one up."""
@@ -37,9 +40,14 @@ class Completions:
         return self._tasks[upload_id]
 
     async def wait(self) -> None:
-        """Until nothing is being made any more."""
-        if self._tasks:
-            await asyncio.wait(self._tasks.values())
+        """Wait a while for what is being made; the rest stays `completing`."""
+        if not self._tasks:
+            return
+        _, left = await asyncio.wait(self._tasks.values(), timeout=_STOP_SECONDS)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
 
     async def made(self, upload: Upload) -> ObjectInfo | None:
         """The file of an upload, when it is there."""

@@ -87,7 +87,7 @@ class PartUploads:
         self._sweeping = asyncio.create_task(self._keep_sweeping())
 
     async def close(self) -> None:
-        """Stop sweeping, and wait for what is being completed."""
+        """Stop sweeping, and wait a while for what is being completed; the rest stays `completing`."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
@@ -244,7 +244,12 @@ class PartUploads:
         metadata = {"user-id": principal.user_id, "organization-id": principal.organization_id}
         info = {"content_type": upload.content_type, "metadata": metadata}
         begun = await self._objects.begin_parts(UPLOADS, upload.name, info)
-        return await self._save(attrs.evolve(upload, store_id=begun.upload))
+        try:
+            return await self._save(attrs.evolve(upload, store_id=begun.upload))
+        except BaseException:
+            with suppress(DevkitError):  # nobody else will ever know of it
+                await self._objects.abort_parts(begun)
+            raise
 
     async def _find(self, source_id: str, upload_id: str, principal: Principal) -> Upload:
         upload = self._uploads.get(upload_id)

@@ -1,0 +1,1 @@
+"""Documents in PostgreSQL: one devkit owns them, others may stand by."""
