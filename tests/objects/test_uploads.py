@@ -24,7 +24,7 @@ from devkit_api.objects.file_parts import FileParts
 from devkit_api.objects.namespaces import UPLOADS
 from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
-from devkit_api.objects.uploads import completion
+from devkit_api.objects.uploads import completion, service
 from devkit_api.objects.uploads.routes import PART_UPLOADS
 from devkit_api.security.authentication import owner_principal
 from devkit_api.state import StateError
