@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from devkit_api.modules.publish.routes import PUBLISH
 from devkit_api.modules.routes import REGISTRY
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.runs.routes import RUNS
-from tests.support.client import below
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE, until_async
@@ -213,52 +210,6 @@ async def test_reset_is_closed_to_its_end_and_one_at_a_time(make_client: Any, mo
     await register(client)
     assert (await start(client))["status"] == "queued"
     assert (await (await client.get("/v1/module-runs")).json())["pagination"]["total"] == 1
-
-
-@pytest.mark.parametrize("way", ["zip", "folder"])
-async def test_a_source_on_its_way_in_meets_a_reset_and_is_whole_or_gone(
-    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    """Held when the source is stored and its module is not yet."""
-    folder = write_module(tmp_path / "roots" / "sourced")
-    client = await make_client(source_roots=folder.parent)
-    registry, bundles = client.server.app[REGISTRY], client.server.app[BUNDLES]
-    store, arrived, go_on = getattr(bundles, f"add_{way}"), asyncio.Event(), asyncio.Event()
-
-    async def held(*source: Any) -> Any:
-        added = await store(*source)
-        arrived.set()
-        await go_on.wait()
-        return added
-
-    async def send() -> int:
-        body = io.BytesIO()
-        with zipfile.ZipFile(body, "w") as archive:
-            for file in below(folder):
-                archive.write(file, file.relative_to(folder))
-        by_zip, by_path = {"data": {"source": io.BytesIO(body.getvalue())}}, {"json": {"source": {"path": str(folder)}}}
-        async with client.post("/v1/devkit/modules", **(by_zip if way == "zip" else by_path)) as answer:
-            return int(answer.status)
-
-    monkeypatch.setattr(bundles, f"add_{way}", held)
-    clearing = asyncio.Event()
-    clear = client.server.app[PUBLISH].clear
-    monkeypatch.setattr(client.server.app[PUBLISH], "clear", lambda: clearing.set() or clear())
-    async with asyncio.timeout(PATIENCE):
-        sent = asyncio.create_task(send())
-        await arrived.wait()
-        reset = asyncio.create_task(client.post("/v1/devkit/reset").__aenter__())
-        await clearing.wait()
-        # The reset waits for what is on its way in.
-        await until_async(lambda: reset.done() or registry._gate.is_closed)
-        go_on.set()
-        assert await sent == 201
-        assert (await reset).status == 200
-    assert registry.every() == []
-    assert not list(bundles.path("").glob("*/*"))
-    assert await send() == 201
-    (module,) = registry.every()
-    assert await bundles.is_intact(module.bundle)
 
 
 async def test_a_plan_whose_run_left_does_not_run_again(make_client: Any) -> None:

@@ -52,10 +52,7 @@ class Registration:
 
 
 class ModuleRegistry(ModuleIndex):
-    """The index, and what changes it. What is registered is stored first, then found.
-
-    While the `gate` is closed nothing is registered or changed: a source is stored before the module that names it.
-    """
+    """The index, and what changes it. What is registered is stored first, then found."""
 
     def __init__(self, store: DocumentStore, bundles: BundleStore, source_roots: tuple[Path, ...]) -> None:
         super().__init__()

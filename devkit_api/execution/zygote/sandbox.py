@@ -85,14 +85,16 @@ def furnish(order: dict[str, Any]) -> bool:
     exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
     kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
     closed = _closed_ancestors(exposed) if order["user"] is not None else []
-    shared = _replace_shared(order)
+    replaced = _replace_temporary(order["temporary"])
     hidden = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
-    roots = [root for root in hidden if not any(_is_under(root, place) for place in shared)]
+    roots = [root for root in hidden if not any(_is_under(root, place) for place in replaced)]
     for root in roots:
         _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
-        if any(_is_under(path, root) for root in (*roots, *shared)) and not os.path.samestat(os.fstat(fd), _stat(path)):
+        if any(_is_under(path, root) for root in (*roots, *replaced)) and not os.path.samestat(
+            os.fstat(fd), _stat(path)
+        ):
             _make_place(path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
             _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
@@ -123,16 +125,16 @@ def _make_place(path: str, *, is_folder: bool) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
-def _replace_shared(order: dict[str, Any]) -> list[str]:
-    """Where everybody may write on this machine, the zygote has its own place; the folders that have one now."""
-    if order["temporary"] is None:
+def _replace_temporary(folder: str | None) -> list[str]:
+    """`folder` in the place of those that everybody may write to on this machine; which those are."""
+    if folder is None:
         return []
-    places = {os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)}  # noqa: S108  # nosec B108
-    folder = os.open(order["temporary"], os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
-    for place in _outermost(places):
-        _mount(f"/proc/self/fd/{folder}", place, "", _MS_BIND)
-    os.close(folder)
-    return _outermost(places)
+    places = _outermost({os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)})  # noqa: S108  # nosec B108
+    source = os.open(folder, os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
+    for place in places:
+        _mount(f"/proc/self/fd/{source}", place, "", _MS_BIND)
+    os.close(source)
+    return places
 
 
 def cut_network(host: str, port: int) -> socket.socket:
