@@ -147,7 +147,7 @@ def test_nothing_on_a_page_is_left_to_nobody(name: str) -> None:
     text = (REPO / name).read_text()
     found = blocks(REPO / name)
     assert len(re.findall(r"^\s*(?:```|~~~)", text, re.MULTILINE)) == 2 * len(found), "a fence of another kind"
-    assert {block.language for block in found} <= {*SHELLS, *SHOWN, "python", "json", "yaml", "ini"}
+    assert {block.language for block in found} <= {*SHELLS, *SHOWN, "python", "json", "yaml", "ini", "cfg"}
     done = {step.command.where for step in steps_of(name) if step.command}
     for command in every_command(name):
         listed = row(pages.NOT_RUN, command) or row(pages.REPEATED, command)

@@ -24,6 +24,7 @@ NOT_RUN = (
     ("docs/deployment.md", "docker build", "needs an engine", ".github/workflows/image.yml", "build-push-action"),
     ("docs/deployment.md", "docker run", "needs an engine", ".github/workflows/image.yml", "docker run --detach"),
     ("docs/deployment.md", "docker compose", "needs an engine", ".github/workflows/image.yml", "up --detach --wait"),
+    ("docs/deployment.md", "backend devkit", "needs a HAProxy", "tests/state/test_devkits.py", '"standby"'),
     ("docs/deployment.md", "scrape_configs", "needs a Prometheus", "tests/test_metrics.py", "/metrics"),
     ("docs/errors.md", '{\n  "success": false', "is an answer", "tests/test_docs.py", "the_form_that_the_page_shows"),
     ("docs/first-module.md", "npm ci", "takes minutes", "scripts/test.sh", "npm ci --no-audit"),
@@ -39,7 +40,6 @@ NOT_RUN = (
 )  # fmt: skip
 # What another page says too, and has executed: page, beginning, the other page.
 REPEATED = (
-    ("docs/how-to.md", "python -m devkit_api export", "docs/export-import.md"),
     ("templates/README.md", "(cd my-module && hla-compass validate", "docs/first-module.md"),
     ("templates/README.md", 'eval "$(python -m devkit_api env)"; unset', "docs/publish.md"),
     ("templates/README.md", "export HLA_ACCESS_TOKEN", "docs/publish.md"),
@@ -113,6 +113,7 @@ ASSUMED = (
     ("docs/first-module.md", "npm run dev", 'ln -s "$NODE_MODULES" node_modules'),
     ("docs/first-module.md", "DEVKIT_DATA_ROOTS=", "cd ~/modules && mkdir -p ~/study"),
     ("docs/how-to.md", "", f"{MODULE}\n{ENVIRONMENT}"),
+    ("docs/how-to.md", "python -m devkit_api export before", f"mkdir stopped && cd stopped\n{SERVE}\nstop_server"),
     ("docs/objects.md", "", f"{MODULE} && python -m devkit_api register my-module && echo sequence >cohort.csv"),
     ("docs/objects.md", "python -m devkit_api tls init", 'unset "${!DEVKIT_S3_@}"'),
     ("docs/publish.md", "", MODULE),
