@@ -6,6 +6,7 @@ order, is in `lifetimes.py`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,17 @@ from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.catalogs.views.service import ViewService
 from devkit_api.database.lifetime import build_database, embedded_server, target_of
+from devkit_api.execution.cluster.routes import TICKETS
+from devkit_api.execution.cluster.tickets import Tickets
 from devkit_api.execution.environments.store import Environments
+from devkit_api.execution.isolation import Surroundings
 from devkit_api.execution.local import LocalExecutor
+from devkit_api.execution.protocol import Executor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.lifetimes import (
     ADDRESS,
     BUNDLES,
+    CLUSTER,
     EMBEDDED,
     HTTP,
     LIFETIMES,
@@ -124,7 +130,8 @@ def create_app(settings: Settings) -> web.Application:
         settings.max_body_bytes, settings.max_source_bytes, settings.max_object_bytes, settings.max_output_bytes
     )
     own = settings.own_url
-    app[ADDRESS] = PublicAddress(settings.public_url or own, own, settings.ca_bundle)
+    is_elsewhere = settings.executor != "local"
+    app[ADDRESS] = PublicAddress(settings.public_url or own, own, settings.ca_bundle, runs_elsewhere=is_elsewhere)
     app[INTERACTIVE_TIMEOUT] = settings.interactive_timeout
     # What has a time limit of its own is not cut before it.
     app[ANSWER_SECONDS] = max(settings.answer_timeout, settings.interactive_timeout + 5, settings.sql_timeout + 5)
@@ -154,15 +161,11 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
     inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
-    executor = LocalExecutor(
-        state / "work", bundles.path, kill_grace=min(settings.shutdown_grace, 5.0),
-        keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
-        import_seconds=settings.import_timeout, isolation=settings.isolation,
-        environments=Environments(
-            state / "environments", settings.environment_days, enabled=settings.module_environments
-        ),
-    )  # fmt: skip
-    runs = build_runs(settings, store, executor, modules=registry, inputs=inputs, signer=signer, address=app[ADDRESS])
+    app[TICKETS] = Tickets()
+    executor, slots = _executor_of(app, settings, bundles)
+    runs = build_runs(
+        settings, store, executor, slots=slots, modules=registry, inputs=inputs, signer=signer, address=app[ADDRESS]
+    )
     app[RUNS] = app[MODULE_RUNS] = runs
     app[BUNDLES] = bundles
     uploads = Uploads(state / "publish-uploads", signer)
@@ -207,6 +210,30 @@ def _store_of(app: web.Application, settings: Settings, state: Path) -> Document
     app[OWNERSHIP], app[STATE_POOLS] = store.ownership, store.pools
     store.ownership.on_lost = lambda reason: setattr(app[HEALTH], "lost", reason)
     return store
+
+
+def _executor_of(app: web.Application, settings: Settings, bundles: BundleStore) -> tuple[Executor, Callable[[], int]]:
+    """The executor, and how many runs it takes at a time."""
+    if settings.executor == "dask":
+        return _cluster(app, settings, bundles)
+    state, trusted = settings.state_dir.resolve(), app[ADDRESS].ca_bundle
+    local = LocalExecutor(
+        state / "work", bundles.path, kill_grace=settings.kill_grace,
+        keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
+        import_seconds=settings.import_timeout, isolation=settings.isolation,
+        environments=Environments(
+            state / "environments", settings.environment_days, enabled=settings.module_environments
+        ),
+        around=Surroundings(readable=() if trusted is None else (trusted,)),
+    )  # fmt: skip
+    return local, lambda: settings.workers
+
+
+def _cluster(app: web.Application, settings: Settings, bundles: BundleStore) -> tuple[Executor, Callable[[], int]]:
+    from devkit_api.execution.cluster.assembly import build_cluster  # an extra, and slow to import
+
+    cluster = app[CLUSTER] = build_cluster(settings, bundles.path, app[TICKETS], app[ADDRESS])
+    return cluster, lambda: cluster.slots
 
 
 def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
@@ -271,7 +298,8 @@ def _build_metrics(app: web.Application) -> None:
             runs=runs.repository.counts,
             queued=lambda: runs.supervisor.queued,
             executing=lambda: runs.supervisor.executing,
-            workers=runs.supervisor.workers,
+            workers=runs.supervisor.slots,
+            cluster=_cluster_figures(app),
             modules=lambda: app[REGISTRY].count,
             pools=lambda: app[CATALOGS].pools | app[STATE_POOLS],
         )
@@ -279,6 +307,13 @@ def _build_metrics(app: web.Application) -> None:
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
     if (tracing := app[TRACING]) is not None:
         runs.repository.listen(lambda run: tracing.ended(run) if run.is_terminal else None)
+
+
+def _cluster_figures(app: web.Application) -> Callable[[], tuple[bool, int]] | None:
+    cluster = app.get(CLUSTER)
+    if cluster is None:
+        return None
+    return lambda: (cluster.scheduler.is_connected, cluster.scheduler.cluster.workers)
 
 
 def _tracing_of(settings: Settings) -> Tracing | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,7 +24,7 @@ from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import connected, running
 from devkit_api.database.pool import Pool
 from devkit_api.execution.local import LocalExecutor
-from devkit_api.execution.zygote.pool import Kind
+from devkit_api.execution.zygote.lane import Kind
 from devkit_api.local_data.routes import LOCAL_DATA
 from devkit_api.logs import audit_file
 from devkit_api.middleware import correlation
@@ -33,6 +34,7 @@ from devkit_api.modules.publish.routes import DEPLOYMENTS, PUBLISH
 from devkit_api.modules.routes import INCOMING, REGISTRY, prepare_incoming
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.modules.watcher import ModulesWatcher
+from devkit_api.objects.input_routes import INPUTS
 from devkit_api.objects.namespaces import UPLOADS, run_of
 from devkit_api.objects.routes import OBJECTS
 from devkit_api.objects.uploads.routes import PART_UPLOADS
@@ -48,6 +50,7 @@ from devkit_api.system.routes import HEALTH, RESET
 from devkit_api.transfer.commit import settle
 
 if TYPE_CHECKING:
+    from devkit_api.execution.cluster.executor import DaskExecutor
     from devkit_api.tracing.export import Tracing
 
 log = logging.getLogger(__name__)
@@ -64,6 +67,7 @@ OWNERSHIP: web.AppKey[Ownership | None] = web.AppKey("ownership")  # of document
 STATE_POOLS: web.AppKey[dict[str, Pool]] = web.AppKey("state_pools")
 BUNDLES: web.AppKey[BundleStore] = web.AppKey("bundles", BundleStore)
 EMBEDDED: web.AppKey[EmbeddedPostgres | None] = web.AppKey("embedded")
+CLUSTER: web.AppKey[DaskExecutor] = web.AppKey("cluster")
 TRACING: web.AppKey[Tracing | None] = web.AppKey("tracing")
 WATCHER: web.AppKey[list[ModulesWatcher]] = web.AppKey("watcher", list[ModulesWatcher])
 
@@ -167,6 +171,11 @@ async def _module_registry(app: web.Application) -> AsyncIterator[None]:
 
 async def _executor(app: web.Application) -> AsyncIterator[None]:
     executor = app[RUNS].supervisor.executor
+    cluster = app.get(CLUSTER)
+    if cluster is not None:
+        cluster.scheduler.on_change = app[RUNS].supervisor.fill
+        app[HEALTH].checks["scheduler"] = cluster.scheduler.check
+        app[HEALTH].details["cluster"] = cluster.view
     await executor.open()
     if app[SETTINGS].prewarm and isinstance(executor, LocalExecutor):
         _keep_warm(app[REGISTRY], executor)
@@ -226,6 +235,13 @@ async def _watcher(app: web.Application) -> AsyncIterator[None]:
         await watcher.stop()
 
 
+async def end_runs_elsewhere(app: web.Application) -> None:
+    """Have the workers of a cluster end their runs. Before the server stops: it reads no connection after that."""
+    if CLUSTER in app:
+        app[HEALTH].stopping = True
+        await app[RUNS].supervisor.close()
+
+
 async def release_waiting(app: web.Application) -> None:
     """New connections are refused by now: let go of whoever only waits."""
     app[HEALTH].stopping = True
@@ -242,22 +258,26 @@ def _state_check(app: web.Application) -> Callable[[], Awaitable[None]]:
 def _reset(app: web.Application) -> Callable[[], Awaitable[None]]:
     async def reset() -> None:
         # Closed to the end: a run or an upload let in in the middle would lose the files it was promised.
-        async with app[RUNS].admission.gate.closed(), app[PART_UPLOADS].gate.closed():
-            await clear()
+        gates = (app[RUNS].admission.gate, app[PART_UPLOADS].gate, app[INPUTS].gate)
+        async with AsyncExitStack() as closed:
+            for gate in gates:
+                await closed.enter_async_context(gate.closed())
+            try:
+                await clear()
+            finally:
+                for watcher in app[WATCHER]:
+                    await watcher.scan()
 
     async def clear() -> None:
         await app[RUNS].clear()
         await app[PUBLISH].clear()
         await app[DEPLOYMENTS].clear()
         await app[REGISTRY].clear()
-        await app[BUNDLES].sweep(app[REGISTRY].bundle_digests)  # what is registered by now stays whole
         if app[SETTINGS].catalogs:
             await _reset_catalogs(app)
         await app[PART_UPLOADS].clear()
         await app[OBJECTS].delete_namespace(UPLOADS)
         await app[OBJECTS].sweep(lambda _namespace: False)
-        for watcher in app[WATCHER]:
-            await watcher.scan()
 
     return reset
 

@@ -33,6 +33,11 @@ class Gate:
         self._inside = 0
         self._nobody_inside = asyncio.Event()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody may enter now."""
+        return self._is_closed
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Counted as inside. Raises `Unavailable` while closed."""
@@ -45,6 +50,15 @@ class Gate:
             self._inside -= 1
             if not self._inside:
                 self._nobody_inside.set()
+
+    @asynccontextmanager
+    async def entered_when_open(self) -> AsyncIterator[None]:
+        """As `entered`, after a wait while it is closed."""
+        while self._is_closed:
+            async with self._closing:  # free again when whoever closed it is done
+                pass
+        with self.entered():
+            yield
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from devkit_api.apidocs.routes import ROUTES as REFERENCE_ROUTES
 from devkit_api.catalogs.control.routes import ROUTES as CONTROL_ROUTES
 from devkit_api.catalogs.routes import ROUTES as CATALOG_ROUTES
 from devkit_api.catalogs.views.routes import ROUTES as VIEW_ROUTES
+from devkit_api.execution.cluster.routes import ROUTES as CLUSTER_ROUTES
 from devkit_api.local_data.routes import ROUTES as LOCAL_DATA_ROUTES
 from devkit_api.modules.publish.routes import ROUTES as PUBLISH_ROUTES
 from devkit_api.modules.routes import ROUTES as MODULE_ROUTES
@@ -26,5 +27,5 @@ def all_routes() -> list[Route]:
     routes = [*SYSTEM_ROUTES, *SESSION_ROUTES, *MODULE_ROUTES, *RUN_ROUTES, *OBJECT_ROUTES, *CATALOG_ROUTES]
     routes += [*PREVIEW_ROUTES, *LOCAL_DATA_ROUTES, *PUBLISH_ROUTES, *INPUT_ROUTES]
     routes += [*PART_UPLOAD_ROUTES, *ARTIFACT_ROUTES, *LINK_ROUTES]
-    routes += [*CONTROL_ROUTES, *VIEW_ROUTES]
+    routes += [*CONTROL_ROUTES, *VIEW_ROUTES, *CLUSTER_ROUTES]
     return [*routes, *REFERENCE_ROUTES]

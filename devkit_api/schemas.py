@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +13,8 @@ from marshmallow import EXCLUDE, INCLUDE, RAISE, Schema, ValidationError, fields
 from devkit_api.errors import DevkitError, RequestInvalid
 
 MAX_REPORTED = 20
+# What the headers of every object store take as it is.
+_MEDIA_TYPE = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
 
 
 class StrictSchema(Schema):
@@ -81,6 +84,17 @@ def printable(low: int, high: int) -> Callable[[str], None]:
             raise ValidationError(f"must be {low} to {high} printable characters without blanks around them")
 
     return check
+
+
+def is_media_type(value: str) -> bool:
+    """Whether a text can be the content type of a file: ASCII, at most 200 characters, no blanks around them."""
+    return _MEDIA_TYPE.fullmatch(value) is not None
+
+
+def check_media_type(value: str) -> None:
+    """A check for content types."""
+    if not is_media_type(value):
+        raise ValidationError("must be 1 to 200 printable ASCII characters without blanks around them")
 
 
 def pagination(*, page: int, limit: int, total: int) -> dict[str, int]:

@@ -17,8 +17,8 @@ from devkit_api.app import create_app
 from devkit_api.errors import Unavailable
 from devkit_api.execution.isolation import close_own_process, unreachable
 from devkit_api.execution.local import LocalExecutor
-from devkit_api.execution.zygote.pool import Doors
-from devkit_api.lifetimes import ADDRESS, OWNERSHIP
+from devkit_api.execution.zygote.lane import Doors
+from devkit_api.lifetimes import ADDRESS, OWNERSHIP, end_runs_elsewhere
 from devkit_api.protocol import Runner
 from devkit_api.public_address import PublicAddress
 from devkit_api.runs.routes import RUNS
@@ -79,6 +79,7 @@ async def _serve(settings: Settings, on_ready: OnReady, on_waiting: OnWaiting) -
                 on_ready(app[ADDRESS])
             await stop.wait()
             log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
+            await end_runs_elsewhere(app)
         finally:
             await runner.cleanup()
     if ownership is not None and ownership.lost is not None:

@@ -6,5 +6,5 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 
 ensure_venv dev
 cd -- "$ROOT"
-PATH="$VENV/bin:$PATH" uv pip compile setup.py --extra s3 --extra otel --generate-hashes --no-header --no-emit-index-url --no-annotate \
+PATH="$VENV/bin:$PATH" uv pip compile setup.py --extra s3 --extra otel --extra dask --generate-hashes --no-header --no-emit-index-url --no-annotate \
   --python-version 3.12 --python-platform x86_64-unknown-linux-gnu --quiet --output-file conf/requirements.lock "$@"

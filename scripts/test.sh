@@ -185,6 +185,8 @@ for manifest in templates/*/manifest.json; do
   fi
   step "hla-compass validate --strict of $folder" "Run it alone: cd $folder && hla-compass validate --strict" \
     in_folder "$folder" hla-compass validate --strict
+  step "manifest of $folder" "Its inputs and outputs follow from backend/contract.py. Run: cd $folder && hla-compass sync-manifest" \
+    in_folder "$folder" hla-compass sync-manifest --check
 done
 printf '\nAll checks passed in %d s.\n' "$SECONDS"
 if [[ -f $scratch/not-checked ]]; then

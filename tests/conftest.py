@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,8 @@ from devkit_api.app import create_app
 from devkit_api.execution.zygote.pool import ZygotePool
 from devkit_api.settings import load_settings
 from tests.support.client import DevkitServer
-from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.waiting import PATIENCE
 
 # How fast a machine is proves nothing: no example is too slow, and none takes too long to make up.
 settings.register_profile("suite", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,6 +37,7 @@ LONGEST = (
     "test_documented_commands.py",
     "test_ui_template.py",
     "test_kill_nine.py",
+    "test_cluster.py",
     "test_contract.py",
     "test_recovery.py",
 )
@@ -85,3 +91,22 @@ async def make_client(tmp_path: Path, nothing_ahead: None) -> Any:
     for client in clients:
         await client.anonymous.close()
         await client.close()
+
+
+@pytest.fixture(scope="session")
+def tls() -> Iterator[dict[str, str]]:
+    """What `tls init` made, in a folder that the user of module processes may enter."""
+    with tempfile.TemporaryDirectory(prefix="devkit-tls-") as name:
+        Path(name).chmod(0o755)
+        yield _made_in(Path(name))
+
+
+def _made_in(folder: Path) -> dict[str, str]:
+    ran = subprocess.run(
+        [sys.executable, "-m", "devkit_api", "tls", "init", str(folder / "made"), "--json"],
+        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True,
+        timeout=PATIENCE,
+    )  # fmt: skip
+    made: dict[str, str] = json.loads(ran.stdout)
+    assert Path(made["key.pem"]).stat().st_mode & 0o777 == 0o600
+    return made

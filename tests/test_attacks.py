@@ -10,15 +10,17 @@ from typing import Any
 
 import pytest
 
-from devkit_api.lifetimes import STORE
+from devkit_api.errors import ObjectStoreUnavailable
+from devkit_api.lifetimes import BUNDLES, STORE
 from devkit_api.modules.contracts import contract_problem, find_violations
 from devkit_api.modules.models import Origin
 from devkit_api.modules.publish.routes import PUBLISH
 from devkit_api.modules.routes import REGISTRY
+from devkit_api.objects.routes import OBJECTS
 from devkit_api.runs.routes import RUNS
 from tests.support.modules import manifest, write_module
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until_async
 
 ODD_LINES = """
 import os, sys
@@ -269,3 +271,52 @@ def test_unknown_fields_are_named() -> None:
     [finding] = find_violations(schema, {"peptide": 1})
     assert "peptide" in finding["message"]
     assert finding["expected"] == "one of peptides"
+
+
+async def test_a_module_registered_while_the_devkit_is_reset_has_its_source(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held when its source is stored and its name is not: the source belongs to no module then, and was swept."""
+    client = await make_client()
+    registry, bundles = client.server.app[REGISTRY], client.server.app[BUNDLES]
+    folder = write_module(tmp_path / "mods" / "mine", "return self.success(results={})")
+    register, arrived, go_on = registry._register, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> Any:
+        arrived.set()
+        await go_on.wait()
+        return await register(*arguments)
+
+    async def reset() -> None:
+        async with client.post("/v1/devkit/reset") as answer:
+            assert answer.status == 200
+
+    monkeypatch.setattr(registry, "_register", held)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as both:
+        registering = both.create_task(registry.register_folder(folder, Origin.DIRECTORY))
+        await arrived.wait()
+        resetting = both.create_task(reset())
+        # Either it is done by itself, or it waits for the registration.
+        await until_async(lambda: resetting.done() or registry._gate.is_closed)
+        go_on.set()
+    assert registering.result().created
+    assert all([await bundles.is_intact(module.bundle) for module in registry.every() if module.bundle])
+    monkeypatch.setattr(registry, "_register", register)
+    again = await registry.register_folder(folder, Origin.DIRECTORY)
+    assert again.created and await bundles.is_intact(again.module.bundle)
+
+
+async def test_a_reset_that_broke_off_has_the_watched_modules_back(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path / "mods" / "mine", "return self.success(results={})")
+    client = await make_client(modules_dir=tmp_path / "mods")
+    known = (await (await client.get("/v1/modules")).json())["items"]
+
+    async def fail(_namespace: str) -> None:
+        raise ObjectStoreUnavailable(reason="it does not answer")
+
+    monkeypatch.setattr(client.server.app[OBJECTS], "delete_namespace", fail)
+    assert (await client.post("/v1/devkit/reset")).status == 503
+    assert [m["id"] for m in (await (await client.get("/v1/modules")).json())["items"]] == [m["id"] for m in known]
+    assert len(known) == 1

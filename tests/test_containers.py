@@ -143,7 +143,7 @@ def test_every_dependency_is_locked_with_hashes() -> None:
     config = configparser.ConfigParser()
     config.read(REPO / "setup.cfg")
     wanted = config["options"]["install_requires"]
-    wanted += "".join(config["options.extras_require"][extra] for extra in ("s3", "otel"))
+    wanted += "".join(config["options.extras_require"][extra] for extra in ("s3", "otel", "dask"))
     names = {re.split(r"[\[<>=;~! ]", line)[0].lower() for line in wanted.split("\n") if line.strip()}
     text = (REPO / "conf" / "requirements.lock").read_text()
     pins = re.findall(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import pytest
@@ -136,11 +138,14 @@ def test_the_readme_names_both_commands() -> None:
     assert commands(REPO / "README.md")
 
 
-def test_the_readme_python_is_python() -> None:
-    blocks = [code for language, code in FENCE.findall((REPO / "README.md").read_text()) if language == "python"]
-    assert blocks
-    for code in blocks:
-        compile(code, "README.md", "exec")
+async def test_an_error_has_the_form_that_the_page_shows(make_client: Any) -> None:
+    [shown] = [json.loads(code) for language, code in FENCE.findall((REPO / "docs" / "errors.md").read_text())]
+    client = await make_client()
+    answer = await client.post("/v1/devkit/modules", json={"manifest": {}})
+    body = await answer.json()
+    assert answer.status == 422
+    assert (body.keys(), body["error"].keys()) == (shown.keys(), shown["error"].keys())
+    assert (body["success"], body["type"]) == (shown["success"], shown["type"])
 
 
 def test_every_command_has_help() -> None:

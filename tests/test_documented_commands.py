@@ -24,7 +24,6 @@ from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
-NODE_MODULES = REPO / "templates" / "ui-template" / "frontend" / "node_modules"
 # What a module's author has, not what this suite has besides.
 PLUGINS = "-p asyncio -p aiohttp -p devkit_api.testing.plugin -p no:cacheprovider"
 
@@ -89,7 +88,7 @@ def surroundings(repository: Path, certificates: Path) -> Iterator[dict[str, str
             "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
             "PYTHONPATH": f"{certificates}:{repository}",
             "USE_VENV": sys.prefix,
-            "NODE_MODULES": str(NODE_MODULES),
+            "NODE_MODULES": str(pages.NODE_MODULES),
             "DEVKIT_PORT": "0",
             "DEVKIT_CATALOGS": "off",
             "HLA_COMPASS_SKIP_VERSION_CHECK": "1",
@@ -112,9 +111,6 @@ def shared(folder: Path, surroundings: dict[str, str]) -> Iterator[Shared]:
 @pytest.fixture
 def session(page: str, folder: Path, request: pytest.FixtureRequest) -> Path:
     """A page's own folder, with `home/work` in it."""
-    if "npm run dev" in session_of(page) and not NODE_MODULES.is_dir():
-        # Build machines have it (`.ci/run`).
-        pytest.skip("run npm ci in templates/ui-template/frontend (scripts/test.sh does)")
     session = folder / re.sub(r"\W+", "-", page.removesuffix(".md")).strip("-")
     work = session / "home" / "work"
     work.mkdir(parents=True)

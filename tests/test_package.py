@@ -36,10 +36,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     junk = folder / "source" / "templates" / "ui-template" / "frontend" / "node_modules" / "junk"
     junk.mkdir(parents=True)
     (junk / "index.js").write_text("")
-    subprocess.run(
+    built = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(folder / "source")],
-        check=True, capture_output=True, timeout=240,
+        check=True, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
+    assert "would be ignored" not in built.stdout + built.stderr, "a folder that setuptools may leave out one day"
     return next(folder.glob("*.whl"))
 
 

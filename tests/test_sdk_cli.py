@@ -416,6 +416,36 @@ def test_own_run_cancels_on_ctrl_c(desk: Desk) -> None:
     assert "RUN_CANCELLED" in shown
 
 
+def test_a_run_that_waits_for_a_backend_says_so_and_how_one_attaches(desk: Desk) -> None:
+    body = {"manifest": manifest("elsewhere")}
+    assert desk.devkit.request("POST", "/v1/devkit/modules", json=body).status_code == 201
+    with desk.started(sys.executable, "-m", "devkit_api", "run", "elsewhere", "--json") as running:
+        assert running.stderr is not None
+        told = running.stderr.readline() + running.stderr.readline()
+        run_id, token = re.search(r"devkit-run-\w+", told), re.search(r"hla_runtoken_\S+", told)
+        assert run_id, told
+        assert token, told
+        path = f"/v1/module-runs/{run_id[0]}"
+        assert f"POST {path}/heartbeat" in told
+        logs, status = _together(
+            partial(desk.hla, "runs", "logs", run_id[0]), partial(desk.hla, "runs", "status", run_id[0])
+        )
+        assert "waits for a backend" in logs
+        assert "waits for a backend" in status
+        # Whoever follows the log is told once, not at every look.
+        token_of_page = desk.devkit.request("GET", path + "/logs").json()["nextForwardToken"]
+        assert "message" not in desk.devkit.request("GET", f"{path}/logs?nextToken={token_of_page}").json()
+        attached = desk.devkit.request("POST", path + "/heartbeat", key=token[0])
+        assert attached.status_code == 200, attached.text
+        run = desk.devkit.request("GET", path).json()
+        assert (run["status"], run["waitingFor"]) == ("running", None)
+        end = {"status": "completed", "result": {"status": "success", "results": {"n": 1}}}
+        assert desk.devkit.request("POST", path + "/complete", key=token[0], json=end).status_code == 200
+        shown, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode == 0, errors
+    assert json.loads(shown)["data"]["results"] == {"n": 1}
+
+
 def test_own_commands_without_a_devkit(desk: Desk, tmp_path: Path) -> None:
     plain = {k: v for k, v in desk.environment.items() if not k.startswith("HLA_")}
     nowhere = attrs.evolve(desk, folder=tmp_path, environment=plain)
@@ -430,9 +460,15 @@ def test_own_commands_without_a_devkit(desk: Desk, tmp_path: Path) -> None:
 def test_own_doctor(desk: Desk, tmp_path: Path) -> None:
     plain = {k: v for k, v in desk.environment.items() if not k.startswith("HLA_")}
     here = attrs.evolve(desk, folder=tmp_path, environment={**plain, "DEVKIT_API_KEY": "a-secret-0123456789"})
-    printed = here.own("doctor").stdout
-    assert "DEVKIT_PORT" in printed
+    narrow = attrs.evolve(here, environment={**here.environment, "COLUMNS": "80"})
+    printed = narrow.own("doctor").stdout
     report = json.loads(here.own("doctor", "--json").stdout)
+    # At the width of a plain terminal every name is whole, with its value and where that came from.
+    for row in report["settings"]:
+        assert f"{row['variable']} = {row['value']}  ({row['source']})\n" in printed
+    indented = [line for line in printed.splitlines() if line[:4].isspace() and not line[4].isspace()]
+    assert len(indented) >= len(report["settings"])
+    assert max(map(len, indented)) <= 80
     assert report["ok"] is True
     rows = {row["variable"]: row for row in report["settings"]}
     assert (rows["DEVKIT_API_KEY"]["value"], rows["DEVKIT_API_KEY"]["source"]) == ("********", "environment")
@@ -444,9 +480,16 @@ def test_own_doctor(desk: Desk, tmp_path: Path) -> None:
     problems = json.loads(bad.own("doctor", "--json", exit_code=1).stdout)
     assert problems["ok"] is False
     assert {problem["variable"] for problem in problems["problems"]} == {"DEVKIT_PORT", "DEVKIT_WORKERS"}
-    told = bad.own("doctor", exit_code=1).stderr
-    assert "DEVKIT_PORT" in told
-    assert "DEVKIT_WORKERS" in told
+    long_name = {**wrong, "DEVKIT_INTERACTIVE_TIMEOUT": "soon", "COLUMNS": "80"}
+    table, _, _ = attrs.evolve(bad, environment=long_name).own("doctor", exit_code=1).stderr.partition("└")
+    for name in ("DEVKIT_PORT", "DEVKIT_WORKERS", "DEVKIT_INTERACTIVE_TIMEOUT"):
+        assert name in table
+
+
+def test_help_names_the_command_as_it_was_started(desk: Desk) -> None:
+    assert desk.own("--help").stdout.startswith("Usage: python -m devkit_api [OPTIONS] ")
+    as_script = "import sys; from devkit_api.cli import main; sys.argv = ['/opt/bin/devkit', 'run', '--help']; main()"
+    assert desk.run(sys.executable, "-c", as_script).stdout.startswith("Usage: devkit run ")
 
 
 class _GeneratedKey(DevkitProcess):

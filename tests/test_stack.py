@@ -194,6 +194,32 @@ def _upload_in_parts(stack: Stack, client: httpx.Client) -> None:
     assert sent.status_code == 200, sent.text
 
 
+def test_a_file_for_a_catalog_comes_in_parts_through_the_proxy(stack: Stack) -> None:
+    environment = _signed_in(stack)
+    table = "sample_peptide_mappings"
+    catalog = {
+        "providerKey": "lab", "catalogKey": "through-the-proxy", "schemaName": "observation", "label": "Through",
+        "sourceTables": [table], "ingestionTables": [table],
+    }  # fmt: skip
+    with stack.client(Authorization=f"Bearer {environment['HLA_ACCESS_TOKEN']}") as admin:
+        made = admin.post("/v1/data-catalogs", json=catalog)
+    assert made.status_code == 201, made.text
+    # Three parts of 8 MiB at most, each put to an address of the proxy by who holds no key.
+    rows = stack.devkit.root / "rows.csv"
+    rows.write_bytes(b"sample,sequence,intensity\n" + b"S1,SIINFEKL,100\n" * 1_100_000)
+    where = ["data", "ingestion", "upload", made.json()["id"], str(rows), "--idempotency-key", "parts", "--yes"]
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hla-compass"), *where], env=environment, check=False, capture_output=True,
+        text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    claimed = json.loads(done.stdout)
+    assert claimed["status"] == "claimed"
+    kept = [item for item in stack.bucket().objects.all() if claimed["uploadId"] in item.key]
+    assert [f"s3://{BUCKET}/{item.key}" for item in kept] == [claimed["s3Uri"]]
+    assert kept[0].size == rows.stat().st_size
+
+
 def _signed_in(stack: Stack) -> dict[str, str]:
     """The environment of somebody who knows the proxy alone."""
     command = [sys.executable, "-m", "devkit_api", "token"]
@@ -230,6 +256,17 @@ def test_the_proxy_speaks_http2_over_tls(stack: Stack, client: httpx.Client) -> 
         assert anonymous.get("/v1/modules").status_code == 401
     plain = httpx.get(stack.address.replace("https:", "http:") + "/v1/system/ready", timeout=PATIENCE)
     assert plain.status_code == 400, "plain HTTP is not served"
+
+
+def test_the_handshake_of_a_worker_passes_the_proxy(stack: Stack) -> None:
+    handshake = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-Devkit-Ticket": "made-up",
+    }  # fmt: skip
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(stack.certificate))) as client:
+        refused = client.get(f"{stack.address}/v1/cluster/attach", headers=handshake)
+    # Refused for its ticket: without the upgrade it would not have come so far.
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "TICKET_INVALID")
 
 
 def test_events_pass_the_proxy_at_once(client: httpx.Client) -> None:

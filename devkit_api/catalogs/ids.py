@@ -10,7 +10,7 @@ _NAMESPACE = uuid.UUID("6a0f6a5e-5d0b-5c1e-9a55-41006a0f6a5e")
 DEMO_PROVIDER = "alithea-bio"
 DEMO_CATALOG = "immunopeptidomics"
 # One higher whenever the shipped demo rows change: a version never changes, so new rows are a new version.
-DEMO_LABEL = "demo-2"
+DEMO_LABEL = "demo-3"
 
 
 def catalog_id(provider: str, catalog: str) -> uuid.UUID:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psycopg2
 from psycopg2 import sql
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from devkit_api.catalogs.seed import DEMO, seed
 from devkit_api.catalogs.writer import TABLES, VERSIONED
@@ -20,12 +22,22 @@ async def purge_inactive(database: Database, catalog_id: str) -> None:
         database.owner, "SELECT 1 FROM devkit.catalogs WHERE catalog_id = %s AND NOT active", [catalog_id]
     )
     if known:
-        await asyncio.to_thread(_remove, database.target, catalog_id)
+        await _again()(asyncio.to_thread, _remove, database.target, catalog_id)
 
 
 async def reset_catalogs(database: Database) -> None:
     """Only the demo catalog, fresh: other catalogs, uploads, ingestions and data views are gone."""
-    await asyncio.to_thread(_start_over, database.target)
+    await _again()(asyncio.to_thread, _start_over, database.target)
+
+
+def _again() -> AsyncRetrying:
+    """Who removes and who imports may wait for each other: PostgreSQL then ends one of the two, with nothing done."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(psycopg2.errors.DeadlockDetected),
+        wait=wait_random_exponential(0.05, max=1),
+        stop=stop_after_attempt(10),
+        reraise=True,
+    )
 
 
 def _start_over(target: Target) -> None:

@@ -1,9 +1,9 @@
 """The demo catalog: well-known epitopes with the papers that describe them, present at the first start.
 
 Facts: sequence, allele, protein, position where it is certain, citation, and what the row was checked against: `VDJdb`
-(sequence, allele and protein agree), a PDB or PubMed entry, public TCR sets or multimer panels, or `sequence` (the
-peptide lies in the protein; the allele is the cited paper's). Made for the demonstration, and marked so: one sample per
-allele that holds the epitopes published for it, with an intensity derived from the sequence.
+(sequence, allele and protein agree), a PDB or PubMed entry, the `abstract` of the cited paper, or public TCR sets and
+multimer panels. Made for the demonstration, and marked so: one sample per allele that holds the epitopes published for
+it, with an intensity derived from the sequence.
 """
 
 from __future__ import annotations

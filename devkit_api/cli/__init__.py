@@ -65,7 +65,7 @@ def cli(context: click.Context) -> None:
 def main() -> None:
     """Entry point: errors become advice and an exit code, never a traceback."""
     try:
-        cli(prog_name="devkit")
+        cli()
     except SettingsError as exc:
         from devkit_api.cli.show import print_problems
 

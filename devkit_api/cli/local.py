@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
 import click
 from rich.markup import escape
-from rich.table import Table
+from rich.padding import Padding
 
 from devkit_api.cli.client import is_answering, local_endpoint
 from devkit_api.cli.serve import export_lines
@@ -133,6 +135,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("disk", "ok" if free > _MIN_FREE else "warn", f"{free // 1024**2} MiB free")
     yield from _state_in_postgres(settings)
     yield _isolation(settings)
+    if settings.executor == "dask":
+        yield _scheduler(settings)
     try:
         credentials = load_credentials(settings, create=False)
     except SettingsError as exc:
@@ -183,18 +187,34 @@ def _isolation(settings: Settings) -> Finding:
     return Finding("isolation of runs", "warn" if level is Level.PROCESS and os.geteuid() == 0 else "ok", text)
 
 
+def _scheduler(settings: Settings) -> Finding:
+    assert settings.dask_scheduler is not None  # noqa: S101  the settings were checked
+    if find_spec("distributed") is None:
+        return Finding("Dask scheduler", "missing", "pip install 'hla-compass-devkit[dask]'")
+    from devkit_api.execution.cluster.scheduler import SchedulerGone, look_once  # an extra, and slow to import
+
+    try:
+        found = asyncio.run(look_once(settings.dask_scheduler, settings.dask_resource))
+    except SchedulerGone as exc:
+        text = f"{settings.dask_scheduler} cannot be reached, and runs will wait for it ({exc})"
+        return Finding("Dask scheduler", "warn", text)
+    workers, runs = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((found.workers, "worker"), (found.slots, "run")))
+    text = f"{settings.dask_scheduler}: {workers}, {runs} at a time"
+    return Finding("Dask scheduler", "ok" if found.slots else "warn", text)
+
+
 def existing_folder(path: Path) -> Path:
     """The path, or its nearest parent that exists."""
     return next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
 
 
 def _print_report(settings: Settings, findings: list[Finding]) -> None:
-    table = Table(title="Settings", title_justify="left")
-    for heading in ("Variable", "Value", "From", "What it is"):
-        table.add_column(heading, overflow="fold")
+    out.print("[bold]Settings[/bold]")
+    # Lines, not a table: a table of four columns cuts names to pieces at 80.
     for row in _rows(settings):
-        table.add_row(row["variable"], escape(row["value"]), row["source"], escape(row["help"]))
-    out.print(table)
+        source = f"  [dim]({escape(row['source'])})[/dim]"
+        out.print(f"[bold]{row['variable']}[/bold] = {escape(row['value'])}{source}", soft_wrap=True)
+        out.print(Padding(f"[dim]{escape(row['help'])}[/dim]", (0, 0, 0, 4), expand=False))
     colours = {"ok": "green", "warn": "yellow", "missing": "red"}
     order = list(colours)
     for finding in sorted(findings, key=lambda finding: order.index(finding.state)):

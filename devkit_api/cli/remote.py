@@ -69,7 +69,10 @@ def run(  # noqa: PLR0917  click passes them by name
         request["version"] = version
     if named:
         request["dataContext"] = {"sources": sources(devkit, named, show_progress=not as_json)}
-    run_id = devkit.request("POST", "/v1/api/module-runs", json=request)["runId"]
+    started = devkit.request("POST", "/v1/api/module-runs", json=request)
+    run_id = started["runId"]
+    if started["waitingFor"]:
+        _print_waiting(started)
     try:
         final = _until_end(devkit, run_id, show_progress=not as_json, show_logs=follow and not as_json)
         result = devkit.request("GET", f"/v1/api/module-runs/{run_id}/result")
@@ -109,6 +112,13 @@ def _until_end(devkit: Connection, run_id: str, *, show_progress: bool, show_log
         return _watch(devkit, run_id, show_progress=False, show_logs=False)
 
 
+def _print_waiting(started: dict[str, Any]) -> None:
+    """On stderr, `--json` or not: without it a run of an external module looks like one that hangs."""
+    err.print(f"[yellow]Waiting[/yellow] {started['runId']} {escape(started['waitingFor'])}", soft_wrap=True)
+    if "token" in started:
+        err.print(f"  run token, shown once: {escape(started['token'])}", soft_wrap=True)
+
+
 def _module(devkit: Connection, module: str, version: str | None) -> dict[str, Any]:
     query = {"version": version} if version else {}
     found: dict[str, Any] = devkit.request("GET", f"/v1/api/modules/{quote(module, safe='')}", params=query)
@@ -143,7 +153,7 @@ def _watch(devkit: Connection, run_id: str, *, show_progress: bool, show_logs: b
             elif kind == "progress":
                 bar.update(task, completed=data["percent"], description=escape(data["message"][:60]))
             elif kind == "state":
-                bar.update(task, description=data["status"])
+                bar.update(task, description="waiting for a backend" if data["waitingFor"] else data["status"])
     run: dict[str, Any] = devkit.request("GET", f"/v1/api/module-runs/{run_id}")
     return run
 

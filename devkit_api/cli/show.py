@@ -20,7 +20,8 @@ err = Console(stderr=True, highlight=False)
 def print_problems(problems: Iterable[Problem]) -> None:
     """Every wrong setting with its reason and fix."""
     table = Table(title="The devkit cannot start with these settings", title_justify="left", title_style="bold red")
-    for heading in ("Variable", "Problem", "Fix"):
+    table.add_column("Variable", no_wrap=True)
+    for heading in ("Problem", "Fix"):
         table.add_column(heading, overflow="fold")
     for problem in problems:
         table.add_row(escape(problem.variable), escape(problem.reason), escape(problem.fix))

@@ -260,7 +260,8 @@ async def fetch(pool: Pool, statement: Any, parameters: Sequence[Any] | None = N
 
 async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[Row]:
     """One writing statement with RETURNING; its rows. Dead connections are found before it is sent. It is never sent
-    twice: when the connection is lost under it, who asked must look whether it took effect.
+    twice: when the connection is lost under it, who asked must look whether it took effect. But for one that the server
+    ended with nothing done, because two waited for each other.
     """
     for _ in range(pool.size + 1):
         sent = False
@@ -273,6 +274,8 @@ async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[
                 return rows
         except StatementCancelled:
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
+        except psycopg2.errors.DeadlockDetected:
+            continue
         except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
             if not connection_lost(exc):
                 raise

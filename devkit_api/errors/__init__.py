@@ -1,6 +1,14 @@
 """The error catalogue, one class per code; a file per subject, and every name is importable from here."""
 
-from devkit_api.errors.access import Forbidden, LoginRefused, OriginRefused, RateLimited, SignatureInvalid, Unauthorized
+from devkit_api.errors.access import (
+    Forbidden,
+    LoginRefused,
+    OriginRefused,
+    RateLimited,
+    SignatureInvalid,
+    TicketInvalid,
+    Unauthorized,
+)
 from devkit_api.errors.base import CATALOGUE, DevkitError
 from devkit_api.errors.catalogs import (
     CatalogEntityNotFound,
@@ -179,6 +187,7 @@ __all__ = [
     "StateConflict",
     "StateWriteFailed",
     "StorageVersionUnavailable",
+    "TicketInvalid",
     "Unauthorized",
     "Unavailable",
     "UploadConflict",

@@ -32,6 +32,15 @@ class Forbidden(DevkitError):
     hint = "Use a credential with the needed role or scope."
 
 
+class TicketInvalid(DevkitError):
+    """A worker of the cluster came with a ticket that is not good, or not any more."""
+
+    code = "TICKET_INVALID"
+    status = 401
+    template = "This ticket is not good: it was used or withdrawn, or is not one of this devkit's."
+    hint = "Nothing to do: a ticket is good once, and the run it was for has another worker, or has ended."
+
+
 class SignatureInvalid(DevkitError):
     """A signed object URL was altered, is for another method or has expired."""
 

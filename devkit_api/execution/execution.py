@@ -21,7 +21,8 @@ from devkit_api.execution.output import OutputPipe
 from devkit_api.execution.protocol import Metrics, Observer, Outcome, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
 from devkit_api.execution.zygote.handle import Exit, Lost, Zygote
-from devkit_api.execution.zygote.pool import OWN_PYTHON, Kind, Lane, ZygotePool
+from devkit_api.execution.zygote.lane import OWN_PYTHON, Kind, Lane
+from devkit_api.execution.zygote.pool import ZygotePool
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -28,6 +28,8 @@ _MIB = 1024**2
 # Address space beyond the memory limit: mapped files, thread stacks and allocators reserve much and use little.
 _ADDRESS_SLACK = 4 * 1024**3
 _CPU_SLACK_SECONDS = 5
+# Of a module whose manifest names no memory; of others it is as much as that.
+_SHARED_MB = 1024
 _PRIVATE = (
     "runs", "modules", "plans", "health", "objects", "run-files", "incoming", "quarantine", "work", "publications",
     "deployments", "publish-uploads",
@@ -58,20 +60,33 @@ class IsolationMissing(Exception):
 
 
 @attrs.frozen
+class Surroundings:
+    """What is around an executor, besides its own folder: folders no module may see, and ones every module may read."""
+
+    hidden: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+
+
+@attrs.frozen
 class Isolation:
     """The level and what it takes."""
 
     level: Level
     state_dir: Path
+    around: Surroundings = Surroundings()
 
-    def order(self, user: int | None, readable: list[Path], folder: Path) -> dict[str, Any]:
-        """The part of a zygote's order that confines it."""
+    def order(
+        self, user: int | None, readable: list[Path], folder: Path, *, temporary: Path | None, memory_mb: int | None
+    ) -> dict[str, Any]:
+        """The part of a zygote's order that confines it. `temporary`: its own `/tmp`; without one, the machine's."""
         return {
             "user": user,
             "namespaces": self.has_namespaces,
             "hidden": self._hidden(),
-            "readable": [str(path) for path in readable],
+            "readable": [str(path) for path in (*readable, *self.around.readable)],
             "writable": [str(folder)],
+            "temporary": None if temporary is None else str(temporary),
+            "shared_mb": memory_mb or _SHARED_MB,
         }
 
     @property
@@ -85,7 +100,7 @@ class Isolation:
         return self.level in (Level.NAMESPACES, Level.USER)
 
     def _hidden(self) -> list[str]:
-        hidden = [str(self.state_dir)]
+        hidden = [str(self.state_dir), *map(str, self.around.hidden)]
         if self.level is Level.CONTAINED:
             # The same user outside may enter all of this.
             hidden += [str(path) for path in Path(tempfile.gettempdir()).glob("hla-devkit-*")]

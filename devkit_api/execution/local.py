@@ -11,13 +11,14 @@ import attrs
 
 from devkit_api.execution.environments.store import EnvironmentFailed, Environments
 from devkit_api.execution.execution import LocalExecution
-from devkit_api.execution.isolation import IsolationMissing
+from devkit_api.execution.isolation import IsolationMissing, Surroundings
 from devkit_api.execution.orphans import end_orphans
 from devkit_api.execution.protocol import Execution, Observer, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
 from devkit_api.execution.workdir import Workdir
 from devkit_api.execution.zygote.handle import Lost
-from devkit_api.execution.zygote.pool import Kind, ZygotePool
+from devkit_api.execution.zygote.lane import Kind
+from devkit_api.execution.zygote.pool import ZygotePool
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class LocalExecutor:
         import_seconds: float,
         isolation: str = "auto",
         environments: Environments | None = None,
+        around: Surroundings = Surroundings(),  # noqa: B008  frozen
     ) -> None:
         self._work_root = work_root
         self._kill_grace = kill_grace
@@ -45,8 +47,9 @@ class LocalExecutor:
         self._warming: set[asyncio.Task[None]] = set()
         self._running: set[LocalExecution] = set()
         self.pool = ZygotePool(
-            self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds, isolation=isolation
-        )
+            self._lanes, bundle_path, memory_bytes=warm_memory_bytes, import_seconds=import_seconds,
+            isolation=isolation, around=around,
+        )  # fmt: skip
 
     async def open(self) -> None:
         """Make the work root; what an unclean stop left is ended and removed."""

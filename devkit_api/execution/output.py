@@ -18,7 +18,7 @@ _LONGEST_DRAIN = 10.0
 class OutputPipe:
     """`write_end` goes to the run; what comes out is passed on as it comes."""
 
-    def __init__(self, on_output: Callable[[bytes], None], user: int | None) -> None:
+    def __init__(self, on_output: Callable[[bytes], asyncio.Future[None] | None], user: int | None) -> None:
         self._read_end, self.write_end = os.pipe()
         if user is not None:
             with suppress(OSError):
@@ -27,6 +27,7 @@ class OutputPipe:
         self._on_output = on_output
         self._pending = b""
         self._passed_on = 0
+        self.is_held_up = False
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._read_end, self._readable)
@@ -41,7 +42,7 @@ class OutputPipe:
         """Wait for the end of the output, or until nothing came for so long: a process may keep the pipe open."""
         deadline = monotonic() + _LONGEST_DRAIN
         seen = -1
-        while seen != self._passed_on and not self._ended.is_set() and monotonic() < deadline:
+        while (self.is_held_up or seen != self._passed_on) and not self._ended.is_set() and monotonic() < deadline:
             seen = self._passed_on
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), seconds)
@@ -67,10 +68,20 @@ class OutputPipe:
         """A bounded piece of what was read; the rest in the next turns, and only then is more read."""
         if self._ended.is_set():
             return
-        piece = _head(self._pending)
+        piece = first_lines(self._pending)
         self._pending = self._pending[len(piece) :]
         self._passed_on += len(piece)
-        self._on_output(piece)
+        taken = self._on_output(piece)
+        if taken is not None:
+            self.is_held_up = True
+            taken.add_done_callback(self._go_on)
+        else:
+            self._go_on()
+
+    def _go_on(self, _taken: asyncio.Future[None] | None = None) -> None:
+        self.is_held_up = False
+        if self._ended.is_set():
+            return
         if self._pending:
             self._loop.call_soon(self._pass_on)
         else:
@@ -83,8 +94,8 @@ class OutputPipe:
             self._ended.set()
 
 
-def _head(data: bytes) -> bytes:
-    """The first lines of `data`."""
+def first_lines(data: bytes) -> bytes:
+    """As much of `data` as is handed on at a time."""
     if data.count(b"\n") <= _LINES:
         return data
     end = 0

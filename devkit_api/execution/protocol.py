@@ -5,6 +5,7 @@ A `RunSpec` names nothing of this machine, so a warm pool here and a cluster els
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from typing import Any, Protocol
 
@@ -18,6 +19,13 @@ class StopReason(enum.StrEnum):
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     DISK = "disk"
+
+
+class Gone(enum.StrEnum):
+    """What was lost while it executed for us elsewhere."""
+
+    WORKER = "worker"
+    SCHEDULER = "scheduler"
 
 
 @attrs.frozen
@@ -82,6 +90,7 @@ class Outcome:
     `excess` is what it had too much of on the disk, when it was stopped for that.
     `problem` is set when the platform failed before or around the module; it is text for the module's author.
     `no_environment`: the problem is what the module asks for, and the text is the resolver's.
+    `gone` is what was lost with the run; how the run ended, nobody knows.
     """
 
     exit_code: int | None = None
@@ -94,6 +103,7 @@ class Outcome:
     metrics: Metrics = Metrics()
     killed_for_memory: bool = False
     excess: str | None = None
+    gone: Gone | None = None
 
     @property
     def is_large(self) -> bool:
@@ -104,8 +114,10 @@ class Outcome:
 class Observer(Protocol):
     """Who listens while a run executes."""
 
-    def on_output(self, data: bytes) -> None:
-        """Bytes the process wrote to stdout or stderr, in arrival order."""
+    def on_output(self, data: bytes) -> asyncio.Future[None] | None:
+        """Bytes the process wrote to stdout or stderr, in arrival order. What it returns is waited for before more is
+        read: an observer that cannot keep up holds up the process, not the memory.
+        """
 
     def on_build(self, line: bytes) -> None:
         """A line about the module's environment, which is built before there is a process."""

@@ -16,13 +16,14 @@ from devkit_api.security.proxies import PROXIES
 from devkit_api.security.rate_limit import RateLimiter
 from devkit_api.system.metrics import METRICS
 
+_OF_RUNS = frozenset({"objects:signed", "cluster:attach"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 RATE_LIMITER: web.AppKey[RateLimiter] = web.AppKey("rate_limiter", RateLimiter)
 
 
 def check(request: web.Request, app: web.Application, endpoint: Endpoint, principal: Principal) -> None:
     """Count the request against its caller. Raises `RateLimited`."""
-    if principal.kind is Kind.RUN_TOKEN or endpoint.policy == "objects:signed":
+    if principal.kind is Kind.RUN_TOKEN or endpoint.policy in _OF_RUNS:
         return
     kind = "read" if request.method in _READS else "run" if endpoint.policy == "runs:start" else "write"
     _take(app, kind, principal.user_id or app[PROXIES].address(request))

@@ -6,6 +6,7 @@ What may be in a source is in `source_files.py`, for zips in `archives.py`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -64,6 +65,10 @@ class BundleStore:
     async def open(self) -> None:
         """Make the directory."""
         await self._open()
+
+    async def remove(self, digest: str) -> None:
+        """Remove one bundle."""
+        await asyncio.to_thread(_remove_tree, self.path(digest))
 
     async def sweep(self, used: set[str]) -> int:
         """Remove bundles that nothing refers to and leftovers of interrupted copies; how many went."""

@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from devkit_api.errors import ManifestInvalid
 from devkit_api.ids import MODULE_ID, VERSION
 from devkit_api.modules.contracts import contract_problem
+from devkit_api.modules.data_roles import role_problem
 from devkit_api.schemas import OpenSchema, StrictSchema, load
 
 _ENTRYPOINT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
@@ -174,6 +175,7 @@ class ManifestSchema(OpenSchema):
     @validates_schema
     def _check_contracts(self, data: dict[str, Any], **_: Any) -> None:
         problems = {name: contract_problem(data.get(name)) for name in ("inputs", "outputs")}
+        problems["inputs"] = problems["inputs"] or role_problem(data.get("inputs"))
         found = {name: [problem] for name, problem in problems.items() if problem}
         if found:
             raise ValidationError(found)

@@ -20,7 +20,7 @@ from devkit_api.errors import (
     SourcePathRefused,
 )
 from devkit_api.ids import utc_now
-from devkit_api.locks import KeyedLocks
+from devkit_api.locks import Gate, KeyedLocks
 from devkit_api.modules.bundles import Accept, BundleStore
 from devkit_api.modules.index import ModuleIndex
 from devkit_api.modules.models import SUSPENDED, Bundle, Module, Origin
@@ -60,6 +60,8 @@ class ModuleRegistry(ModuleIndex):
         self._bundles = bundles
         self._source_roots = source_roots
         self._locks = KeyedLocks()
+        # Inside from the first byte of a source to its name: what is cleared is cleared as a whole.
+        self._gate = Gate()
         self.on_registered: Callable[[Module], None] = lambda module: None
 
     async def load(self) -> None:
@@ -78,7 +80,8 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_external(self, manifest: Any) -> Registration:
         """A module without source: its runs wait for a backend to attach."""
-        return await self._register(check_manifest(manifest), None, Origin.EXTERNAL, None)
+        async with self._gate.entered_when_open():
+            return await self._register(check_manifest(manifest), None, Origin.EXTERNAL, None)
 
     async def register_path(self, path: str, manifest: Any | None) -> Registration:
         """A module from a folder named by a request; it must lie under an allowed root."""
@@ -87,13 +90,15 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_folder(self, folder: Path, origin: Origin, manifest: Any | None = None) -> Registration:
         """A module from a folder the caller vouches for."""
-        bundle, own = await self._bundles.add_folder(folder, _accept(manifest))
-        return await self._register(own, bundle, origin, str(folder))
+        async with self._gate.entered_when_open():
+            bundle, own = await self._bundles.add_folder(folder, _accept(manifest))
+            return await self._register(own, bundle, origin, str(folder))
 
     async def register_zip(self, archive: Path, manifest: Any | None) -> Registration:
         """A module from an uploaded zip."""
-        bundle, own = await self._bundles.add_zip(archive, _accept(manifest))
-        return await self._register(own, bundle, Origin.UPLOAD, None)
+        async with self._gate.entered_when_open():
+            bundle, own = await self._bundles.add_zip(archive, _accept(manifest))
+            return await self._register(own, bundle, Origin.UPLOAD, None)
 
     async def read_source(self, archive: Path, names: frozenset[str], most: int) -> dict[str, bytes]:
         """Named files of an archive, without registering anything. Raises `SourceInvalid`."""
@@ -101,23 +106,25 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_published(self, archive: Path) -> Registration:
         """A version that will not change, from an examined archive. Raises `ModuleVersionPublished` as well."""
-        bundle, own = await self._bundles.add_zip(archive, _accept(None))
-        return await self._register(own, bundle, Origin.PUBLISHED, None)
+        async with self._gate.entered_when_open():
+            bundle, own = await self._bundles.add_zip(archive, _accept(None))
+            return await self._register(own, bundle, Origin.PUBLISHED, None)
 
     async def register_image(self, manifest: dict[str, Any], image_ref: str) -> Registration:
         """A published version whose code is an image elsewhere: an external module."""
-        return await self._register(check_manifest(manifest), None, Origin.PUBLISHED, None, image_ref)
+        async with self._gate.entered_when_open():
+            return await self._register(check_manifest(manifest), None, Origin.PUBLISHED, None, image_ref)
 
     async def suspend(self, module_id: str, version: str) -> Module:
         """Let a version start no more runs; those it has go on."""
-        async with self._locks.of(module_id):
+        async with self._gate.entered_when_open(), self._locks.of(module_id):
             suspended = attrs.evolve(self.get(module_id, version), state=SUSPENDED)
             await self._save(suspended)
         return suspended
 
     async def activate(self, module_id: str, version: str, notes: str | None) -> Module:
         """Make a version the current one, and lift its suspension."""
-        async with self._locks.of(module_id):
+        async with self._gate.entered_when_open(), self._locks.of(module_id):
             known = self.get(module_id, version)
             active = attrs.evolve(known, state="active", notes=notes, registered_at=utc_now())
             await self._save(active)
@@ -127,14 +134,14 @@ class ModuleRegistry(ModuleIndex):
         """Remember that the folder of a registered module cannot be used as it is now; its last good form stays."""
         for module in self.every():
             if module.source_path == source_path and module.source_problem != problem:
-                async with self._locks.of(module.module_id):
+                async with self._gate.entered_when_open(), self._locks.of(module.module_id):
                     known = self.find(module.module_id, module.version)
                     if known is not None and _same(known, module):  # else it was deleted or registered anew meanwhile
                         await self._save(attrs.evolve(known, source_problem=problem))
 
     async def delete(self, module_id: str, version: str | None, *, force: bool, runs: ModuleRuns) -> None:
         """Remove a module or one version of it. Raises `ModuleInUse` while runs are unfinished, unless `force`."""
-        async with self._locks.of(module_id):
+        async with self._gate.entered_when_open(), self._locks.of(module_id):
             self.get(module_id, version)
             unfinished = runs.unfinished(module_id, version)
             if unfinished and not force:
@@ -153,9 +160,11 @@ class ModuleRegistry(ModuleIndex):
                 raise
 
     async def clear(self) -> None:
-        """Remove every module."""
-        self._forget_all()
-        await self._store.clear(COLLECTION)
+        """Remove every module with its source. Who registers one meanwhile has done so before, or does it after."""
+        async with self._gate.closed():
+            await self._store.clear(COLLECTION)
+            self._forget_all()
+            await self._bundles.sweep(set())
 
     async def _register(
         self,

@@ -19,7 +19,7 @@ PUT_SECONDS = 300
 
 @attrs.frozen
 class Addresses:
-    """Short-lived addresses, each for one purpose; with `is_inside` they are for processes of this machine."""
+    """Short-lived addresses, each for one purpose; with `is_inside` they are for processes of the devkit's own runs."""
 
     store: ObjectStore
     urls: UrlSigner
@@ -27,7 +27,7 @@ class Addresses:
     is_inside: bool = False
 
     def for_process(self, run: Run) -> Addresses:
-        """The same for whoever executes the run: this machine's process, or a backend elsewhere."""
+        """The same for whoever executes the run: the devkit, or a backend elsewhere."""
         return self if run.is_external else attrs.evolve(self, is_inside=True)
 
     def for_caller(self, run: Run, principal: Principal) -> Addresses:
@@ -36,7 +36,7 @@ class Addresses:
 
     @property
     def _base_url(self) -> str:
-        return self.address.own_url if self.is_inside else self.address.base_url
+        return self.address.runs_url if self.is_inside else self.address.base_url
 
     async def get(self, namespace: str, info: ObjectInfo, seconds: int = GET_SECONDS) -> str:
         """An address to read this version of the object."""

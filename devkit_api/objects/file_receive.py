@@ -61,16 +61,17 @@ async def receive(target: Path, chunks: AsyncIterator[bytes], expected: Expected
             if waiting >= _BATCH:
                 # One batch is written while the next one arrives; never more, so memory stays bounded.
                 if writing is not None:
-                    await writing
+                    await asyncio.shield(writing)
                 writing = asyncio.ensure_future(receiver.take(batch))
                 batch, waiting = [], 0
         if writing is not None:
-            await writing
-        await receiver.take(batch)
-        await asyncio.to_thread(receiver.sync)
+            await asyncio.shield(writing)
+        writing = asyncio.ensure_future(receiver.take(batch, is_last=True))
+        await asyncio.shield(writing)
     finally:
+        # The file must not be closed under a thread that writes, and no thread can be cancelled.
         if writing is not None:
-            await asyncio.wait([writing])  # the file must not be closed under a thread that writes
+            await asyncio.wait([writing])
         receiver.close()
     found = Expected(receiver.size, receiver.digest.hexdigest())
     if expected is not None and found != expected:
@@ -93,10 +94,12 @@ class _Receiver:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._file = os.fdopen(os.open(target, flags, 0o600), "wb", buffering=0)
 
-    async def take(self, batch: list[bytes]) -> None:
+    async def take(self, batch: list[bytes], *, is_last: bool = False) -> None:
         await asyncio.gather(asyncio.to_thread(self._hash, batch), asyncio.to_thread(self._write, batch))
+        if is_last:
+            await asyncio.to_thread(self._sync)
 
-    def sync(self) -> None:
+    def _sync(self) -> None:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

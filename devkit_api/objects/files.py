@@ -45,7 +45,8 @@ class FileObjectStore:
         self._version_bytes = version_bytes
         self._parts = FileParts(root / PARTS)
         self._indexes: OrderedDict[str, NamespaceIndex] = OrderedDict()
-        self._locks = KeyedLocks()
+        # Of a namespace: for who changes it, and inside of that for who reads it from the disk.
+        self._locks, self._loading = KeyedLocks(), KeyedLocks()
 
     async def open(self) -> None:
         """Make the directory and remove uploads an unclean stop left half-written."""
@@ -185,7 +186,7 @@ class FileObjectStore:
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
-        async with self._locks.of(namespace):
+        async with self._locks.of(namespace), self._loading.of(namespace):
             self._indexes.pop(namespace, None)
             await _remove_tree(self._folder(namespace))
 
@@ -196,7 +197,10 @@ class FileObjectStore:
     async def sweep(self, is_known: Callable[[str], bool]) -> int:
         """See `ObjectStore.sweep`."""
         await self._parts.sweep(is_known)
-        return await _sweep(self._root, is_known, self._indexes)
+        orphans = [namespace for namespace in await _namespaces(self._root) if not is_known(namespace)]
+        for namespace in orphans:
+            await self.delete_namespace(namespace)
+        return len(orphans)
 
     async def _commit(self, namespace: str, info: ObjectInfo, temporary: Path) -> ObjectInfo:
         folder = self._folder(namespace)
@@ -213,12 +217,14 @@ class FileObjectStore:
     async def _index(self, namespace: str) -> NamespaceIndex:
         index = self._indexes.get(namespace)
         if index is None:
-            loaded = await asyncio.to_thread(load_index, self._folder(namespace))
-            # Another task may have loaded it meanwhile, and changed it since: the first one stays.
-            index = self._indexes.setdefault(namespace, loaded)
+            async with self._loading.of(namespace):
+                index = self._indexes.get(namespace)  # another task may have loaded it meanwhile, and changed it since
+                if index is None:
+                    index = self._indexes[namespace] = await asyncio.to_thread(load_index, self._folder(namespace))
             if len(self._indexes) > _CACHED_NAMESPACES:
                 self._indexes.popitem(last=False)
-        self._indexes.move_to_end(namespace)
+        if namespace in self._indexes:
+            self._indexes.move_to_end(namespace)
         return index
 
     def _content(self, namespace: str, info: ObjectInfo) -> Path:
@@ -241,8 +247,14 @@ def _folder_of(root: Path, namespace: str) -> Path:
 @wrap
 def _store(folder: Path, temporary: Path, content: Path, entry: Entry) -> None:
     make_folder_durable(folder)
+    was_there = content.exists()  # a copy of a file onto itself
     temporary.replace(content)
-    write_atomic(folder / f"{digest(entry.info.name)}.json", entry.document())
+    try:
+        write_atomic(folder / f"{digest(entry.info.name)}.json", entry.document())
+    except OSError:
+        if not was_there:  # nothing names these bytes: nobody could ever delete them
+            content.unlink(missing_ok=True)
+        raise
     fsync_folder(folder)
 
 
@@ -278,9 +290,5 @@ def _prepare(root: Path) -> None:
 
 
 @wrap
-def _sweep(root: Path, is_known: Callable[[str], bool], indexes: OrderedDict[str, NamespaceIndex]) -> int:
-    orphans = [folder for folder in root.glob("[0-9a-f][0-9a-f]/*") if not is_known(folder.name)]
-    for folder in orphans:
-        indexes.pop(folder.name, None)
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(orphans)
+def _namespaces(root: Path) -> list[str]:
+    return [folder.name for folder in root.glob("[0-9a-f][0-9a-f]/*")]

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from devkit_api.describe import describe, text, whole
-from devkit_api.errors import BodyTooLarge, ObjectKeyInvalid, ObjectNotFound, RunQuotaExceeded
+from devkit_api.errors import BodyTooLarge, MediaTypeUnsupported, ObjectKeyInvalid, ObjectNotFound, RunQuotaExceeded
 from devkit_api.httpio import BODY_LIMITS, int_query, json_answer, text_query
 from devkit_api.middleware.authentication import PRINCIPAL
 from devkit_api.objects.inputs import Inputs
 from devkit_api.objects.protocol import CHUNK
 from devkit_api.objects.run_storage import from_token, to_token
 from devkit_api.routing import Body, Route
+from devkit_api.schemas import is_media_type
 
 _UPLOAD = {"type": "object", "description": "What was stored: its id, name, size and digest."}
 _PAGE = {
@@ -24,10 +25,19 @@ _PAGE = {
 INPUTS: web.AppKey[Inputs] = web.AppKey("inputs", Inputs)
 
 
-@describe(binary_body=True, body_optional=True, answer=_UPLOAD, status=201, errors=(ObjectKeyInvalid, RunQuotaExceeded))
+@describe(
+    binary_body=True,
+    body_optional=True,
+    answer=_UPLOAD,
+    status=201,
+    errors=(MediaTypeUnsupported, ObjectKeyInvalid, RunQuotaExceeded),
+)
 async def upload_input(request: web.Request) -> web.Response:
     """`POST /v1/devkit/inputs/{filename}`: the body is the file."""
-    content_type = request.headers.get("Content-Type", "application/octet-stream")[:200]
+    content_type = request.headers.get("Content-Type", "application/octet-stream")
+    if not is_media_type(content_type):
+        expected = "1 to 200 printable ASCII characters"
+        raise MediaTypeUnsupported(content_type=content_type[:100], expected=expected)
     view = await request.app[INPUTS].upload(
         request.match_info["filename"], content_type, _body(request), request[PRINCIPAL]
     )

@@ -2,7 +2,8 @@
 
 A source names a file by its `s3://` address (an upload, or what another run saved) or as `local://<root>/<path>` (a
 file under DEVKIT_DATA_ROOTS). Freezing copies it to the run's own inputs with its checksum, so that neither the
-original's change nor its deletion changes what the run reads (wire-contract E.4). A data view is frozen as its rows.
+original's change nor its deletion changes what the run reads (wire-contract E.4). A data view is frozen as its rows, a
+context with nothing but a `uri` as its only source.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any, BinaryIO
 
 import attrs
@@ -26,10 +28,20 @@ from devkit_api.errors import (
     RunNotFound,
 )
 from devkit_api.local_data.service import LocalData
+from devkit_api.locks import Gate
 from devkit_api.objects.describe import describe
 from devkit_api.objects.namespaces import UPLOADS, Location, locate, run_files, run_inputs, run_of, run_reports, uri
 from devkit_api.objects.protocol import CHUNK, Expected, ObjectInfo, ObjectStore, check_name
-from devkit_api.objects.view_inputs import CONTENT_TYPES, TYPE, Selection, Views, ViewTable, selection_of
+from devkit_api.objects.view_inputs import (
+    CONTENT_TYPES,
+    ONLY_SOURCE,
+    TYPE,
+    Selection,
+    Views,
+    ViewTable,
+    file_of,
+    selection_of,
+)
 from devkit_api.schemas import field_error
 from devkit_api.security.principals import Principal
 
@@ -46,12 +58,13 @@ FindRun = Callable[[str, Principal], Awaitable[object]]
 
 @attrs.frozen
 class Inputs:
-    """Uploads, and the frozen inputs of runs."""
+    """Uploads, and the frozen inputs of runs. While the `gate` is closed nothing is uploaded."""
 
     store: ObjectStore
     bucket: str
     local_data: LocalData
     views: Callable[[], Views]
+    gate: Gate = attrs.field(factory=Gate, init=False)
 
     async def upload(
         self, filename: str, content_type: str, chunks: AsyncIterator[bytes], principal: Principal
@@ -60,7 +73,14 @@ class Inputs:
         name = f"{uuid.uuid4()}/{check_name(filename.replace('/', '_'))}"
         owner = {"user-id": principal.user_id, "organization-id": principal.organization_id}
         info = {"content_type": content_type, "metadata": owner}
-        return self._upload_view(await self.store.put(UPLOADS, check_name(name), chunks, None, info))
+        with ExitStack() as until_stored:
+
+            async def then_inside() -> AsyncIterator[bytes]:
+                async for chunk in chunks:
+                    yield chunk
+                until_stored.enter_context(self.gate.entered())  # a slow sender keeps no reset waiting
+
+            return self._upload_view(await self.store.put(UPLOADS, check_name(name), then_inside(), None, info))
 
     async def uploads(self, principal: Principal, *, after: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
         """A page of the uploads `principal` may see, and where to go on."""
@@ -85,7 +105,7 @@ class Inputs:
     async def freeze(
         self, run_id: str, context: dict[str, Any] | None, principal: Principal, find_run: FindRun
     ) -> dict[str, Any] | None:
-        """The context with its named sources, or its data view, frozen and described; one with neither stays as it is.
+        """The context with what it names frozen and described; one that names no data stays as it is.
 
         Raises `DataContextInvalid` with one finding per wrong source, and then nothing is kept.
         """
@@ -93,10 +113,16 @@ class Inputs:
             return context
         if "sources" not in context:
             selection = selection_of(context)
-            return await self._freeze_view(run_id, context, selection, principal) if selection else context
+            if selection is not None:
+                return await self._freeze_view(run_id, context, selection, principal)
+            file = file_of(context)
+            return await self._freeze_file(run_id, context, file, principal, find_run) if file else context
         sources = _checked(context["sources"])
         try:
-            frozen = [await self._freeze_source(run_id, i, s, principal, find_run) for i, s in enumerate(sources)]
+            frozen = [
+                await self._freeze_source(run_id, f"/sources/{number}", source, principal, find_run)
+                for number, source in enumerate(sources)
+            ]
             manifest = await self._put_manifest(run_id, frozen)
         except BaseException:
             await self.store.delete_namespace(run_inputs(run_id))
@@ -107,6 +133,10 @@ class Inputs:
             "sources": frozen,
             "materialization": self._materialization(run_id, manifest),
         }
+
+    def manifest_uri(self, run_id: str) -> str:
+        """The address of the document that lists what a run was given."""
+        return uri(self.bucket, run_inputs(run_id), MANIFEST)
 
     async def discard(self, run_id: str) -> None:
         """Delete everything a run saved and read, and what people attached to it."""
@@ -139,6 +169,19 @@ class Inputs:
             "materialization": materialization,
         }
 
+    async def _freeze_file(
+        self, run_id: str, context: dict[str, Any], file: dict[str, Any], principal: Principal, find_run: FindRun
+    ) -> dict[str, Any]:
+        try:
+            only = await self._freeze_source(run_id, "", {**file, "name": ONLY_SOURCE}, principal, find_run)
+            await self._put_manifest(run_id, [only])
+        except BaseException:
+            await self.store.delete_namespace(run_inputs(run_id))
+            raise
+        told = {k: only[k] for k in ("uri", "format", "checksum", "columns") if k in only}
+        rows = {"row_count": only["rowCount"]} if "rowCount" in only else {}
+        return {**context, "type": context.get("type") or "uri", "sources": [only], "materialization": {**told, **rows}}
+
     async def _put_table(self, run_id: str, selection: Selection, table: ViewTable) -> dict[str, Any]:
         name = f"sources/{table.name}"
         expected = Expected(len(table.content), table.sha256)
@@ -147,21 +190,20 @@ class Inputs:
         return table.source(uri(self.bucket, run_inputs(run_id), name), selection.form, selection.view_id)
 
     def _materialization(self, run_id: str, manifest: ObjectInfo) -> dict[str, Any]:
-        address = uri(self.bucket, run_inputs(run_id), MANIFEST)
-        return {"uri": address, "format": "JSON", "checksum": manifest.sha256}
+        return {"uri": self.manifest_uri(run_id), "format": "JSON", "checksum": manifest.sha256}
 
     async def _freeze_source(
-        self, run_id: str, number: int, source: dict[str, Any], principal: Principal, find_run: FindRun
+        self, run_id: str, where: str, source: dict[str, Any], principal: Principal, find_run: FindRun
     ) -> dict[str, Any]:
         origin, target = source["uri"], f"sources/{source['name']}"
         try:
             copied = await self._copy(origin, run_inputs(run_id), target, principal, find_run)
         except (ObjectNotFound, RunNotFound, DataNotFound, DataUnreadable, ParameterInvalid) as exc:
-            raise _refusal(number, "uri", f"cannot be read: {exc.message.rstrip('.')}") from None
+            raise _refusal(where, "uri", f"cannot be read: {exc.message.rstrip('.')}") from None
         checksum = copied.sha256 or await self._hash(run_inputs(run_id), copied)
         announced = str(source.get("checksum") or checksum).removeprefix("sha256:").lower()
         if announced != checksum or source.get("sizeBytes", copied.size) != copied.size:
-            raise _refusal(number, "checksum", "is not the one of the file")
+            raise _refusal(where, "checksum", "is not the one of the file")
         return {
             "name": source["name"],
             "uri": uri(self.bucket, run_inputs(run_id), target),
@@ -233,21 +275,22 @@ def _checked(sources: Any) -> list[dict[str, Any]]:
         raise field_error(DataContextInvalid, [finding])
     names = set()
     for number, source in enumerate(sources):
+        where = f"/sources/{number}"
         if not isinstance(source, dict):
-            raise _refusal(number, "", "is not an object")
+            raise _refusal(where, "", "is not an object")
         name = source.get("name")
         if not isinstance(name, str) or not SOURCE_NAME.fullmatch(name):
-            raise _refusal(number, "name", "is not a name", "a letter, then letters, digits, - and _ (at most 64)")
+            raise _refusal(where, "name", "is not a name", "a letter, then letters, digits, - and _ (at most 64)")
         if name in names:
-            raise _refusal(number, "name", "is used twice", "one source per name")
+            raise _refusal(where, "name", "is used twice", "one source per name")
         names.add(name)
         if not isinstance(source.get("uri"), str):
-            raise _refusal(number, "uri", "is missing", "s3://… of an upload or of a run's file, or local://root/path")
+            raise _refusal(where, "uri", "is missing", "s3://… of an upload or of a run's file, or local://root/path")
     return sources
 
 
-def _refusal(number: int, field: str, message: str, expected: str = "") -> Exception:
-    finding = {"path": f"/dataContext/sources/{number}" + (f"/{field}" if field else ""), "message": message}
+def _refusal(where: str, field: str, message: str, expected: str = "") -> Exception:
+    finding = {"path": f"/dataContext{where}" + (f"/{field}" if field else ""), "message": message}
     return field_error(DataContextInvalid, [{**finding, **({"expected": expected} if expected else {})}])
 
 

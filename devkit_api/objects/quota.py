@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 from devkit_api.errors import RunQuotaExceeded
@@ -20,7 +21,7 @@ class RunQuota:
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._books: OrderedDict[str, _Book] = OrderedDict()
-        self._locks = KeyedLocks()
+        self._locks, self._changing = KeyedLocks(), KeyedLocks()
 
     async def take(self, run_id: str, name: str, size: int) -> None:
         """Count a file that may now be put. Raises `RunQuotaExceeded` with nothing counted."""
@@ -34,15 +35,20 @@ class RunQuota:
         book.total += more
         book.sizes[name] = book.sizes.get(name, 0) + more
 
+    def alone_with(self, run_id: str, name: str) -> asyncio.Lock:
+        """Held while a granted file is put in place, and while it is deleted: no bytes are given back in between."""
+        return self._changing.of(f"{run_id}/{name}")
+
     def give_back(self, run_id: str, name: str) -> None:
-        """A file was deleted."""
+        """A file was deleted; a grant for it that is still about is good for nothing from now on."""
         book = self._books.get(run_id)
         if book is not None:
             book.total -= book.sizes.pop(name, 0)
 
-    def forget(self, run_id: str) -> None:
-        """The run is gone."""
-        self._books.pop(run_id, None)
+    def covers(self, run_id: str, name: str, size: int) -> bool:
+        """Whether a put of so many bytes is counted. Of a run nothing was granted to by this server, all are."""
+        book = self._books.get(run_id)
+        return book is None or size <= book.sizes.get(name, -1)
 
     async def _book(self, run_id: str) -> _Book:
         async with self._locks.of(run_id):

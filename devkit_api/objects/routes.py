@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
@@ -68,20 +69,29 @@ async def put_object(request: web.Request) -> web.Response:
     """`PUT /v1/objects/{namespace}/{name}` with a signed address."""
     namespace, name = request.match_info["namespace"], request.match_info["name"]
     grant = request.app[URL_SIGNER].check_put(namespace, name, request.query)
-    chunks = _while_live(request, namespace)
-    info = await request.app[OBJECTS].put(namespace, name, chunks, grant.expected, grant.info)
+    async with AsyncExitStack() as until_stored:
+        chunks = _while_granted(request, namespace, name, grant.expected.size, until_stored)
+        info = await request.app[OBJECTS].put(namespace, name, chunks, grant.expected, grant.info)
     return web.Response(headers={"ETag": f'"{info.version}"', "x-amz-version-id": info.version})
 
 
-async def _while_live(request: web.Request, run_id: str) -> AsyncIterator[bytes]:
-    """The body, as long as the run works: what arrives after its end is not stored."""
-    live = request.app[RUNS].repository.live
-    if live(run_id) is None:
-        raise SignatureInvalid(reason="its run has ended")
+async def _while_granted(
+    request: web.Request, run_id: str, name: str, size: int, until_stored: AsyncExitStack
+) -> AsyncIterator[bytes]:
+    """The body, as long as the run works and what it was granted counts: what arrives later is not stored."""
+    live, quota = request.app[RUNS].repository.live, request.app[RUN_STORAGE].quota
+
+    def check() -> None:
+        if live(run_id) is None:
+            raise SignatureInvalid(reason="its run has ended")
+        if not quota.covers(run_id, name, size):
+            raise SignatureInvalid(reason="the file was deleted since, and its bytes were given back")
+
+    check()
     async for chunk in request.content.iter_any():
         yield chunk
-    if live(run_id) is None:
-        raise SignatureInvalid(reason="its run has ended")
+    await until_stored.enter_async_context(quota.alone_with(run_id, name))
+    check()
 
 
 @describe(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 import attrs
@@ -18,13 +19,21 @@ from devkit_api.objects.protocol import Expected, ObjectStore, check_name
 from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.signed_urls import MAX_SECONDS
 from devkit_api.runs.models import Run
-from devkit_api.schemas import StrictSchema, field_error
+from devkit_api.schemas import StrictSchema, check_media_type, field_error
 from devkit_api.security.principals import Principal
 
 ACTIONS = ("put", "get", "presign", "list", "delete", "input", "input_manifest")
 PAGE = 1000
 _MAX_METADATA = 2048
+_METADATA_NAME = re.compile(r"(?!devkit-)[a-z0-9._-]{1,100}")
 _NO_INPUTS = "The run was started without inputs."
+
+
+def _check_metadata(value: dict[str, str]) -> None:
+    """They become headers, whose case is lost; those of the devkit itself are not a module's to set."""
+    names = [name.lower() for name in value]
+    if len(set(names)) < len(names) or not all(_METADATA_NAME.fullmatch(name) for name in names):
+        raise ValidationError("has a name that is no name of a header, is one of the devkit's, or is there twice")
 
 
 class StorageSchema(StrictSchema):
@@ -32,11 +41,14 @@ class StorageSchema(StrictSchema):
 
     action = fields.String(required=True, validate=validate.OneOf(ACTIONS), metadata={"expected": ", ".join(ACTIONS)})
     key = fields.String(metadata={"expected": "a relative path", "example": "results/table.csv"})
-    contentType = fields.String(validate=validate.Length(1, 200), load_default="application/octet-stream")
+    contentType = fields.String(load_default="application/octet-stream", validate=check_media_type)
     contentLength = fields.Integer(strict=True, validate=validate.Range(0))
     contentMd5 = fields.String(validate=validate.Length(max=32))
     contentSha256 = fields.String(metadata={"expected": "SHA-256 in base64"})
-    metadata = fields.Dict(keys=fields.String(), values=fields.String(), load_default=dict)
+    metadata = fields.Dict(
+        keys=fields.String(), values=fields.String(), load_default=dict, validate=_check_metadata,
+        metadata={"expected": "texts by names of A-Z a-z 0-9 . _ -", "example": {"tissue": "skin"}},
+    )  # fmt: skip
     expiresIn = fields.Integer(
         strict=True, validate=validate.Range(1, MAX_SECONDS), metadata={"expected": f"seconds, 1 to {MAX_SECONDS}"}
     )
@@ -53,8 +65,6 @@ class StorageSchema(StrictSchema):
         missing = {name: ["is missing"] for name in needs.get(data.get("action", ""), ()) if name not in data}
         if missing:
             raise ValidationError(missing)
-        if not data.get("contentType", "").isprintable():
-            raise ValidationError("holds control characters", "contentType")
 
 
 @attrs.frozen
@@ -78,8 +88,9 @@ class RunStorage:
             return await self._input(run, "sources/" + request["name"] if action == "input" else MANIFEST)
         key = check_name(request["key"])
         if action == "delete":
-            await self.store.delete(run_files(run.run_id), key)
-            self.quota.give_back(run.run_id, key)
+            async with self.quota.alone_with(run.run_id, key):
+                await self.store.delete(run_files(run.run_id), key)
+                self.quota.give_back(run.run_id, key)
             return {"deleted": True, "key": key}
         seconds = request.get("expiresIn") or GET_SECONDS
         return await self._get(run, run_files(run.run_id), key, seconds)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from devkit_api.objects.s3_bucket import Bucket, base64_of, info_of, pinned, tim
 from devkit_api.objects.s3_calls import ATTEMPTS, contradicted, retried, unavailable
 from devkit_api.objects.s3_owner import read_owners
 from devkit_api.objects.s3_parts import COPY_BYTES, PART_BYTES, S3Parts, Upload
+from devkit_api.objects.s3_removal import PAGE, S3Removal
 from devkit_api.settings import Settings
 
-_PAGE = 1000
 _AT_ONCE = 16
 # The most S3 takes in one put.
 _SINGLE_BYTES = 5 * 1024**3
@@ -41,6 +40,7 @@ class S3ObjectStore:
         self._state, self._spool = state, state / "spool"
         self._bucket = Bucket(settings)
         self._parts = S3Parts(self._bucket)
+        self._removal = S3Removal(self._bucket)
 
     async def open(self) -> None:
         """Open the pool. The bucket is looked for, and made, with the first call that needs it."""
@@ -79,7 +79,9 @@ class S3ObjectStore:
         await self._bucket.find()
         if not self._bucket.versioned:
             return [Version(info.version, info.size, info.created_at)]
-        found = [item async for item in self._every_version(_key(namespace, info.name), exact=True) if "Size" in item]
+        found = [
+            item async for item in self._removal.every_version(_key(namespace, info.name), exact=True) if "Size" in item
+        ]
         return [Version(version_of(item), item["Size"], time_of(item["LastModified"])) for item in found]
 
     async def read(
@@ -171,7 +173,7 @@ class S3ObjectStore:
         found: list[Listed] = []
         while True:
             start = {"StartAfter": base + after} if after else {}
-            size = min(_PAGE, limit - len(found))
+            size = min(PAGE, limit - len(found))
             page = await self._bucket.call("list_objects_v2", Prefix=base + prefix, MaxKeys=size, **start)
             found += [
                 Listed(name=item["Key"][len(base) :], size=item["Size"], created_at=time_of(item["LastModified"]))
@@ -204,12 +206,7 @@ class S3ObjectStore:
 
     async def delete(self, namespace: str, name: str) -> None:
         """See `ObjectStore.delete`."""
-        await self._bucket.find()
-        if self._bucket.versioned:
-            await self._delete_versions(_key(namespace, name), exact=True)
-            return
-        with suppress(ClientError):
-            await self._bucket.call("delete_object", Key=_key(namespace, name))
+        await self._removal.one(_key(namespace, name))
 
     async def delete_namespace(self, namespace: str) -> None:
         """See `ObjectStore.delete_namespace`."""
@@ -218,12 +215,12 @@ class S3ObjectStore:
             await self._delete_own(namespace)
             return
         if self._bucket.versioned:
-            await self._delete_versions(prefix_of(namespace), exact=False)
+            await self._removal.versions(prefix_of(namespace), exact=False)
             return
         after: str | None = ""
         while after is not None:
-            listed, after = await self.list(namespace, after=after, limit=_PAGE)
-            await self._delete_all([{"Key": _key(namespace, item.name)} for item in listed])
+            listed, after = await self.list(namespace, after=after, limit=PAGE)
+            await self._removal.all([{"Key": _key(namespace, item.name)} for item in listed])
 
     async def own(self, namespace: str, listed: Sequence[Listed], *, or_unmarked: bool = False) -> Sequence[Listed]:
         """See `ObjectStore.own`. A run has an id of its own; other files are marked when they are put."""
@@ -246,7 +243,7 @@ class S3ObjectStore:
     async def _delete_own(self, namespace: str) -> None:
         after: str | None = ""
         while after is not None:
-            listed, after = await self.list(namespace, after=after, limit=_PAGE)
+            listed, after = await self.list(namespace, after=after, limit=PAGE)
             for item in await self.own(namespace, listed):
                 await self.delete(namespace, item.name)
 
@@ -268,34 +265,6 @@ class S3ObjectStore:
         if stored is None:
             raise ObjectStoreUnavailable(reason="it lost the file")
         return stored
-
-    async def _every_version(self, prefix: str, *, exact: bool) -> AsyncIterator[dict[str, Any]]:
-        """Versions and, without a size, the marks of deletions: of one key, or of all that begin with `prefix`."""
-        after: dict[str, str] = {}
-        seen: set[tuple[str, ...]] = set()
-        while True:
-            page = await self._bucket.call("list_object_versions", Prefix=prefix, **after)
-            for item in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-                if not exact or item["Key"] == prefix:
-                    yield item
-            if not page.get("IsTruncated"):
-                return
-            after = {"KeyMarker": page.get("NextKeyMarker", ""), "VersionIdMarker": page.get("NextVersionIdMarker", "")}
-            if not after["KeyMarker"] or tuple(after.values()) in seen:
-                raise contradicted()
-            seen.add(tuple(after.values()))
-
-    async def _delete_versions(self, prefix: str, *, exact: bool) -> None:
-        keys = [
-            {"Key": item["Key"], "VersionId": item["VersionId"]}
-            async for item in self._every_version(prefix, exact=exact)
-        ]
-        for start in range(0, len(keys), _PAGE):
-            await self._delete_all(keys[start : start + _PAGE])
-
-    async def _delete_all(self, keys: Sequence[dict[str, str]]) -> None:
-        if keys:
-            await self._bucket.call("delete_objects", Delete={"Objects": list(keys), "Quiet": True})
 
 
 def _key(namespace: str, name: str) -> str:

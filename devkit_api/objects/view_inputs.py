@@ -1,7 +1,8 @@
-"""What a data context that names a data view asks for, and what a run is given for it (wire-contract E.4).
+"""What a data context that names a data view, or one file, asks for, and what a run is given (wire-contract E.4).
 
 `{"type": "data_view", "viewId", "selectedIds"?, "idColumn"?, "format"?}`: the rows of the view are written to the run's
 own inputs when the run is prepared; a later change of the view, or a newer version of its catalog, changes nothing.
+`{"uri", "format"?}`, flat or in `materialization`: the file is copied there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FORMATS = tuple(CONTENT_TYPES)
 # The name of the only source of a view without named ones.
 ONLY_SOURCE = "selection"
 MAX_SELECTED = 50_000
+_FORMATS_OF_ENDINGS = {"csv": "CSV", "tsv": "TSV", "json": "JSON", "parquet": "PARQUET"}
 
 
 @attrs.frozen
@@ -100,6 +102,27 @@ def selection_of(context: dict[str, Any]) -> Selection | None:
     if ids and column is None:
         raise refusal("idColumn", "is missing", "the column of the view whose values `selectedIds` holds")
     return Selection(identity, "CSV" if form == "AUTO" else form, tuple(ids), column)
+
+
+def file_of(context: dict[str, Any]) -> dict[str, Any] | None:
+    """The file a data context names, as a source; None when it names none. Raises `DataContextInvalid`."""
+    parts = [context, *(context[name] for name in ("selection", "materialization") if _is_object(context.get(name)))]
+    asked = {key: value for part in parts for key, value in part.items() if value is not None}
+    address = asked.get("uri", asked.get("selection_uri"))
+    if address is None:
+        return None
+    if not isinstance(address, str):
+        raise refusal("uri", "is no address", "s3://… of an upload or of a run's file, or local://root/path")
+    form = asked.get("format") or _FORMATS_OF_ENDINGS.get(address.rpartition(".")[2].lower())
+    if form is not None and not isinstance(form, str):
+        raise refusal("format", "is no text", "such as CSV")
+    told = {key: asked[key] for key in ("checksum", "sizeBytes", "columns") if key in asked}
+    rows = {"rowCount": asked["row_count"]} if "row_count" in asked else {}
+    return {"uri": address, **({"format": form.upper()} if form else {}), **told, **rows}
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
 
 
 def refusal(field: str, message: str, expected: str = "") -> DataContextInvalid:

@@ -8,7 +8,15 @@ from typing import Any
 
 import attrs
 
-from devkit_api.errors import Forbidden, InputInvalid, ModuleUnsupported, PlanInvalid, RequestInvalid
+from devkit_api.errors import (
+    DataContextInvalid,
+    DevkitError,
+    Forbidden,
+    InputInvalid,
+    ModuleUnsupported,
+    PlanInvalid,
+    RequestInvalid,
+)
 from devkit_api.ids import new_run_id, utc_now
 from devkit_api.locks import Gate
 from devkit_api.logs import correlation_id
@@ -19,6 +27,7 @@ from devkit_api.objects.inputs import Inputs
 from devkit_api.runs.models import Run, RunStatus
 from devkit_api.runs.plans import PlanBook
 from devkit_api.runs.repository import RunRepository
+from devkit_api.runs.selection import DataFields, Finding
 from devkit_api.runs.supervisor import Supervisor
 from devkit_api.schemas import field_error
 from devkit_api.security.principals import Principal, Role
@@ -65,9 +74,9 @@ class Admission:
             return await self._start_new(request, principal)
 
     async def _prepare(self, module_id: str, request: dict[str, Any], principal: Principal) -> dict[str, Any]:
-        module = await self._admit(module_id, request, principal)
         run_id = new_run_id()
-        context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.repository.find)
+        module, request = await self._freeze(run_id, module_id, request, principal)
+        context = request["dataContext"]
         prepared = {
             "moduleId": module.module_id,
             "version": module.version,
@@ -88,15 +97,64 @@ class Admission:
         }
 
     async def _start_new(self, request: dict[str, Any], principal: Principal) -> Started:
-        module = await self._admit(request["moduleId"], request, principal)
         run_id = new_run_id()
-        context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.repository.find)
+        module, frozen = await self._freeze(run_id, request["moduleId"], request, principal)
         try:
-            return await self._create(run_id, module, {**request, "dataContext": context}, principal)
+            return await self._create(run_id, module, frozen, principal)
         except BaseException:
-            if context and "sources" in context:
+            if _has_inputs(frozen["dataContext"]):
                 await self.inputs.discard(run_id)
             raise
+
+    async def _freeze(
+        self, run_id: str, module_id: str, request: dict[str, Any], principal: Principal
+    ) -> tuple[Module, dict[str, Any]]:
+        """The module, and the request with its data context frozen and the module's data fields filled from it.
+
+        Raises a catalogue error, and then nothing is kept.
+        """
+        module = self._admissible(module_id, request, principal)
+        fields = DataFields.of(module.inputs)
+        if not fields.roles:
+            module = await self._admit(module_id, request, principal)
+            context = await self.inputs.freeze(run_id, request.get("dataContext"), principal, self.repository.find)
+            return module, {**request, "dataContext": context}
+        # The other way round: a required field may be one that the frozen context fills.
+        context = await self._selected(run_id, module, fields, request, principal)
+        try:
+            parameters = await self._filled(run_id, module, fields, request["parameters"], context)
+        except BaseException:
+            if _has_inputs(context):
+                await self.inputs.discard(run_id)
+            raise
+        return module, {**request, "parameters": parameters, "dataContext": context}
+
+    async def _selected(
+        self, run_id: str, module: Module, fields: DataFields, request: dict[str, Any], principal: Principal
+    ) -> dict[str, Any] | None:
+        """What the request selects, frozen."""
+        given = request.get("dataContext")
+        asked = fields.asked(request["parameters"], given)
+        try:
+            return await self.inputs.freeze(run_id, asked, principal, self.repository.find)
+        except DataContextInvalid as exc:
+            findings = fields.located(exc.details["errors"]) if asked is not given else None
+            if findings is None:
+                raise
+            raise _input_invalid(module, findings) from None
+
+    async def _filled(
+        self, run_id: str, module: Module, fields: DataFields, given: dict[str, Any], context: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The parameters of the run, checked."""
+        if context and _has_inputs(context):
+            parameters, findings = fields.filled(given, context, self.inputs.manifest_uri(run_id))
+        else:
+            parameters, findings = given, fields.stray(given)
+        findings = findings or fields.explained(await check_parameters(module.inputs, parameters))
+        if findings:
+            raise _input_invalid(module, findings)
+        return parameters
 
     async def _start_plan(self, request: dict[str, Any], principal: Principal) -> Started:
         prepared = {k: v for k, v in request.items() if k not in {"admissionId", "requestFingerprint"}}
@@ -158,7 +216,7 @@ class Admission:
             module = self._admissible(module_id, request, principal)
             findings = await check_parameters(module.inputs, request["parameters"])
             if findings:
-                raise field_error(InputInvalid, findings, module_id=module.module_id)
+                raise _input_invalid(module, findings)
             # A check in a thread takes a while; the module may be another by now.
             if self.modules.startable(module_id, request.get("version")) is module:
                 return module
@@ -185,6 +243,15 @@ class Admission:
 
     def _runtime(self, module: Module, asked: int | None) -> int:
         return min(asked or module.max_runtime_seconds, self.longest_runtime)
+
+
+def _has_inputs(context: dict[str, Any] | None) -> bool:
+    """Whether anything was frozen for this data context."""
+    return bool(context) and "sources" in (context or {})
+
+
+def _input_invalid(module: Module, findings: list[Finding]) -> DevkitError:
+    return field_error(InputInvalid, findings, module_id=module.module_id)
 
 
 def _is_plain(mode: str, supported: list[str]) -> bool:

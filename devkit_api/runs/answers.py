@@ -39,6 +39,9 @@ class RunSchema(AnswerSchema):
     status = fields.String(required=True, validate=_STATUS)
     executionMode = fields.String(required=True)
     external = fields.Boolean(required=True)
+    waitingFor = fields.String(
+        required=True, allow_none=True, metadata={"description": "What a run of an external module waits for, and how."}
+    )
     parameters = fields.Dict(required=True)
     progress = fields.Nested(RunProgressSchema, required=True, allow_none=True)
     error = fields.Nested(RunErrorSchema, required=True, allow_none=True)
@@ -86,6 +89,7 @@ class LogPageSchema(AnswerSchema):
     runId = fields.String(required=True)
     events = fields.List(fields.Nested(LogEventSchema), required=True)
     nextForwardToken = fields.String(required=True)
+    message = fields.String(metadata={"description": "Why there are no lines yet, when the run waits for a backend."})
 
 
 class HeartbeatAnswerSchema(AnswerSchema):
@@ -98,11 +102,11 @@ class HeartbeatAnswerSchema(AnswerSchema):
 
 EVENT_STREAM = {
     "type": "string",
-    "description": "Server-sent events. `state` (runId, status, error), `progress` (percent, message, at), `log` (one "
-    "line) and at last `end` (runId, status); `data` is JSON, `id` is where `Last-Event-ID` resumes. A comment "
-    "keeps the connection alive.",
+    "description": "Server-sent events. `state` (runId, status, error, waitingFor), `progress` (percent, message, at), "
+    "`log` (one line) and at last `end` (runId, status); `data` is JSON, `id` is where `Last-Event-ID` resumes. A "
+    "comment keeps the connection alive.",
     "examples": [
-        'event: state\nid: 0\ndata: {"runId":"devkit-run-01","status":"running","error":null}\n\n'
+        'event: state\nid: 0\ndata: {"runId":"devkit-run-01","status":"running","error":null,"waitingFor":null}\n\n'
         'event: progress\nid: 120\ndata: {"percent":40,"message":"Scoring","estimated_completion":null,'
         '"at":"2026-01-01T00:00:00.000Z"}\n\n'
         'event: end\nid: 480\ndata: {"runId":"devkit-run-01","status":"completed"}\n\n'

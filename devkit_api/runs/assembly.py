@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from devkit_api.execution.protocol import Executor, Limits
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.inputs import Inputs
@@ -30,12 +32,13 @@ def build_runs(
     store: DocumentStore,
     executor: Executor,
     *,
+    slots: Callable[[], int],
     modules: ModuleRegistry,
     inputs: Inputs,
     signer: Signer,
     address: PublicAddress,
 ) -> RunService:
-    """Runs on this executor. Nothing is opened, and nothing is read."""
+    """Runs on this executor, as many at a time as `slots` says. Nothing is opened, and nothing is read."""
     files = RunFiles(settings.state_dir.resolve() / "run-files")
     repository = RunRepository(store, settings.max_stored_runs)
     plans, logs, watch = PlanBook(store), RunLogs(files, settings.max_log_bytes), RunWatch(repository)
@@ -53,7 +56,7 @@ def build_runs(
         executor=executor,
         logs=logs,
         ends=RunEnds(repository, files, retention.retain),
-        workers=settings.workers,
+        slots=slots,
         queue_limit=settings.queue_limit,
         make_spec=orders.make,
         on_log=watch.notify,

@@ -78,6 +78,6 @@ class Orders:
         """The order for a run, and the run's token."""
         token = self.signer.run_token(run.run_id, run.token_serial)
         # A backend elsewhere comes as other clients do.
-        endpoint = self.address.base_url if run.is_external else self.address.own_url
+        endpoint = self.address.base_url if run.is_external else self.address.runs_url
         spec = run_spec(run, token, endpoint, self.bounds)
         return attrs.evolve(spec, environment={**self.address.trust(), **spec.environment}), token

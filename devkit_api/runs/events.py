@@ -63,7 +63,8 @@ def _differences(run: Run, seen: dict[str, Any]) -> list[tuple[str, dict[str, An
     found = []
     if seen.get("status") != run.status:
         error = attrs.asdict(run.error) if run.error else None
-        found.append(("state", {"runId": run.run_id, "status": run.status.value, "error": error}))
+        state = {"runId": run.run_id, "status": run.status.value, "error": error, "waitingFor": run.waiting_for}
+        found.append(("state", state))
     if run.progress is not None and seen.get("progress") != run.progress:
         found.append(("progress", attrs.asdict(run.progress)))
     seen.update(status=run.status, progress=run.progress)

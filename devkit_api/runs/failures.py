@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from devkit_api import jsonio
-from devkit_api.execution.protocol import Outcome, StopReason
+from devkit_api.execution.protocol import Gone, Outcome, StopReason
 from devkit_api.runs.log_events import clean
 from devkit_api.runs.models import RunError, RunStatus
 
@@ -27,6 +27,8 @@ FAILURES: dict[str, str] = {
     "RUN_OUTPUT_TOO_LARGE": "The module's output is larger than DEVKIT_MAX_OUTPUT_BYTES.",
     "RUN_DISK_LIMIT": "The run had more on the disk than DEVKIT_MAX_WORK_MB or DEVKIT_MAX_WORK_FILES allow.",
     "RUN_EXIT_CODE": "The module wrote an output, and its process still ended with an error.",
+    "RUN_WORKER_LOST": "The worker of the cluster that executed the run was lost. It is not tried again by itself.",
+    "RUN_SCHEDULER_LOST": "The Dask scheduler was lost while the run was executing, and its workers stopped.",
     "RUN_INTERRUPTED": "The devkit stopped while the run was executing.",
     "RUN_NOT_ACCOUNTED": "The devkit failed while it took in what the run left; see its log.",
     "RUN_ENVIRONMENT_FAILED": "The packages the module needs could not be installed; the message is the resolver's.",
@@ -48,6 +50,7 @@ _BY_TYPE = {
     "PermissionError": "MODULE_PERMISSION_DENIED",
     "OOMError": "RUN_OUT_OF_MEMORY",
 }
+_GONE = {Gone.WORKER: "RUN_WORKER_LOST", Gone.SCHEDULER: "RUN_SCHEDULER_LOST"}
 _MAX_MESSAGE = 4000
 _MEMORY_ERRORS = ("MemoryError", "Unable to allocate", "std::bad_alloc", "[Errno 12]", "Cannot allocate memory")
 
@@ -77,6 +80,8 @@ def conclude(outcome: Outcome) -> Verdict:
         return Verdict(RunStatus.TIMED_OUT, failure("RUN_TIMED_OUT"))
     if outcome.stopped is StopReason.DISK:
         return Verdict(RunStatus.FAILED, failure("RUN_DISK_LIMIT", found=outcome.excess))
+    if outcome.gone is not None:
+        return Verdict(RunStatus.FAILED, failure(_GONE[outcome.gone]))
     if outcome.no_environment:
         return Verdict(RunStatus.FAILED, failure("RUN_ENVIRONMENT_FAILED", outcome.problem))
     if outcome.problem is not None:

@@ -33,10 +33,11 @@ _TOKEN = re.compile(r"[fb]/([0-9]{1,15})")
 
 @attrs.frozen
 class LogPage:
-    """Events and where to go on from."""
+    """Events and where to go on from; `note` says why there are none yet."""
 
     events: list[dict[str, Any]]
     next_token: str
+    note: str | None = None
 
 
 class RunLogWriter:

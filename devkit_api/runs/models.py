@@ -100,6 +100,17 @@ class Run:
         return self.source_digest is None
 
     @property
+    def waiting_for(self) -> str | None:
+        """What an external run waits for and how that comes, or None: nothing happens to it by itself."""
+        if not self.is_external or self.status is not RunStatus.QUEUED:
+            return None
+        return (
+            "waits for a backend: the devkit has no source of this module. A process with the run's token attaches "
+            f"with POST /v1/module-runs/{self.run_id}/heartbeat and ends the run with …/complete "
+            "(docs/how-to.md, 'Debug a module in your IDE')"
+        )
+
+    @property
     def is_terminal(self) -> bool:
         """Whether it has ended."""
         return self.status in TERMINAL
@@ -132,6 +143,7 @@ class Run:
             "executionMode": self.mode,
             "runtimeProfile": self.compute_profile,
             "external": self.is_external,
+            "waitingFor": self.waiting_for,
             "parameters": self.parameters,
             "progress": attrs.asdict(self.progress) if self.progress else None,
             "error": attrs.asdict(self.error) if self.error else None,

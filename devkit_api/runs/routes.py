@@ -183,7 +183,9 @@ async def get_logs(request: web.Request) -> web.Response:
         newest_first=choice_query(request, "order", False, _NEWEST_FIRST),
     )
     events = list(map(_soften, page.events)) if sdk_text.is_sdk(request) else page.events
-    return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token})
+    # Only a reader's first page says it: the SDK's `runs logs --follow` prints it as often as it comes.
+    note = {"message": page.note} if page.note and token is None else {}
+    return json_answer({"runId": run_id, "events": events, "nextForwardToken": page.next_token, **note})
 
 
 @describe(
@@ -242,7 +244,7 @@ async def heartbeat(request: web.Request) -> web.Response:
 
 @describe(
     body=CompleteSchema,
-    example={"status": "completed", "result": {"status": "success", "results": {"peptides": 61}}},
+    example={"status": "completed", "result": {"status": "success", "results": {"peptides": 59}}},
     answer=RunSchema,
     errors=(RunNotFound, RunConflict),
 )

@@ -127,7 +127,8 @@ class RunService:
     ) -> LogPage:
         """A page of the run's log."""
         run = await self.get(run_id, viewer)
-        return await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
+        page = await self.logs.read(run.run_id, token=token, limit=limit, newest_first=newest_first)
+        return page if page.events else attrs.evolve(page, note=run.waiting_for)
 
     async def follow(self, run_id: str, viewer: Principal, position: int) -> AsyncGenerator[StreamEvent, None]:
         """The run as a stream from log position `position` on. Raises `RunNotFound` before the first event."""
@@ -163,7 +164,7 @@ class RunService:
         """Forget every run and plan; what executes is cancelled first. Belongs inside `admission.gate.closed()`."""
         await self.cancel_all()
         await self.supervisor.until_idle()
-        ids = self.repository.ids
+        ids = self.repository.ids | await self.plans.run_ids()  # inputs are frozen when a run is planned
         await self.repository.clear()
         await self.plans.clear()
         for run_id in ids:

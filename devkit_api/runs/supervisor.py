@@ -29,13 +29,16 @@ log = logging.getLogger(__name__)
 
 @attrs.define
 class Supervisor:
-    """Conducts runs. `make_spec` gives the executor's order and the run's token; `on_log` follows new log lines."""
+    """Conducts runs. `slots` says how many may execute at a time now; who changes that calls `fill`.
+
+    `make_spec` gives the executor's order and the run's token; `on_log` follows new log lines.
+    """
 
     repository: RunRepository
     executor: Executor
     logs: RunLogs
     ends: RunEnds
-    workers: int
+    slots: Callable[[], int]
     queue_limit: int
     make_spec: Callable[[Run], tuple[RunSpec, str]]
     on_log: Callable[[str], None]
@@ -58,7 +61,7 @@ class Supervisor:
                 self._queue.push(run.module_id, run.run_id)
             else:
                 await self._settle_interrupted(run)
-        self._fill()
+        self.fill()
 
     async def close(self) -> None:
         """Stop what executes, wait until it is accounted for; what is queued stays queued for the next start."""
@@ -76,6 +79,11 @@ class Supervisor:
     def executing(self) -> int:
         """Runs that have a worker."""
         return self._busy
+
+    @property
+    def workers(self) -> int:
+        """Runs that may execute at a time now."""
+        return self.slots()
 
     @contextmanager
     def room(self) -> Iterator[None]:
@@ -101,7 +109,7 @@ class Supervisor:
             run, created = await self.repository.create(run)
             if created:
                 self._queue.push(run.module_id, run.run_id)
-                self._fill()
+                self.fill()
             return run, created
 
     async def _admit_running(self, run: Run) -> tuple[Run, bool]:
@@ -114,7 +122,7 @@ class Supervisor:
         finally:
             if not created:
                 self._busy -= 1
-                self._fill()
+                self.fill()
         return run, created
 
     async def cancel(self, run: Run) -> Run:
@@ -135,7 +143,7 @@ class Supervisor:
         except StateError:
             if run.status is RunStatus.QUEUED:
                 self._queue.push(run.module_id, run.run_id)
-                self._fill()
+                self.fill()
             raise
         self._stop(run.run_id, StopReason.CANCEL)
         return run
@@ -157,7 +165,8 @@ class Supervisor:
         if execution is not None:
             execution.stop(reason)
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
+        """Begin queued runs for as long as there are workers for them."""
         # A worker is free again when the process is gone: storing one end needs the disk, the next run the processor.
         # Ends that cannot be stored still hold runs back, or a full disk would let them pile up.
         while self._has_free_worker:
@@ -169,7 +178,8 @@ class Supervisor:
 
     @property
     def _has_free_worker(self) -> bool:
-        return not self._closing and self._busy < self.workers and len(self._conducting) < 2 * self.workers + 2
+        workers = self.workers
+        return not self._closing and self._busy < workers and len(self._conducting) < 2 * workers + 2
 
     def _begin(self, run_id: str) -> None:
         task = asyncio.create_task(self._conduct(run_id), name=f"conduct-{run_id}")
@@ -178,7 +188,7 @@ class Supervisor:
 
     def _done(self, run_id: str, _task: asyncio.Task[None]) -> None:
         self._conducting.pop(run_id, None)
-        self._fill()
+        self.fill()
 
     async def _conduct(self, run_id: str) -> None:
         try:
@@ -209,7 +219,7 @@ class Supervisor:
             return None
         finally:
             self._busy -= 1
-            self._fill()
+            self.fill()
 
     async def _account(self, run: Run, writer: RunLogWriter, outcome: Outcome) -> None:
         run_id, began = run.run_id, perf_counter()

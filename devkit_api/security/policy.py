@@ -62,6 +62,8 @@ POLICIES: dict[str, Policy] = {
     "inputs:write": Policy(_PEOPLE, scope="write"),
     # The signature in the address is the credential; the handler checks it.
     "objects:signed": Policy(_ANYONE),
+    # The ticket is the credential, good once; the handler checks it.
+    "cluster:attach": Policy(_ANYONE),
 }
 
 

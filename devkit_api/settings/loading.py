@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from devkit_api.settings.declare import PREFIX
 from devkit_api.settings.model import Settings, setting_infos
@@ -74,12 +76,8 @@ def _cross_checks(settings: Settings) -> Iterable[Problem]:
         missing = f"{settings.jwt_jwks_file} is not a file"
         yield Problem(PREFIX + "JWT_JWKS_FILE", missing, f"export {PREFIX}JWT_JWKS_FILE=jwks.json")
     yield from _storage_problems(settings)
-    if settings.executor == "dask" and not settings.dask_scheduler:
-        yield Problem(
-            PREFIX + "DASK_SCHEDULER",
-            f"{PREFIX}EXECUTOR is dask, and no scheduler is named",
-            f"export {PREFIX}DASK_SCHEDULER=tcp://127.0.0.1:8786",
-        )
+    if settings.executor == "dask":
+        yield from _dask_problems(settings)
     yield from _tls_problems(settings)
     if settings.modules_dir is not None and not settings.modules_dir.is_dir():
         yield Problem(
@@ -112,6 +110,45 @@ def _storage_problems(settings: Settings) -> Iterable[Problem]:
         if settings.s3_endpoint and not getattr(settings, name):
             variable = PREFIX + name.upper()
             yield Problem(variable, f"{PREFIX}S3_ENDPOINT is set, and this is not", f"export {variable}=…")
+
+
+def _dask_problems(settings: Settings) -> Iterable[Problem]:
+    if settings.dask_scheduler is None:
+        yield Problem(
+            PREFIX + "DASK_SCHEDULER",
+            f"{PREFIX}EXECUTOR is dask, and no scheduler is named",
+            f"export {PREFIX}DASK_SCHEDULER=tcp://127.0.0.1:8786",
+        )
+    elif _is_this_machine(settings.public_url or settings.own_url) and not _is_this_machine(settings.dask_scheduler):
+        yield Problem(
+            PREFIX + "PUBLIC_URL",
+            f"the workers of {settings.dask_scheduler} are told to call the devkit there, and would call themselves",
+            f"export {PREFIX}PUBLIC_URL=http://the-name-or-address-of-this-machine:{settings.port} "
+            f"{PREFIX}HOST=0.0.0.0, or the address of its proxy",
+        )
+    elif (
+        settings.s3_endpoint
+        and _is_this_machine(settings.s3_endpoint)
+        and not _is_this_machine(settings.dask_scheduler)
+    ):
+        yield Problem(
+            PREFIX + "S3_ENDPOINT",
+            f"modules on the workers of {settings.dask_scheduler} are sent there for files, and would ask themselves",
+            f"export {PREFIX}S3_ENDPOINT=http://the-name-or-address-of-its-machine:9000",
+        )
+    elsewhere = "runs execute on the workers of the cluster, where this has no meaning"
+    for name in ("prewarm", "keep_workdirs"):
+        if getattr(settings, name):
+            yield Problem(PREFIX + name.upper(), elsewhere, f"unset {PREFIX}{name.upper()}")
+
+
+def _is_this_machine(address: str) -> bool:
+    """Whether the address leads whoever uses it to himself."""
+    host = urlsplit(address).hostname or ""
+    try:
+        return ip_address(host).is_loopback or ip_address(host).is_unspecified
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def _tls_problems(settings: Settings) -> Iterable[Problem]:

@@ -46,6 +46,16 @@ class Settings(RunSettings, StorageSettings, RequestSettings, AccessSettings, Se
         return self.host in LOOPBACK_HOSTS
 
     @property
+    def kill_grace(self) -> float:
+        """Seconds between SIGTERM and SIGKILL for a run that is stopped."""
+        return min(self.shutdown_grace, 5.0)
+
+    @property
+    def most_on_cluster(self) -> int | None:
+        """Runs handed to the Dask cluster at a time, when the user said how many."""
+        return self.workers if "workers" in self.sources else None
+
+    @property
     def scheme(self) -> str:
         """How the devkit itself is spoken to."""
         return "https" if self.tls_cert else "http"

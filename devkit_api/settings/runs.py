@@ -7,7 +7,7 @@ import os
 import attrs
 
 from devkit_api.settings.declare import setting
-from devkit_api.settings.values import boolean, choice, positive_seconds, text, whole_number
+from devkit_api.settings.values import boolean, choice, dask_address, identifier, positive_seconds, whole_number
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -19,13 +19,27 @@ class RunSettings:
         example="local",
     )  # fmt: skip
     dask_scheduler: str | None = setting(
-        "DASK_SCHEDULER", None, text(300), "Address of the Dask scheduler.", example="tcp://10.0.0.5:8786"
+        "DASK_SCHEDULER", None, dask_address, "Address of the Dask scheduler.", example="tcp://10.0.0.5:8786"
+    )
+    dask_resource: str | None = setting(
+        "DASK_RESOURCE",
+        None,
+        identifier,
+        "Dask resource of which each run takes one; unset, a run takes a thread of its worker.",
+        example="devkit",
+    )
+    dask_cache_mb: int = setting(
+        "DASK_CACHE_MB",
+        2048,
+        whole_number(1, 1024**2),
+        "Module sources each Dask worker keeps, in MiB; the least recently used go first.",
+        example="2048",
     )
     workers: int = setting(
         "WORKERS",
         attrs.Factory(lambda: os.cpu_count() or 1),
         whole_number(1, 1024),
-        "Runs executed at a time; default: the number of cores.",
+        "Runs executed at a time; default: the number of cores, on a Dask cluster what its workers have.",
         example="4",
     )
     warm_memory_mb: int = setting(
@@ -53,14 +67,14 @@ class RunSettings:
         "MAX_WORK_MB",
         16384,
         whole_number(1, 1024**3),
-        "Disk space a run may take in its work directory, in MiB; looked at about every second.",
+        "Disk space a run may take in its work directory and its own /tmp, in MiB; looked at about every second.",
         example="16384",
     )
     max_work_files: int = setting(
         "MAX_WORK_FILES",
         200_000,
         whole_number(100, 100_000_000),
-        "Files and folders a run may have in its work directory.",
+        "Files and folders a run may have in its work directory and its own /tmp.",
         example="200000",
     )
     isolation: str = setting(

@@ -143,6 +143,19 @@ def url(value: str) -> str:
     return value.rstrip("/")
 
 
+@_expects("an address such as tcp://10.0.0.5:8786 or tls://…")
+def dask_address(value: str) -> str:
+    """The address of a Dask scheduler as Dask writes it."""
+    parts = urlsplit(value)
+    try:
+        is_whole = bool(parts.hostname and parts.port) and not (parts.username or parts.query or parts.path.strip("/"))
+    except ValueError:  # the port is no number
+        is_whole = False
+    if parts.scheme not in {"tcp", "tls", "ws", "wss"} or not is_whole:
+        raise ValueError(f"{value!r} is not an address such as tcp://10.0.0.5:8786")
+    return value.rstrip("/")
+
+
 @_expects("an https address; http on loopback alone")
 def https_address(value: str) -> str:
     """An https address with a path; http is taken from this machine only, as keys must not be swapped on the way."""

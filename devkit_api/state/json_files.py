@@ -80,10 +80,11 @@ class JsonFileStore:
 
     async def clear(self, collection: str) -> None:
         """Durable removal of a whole collection."""
-        keys = []
+        # Those on their way to the disk as well: when the folder has been read, they may have arrived.
+        keys = self._queue.keys(collection)
         for path in await _list_documents(self._root / collection):
             if self._is_in_place(collection, path):
-                keys.append(path.stem)
+                keys.add(path.stem)
             else:
                 await _set_aside(self._root, path)
         await asyncio.gather(*(self.delete(collection, key) for key in keys))

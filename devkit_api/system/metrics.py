@@ -40,9 +40,10 @@ class Sources:
     runs: Callable[[], dict[str, int]]
     queued: Callable[[], int]
     executing: Callable[[], int]
-    workers: int
+    workers: Callable[[], int]
     modules: Callable[[], int]
     pools: Callable[[], Mapping[str, Pool]]
+    cluster: Callable[[], tuple[bool, int]] | None = None  # whether its scheduler is there, and how many workers
 
 
 class Metrics:
@@ -166,7 +167,11 @@ class _Now(Collector):
         yield runs
         yield GaugeMetricFamily("devkit_run_queue_length", "Runs that wait for a worker.", sources.queued())
         yield GaugeMetricFamily("devkit_run_workers_busy", "Workers that execute a run.", sources.executing())
-        yield GaugeMetricFamily("devkit_run_workers", "Workers there are.", sources.workers)
+        yield GaugeMetricFamily("devkit_run_workers", "Runs that may execute at a time.", sources.workers())
+        if sources.cluster is not None:
+            connected, workers = sources.cluster()
+            yield GaugeMetricFamily("devkit_cluster_connected", "Whether the Dask scheduler answers.", connected)
+            yield GaugeMetricFamily("devkit_cluster_workers", "Workers of the Dask cluster.", workers)
         yield GaugeMetricFamily("devkit_modules", "Registered modules.", sources.modules())
         used = GaugeMetricFamily("devkit_database_connections_in_use", "Connections that work now.", labels=["pool"])
         most = GaugeMetricFamily("devkit_database_connections_limit", "Connections there may be.", labels=["pool"])

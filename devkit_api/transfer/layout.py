@@ -74,7 +74,7 @@ def state_path(name: str) -> PurePosixPath:
     """Where in a state directory a member of an archive belongs. Raises `TransferRefused` for any other place."""
     path = PurePosixPath(name)
     parts = name.split("/")
-    is_plain = name.isprintable() and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME and "\\" not in name
+    is_plain = name.isprintable() and len(name.encode("utf-8", "replace")) <= _LONGEST_NAME
     if not is_plain or any(part in {"", ".", ".."} for part in parts) or len(parts) < 3:
         raise TransferRefused(f"the archive holds a name that is not allowed: {name[:100]!r}")
     if parts[0] != STATE or parts[1] not in EXPORTED:

@@ -37,7 +37,10 @@ from devkit_api.transfer.objects import OBJECTS, Delivery, bucket_of, waiting
 
 MOST_BYTES = 100 * 1024**3
 _KEEP_FREE = 256 * 1024 * 1024
+_KEEP_FREE_FILES = 10_000
 _LOOK_AT_DISK_EVERY = 64 * 1024 * 1024
+# What a file takes besides its bytes; an archive of empty ones is small.
+_FILE_BYTES = 4096
 
 
 async def load(settings: Settings, source: Path, progress: Progress, *, most_bytes: int = MOST_BYTES) -> Summary:
@@ -239,17 +242,23 @@ class _Unpacking:
             file.flush()
             os.fsync(file.fileno())
             os.fchmod(file.fileno(), 0o600 | member.mode)
+        self._look_at_disk(_FILE_BYTES)
         os.utime(path, (member.mtime, member.mtime))
         self.summary.count(path.relative_to(self.staging).parts[0])
 
     def _count(self, size: int) -> None:
         self.summary.total_bytes += size
-        self._since_look += size
+        self._look_at_disk(size)
+        self._progress(self._position(), self._archive_bytes)
+
+    def _look_at_disk(self, taken: int) -> None:
+        self._since_look += taken
         if self._since_look >= _LOOK_AT_DISK_EVERY:
             self._since_look = 0
-            if shutil.disk_usage(self.staging).free < _KEEP_FREE:
+            disk = os.statvfs(self.staging)
+            # Some file systems have no bound of their own for the number of files, and tell 0.
+            if disk.f_bavail * disk.f_frsize < _KEEP_FREE or (disk.f_files and disk.f_favail < _KEEP_FREE_FILES):
                 raise TransferRefused("the disk is nearly full, so the import was given up")
-        self._progress(self._position(), self._archive_bytes)
 
 
 class _Parts:

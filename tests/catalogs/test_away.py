@@ -6,19 +6,32 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import AsyncMock
 
 import attrs
+import psycopg2
 import pytest
 from aiohttp import web
 
+from devkit_api.catalogs import purge
+from devkit_api.catalogs.control import jobs as jobs_module
 from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.jobs import Jobs
 from devkit_api.catalogs.control.routes import ADMIN
 from devkit_api.catalogs.control.upload_records import Upload, UploadRecords
 from devkit_api.catalogs.control.upload_routes import CATALOG_UPLOADS
-from devkit_api.database.pool import unavailable
-from devkit_api.errors import ObjectStoreUnavailable, Unavailable
+from devkit_api.catalogs.routes import CATALOGS
+from devkit_api.database.pool import fetch, unavailable, write
+from devkit_api.errors import (
+    CatalogNotFound,
+    CatalogUploadNotFound,
+    IngestionNotFound,
+    ObjectStoreUnavailable,
+    StateConflict,
+    Unavailable,
+)
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
+from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
 from tests.catalogs.test_control_plane import MORE
 from tests.support.waiting import PATIENCE
@@ -158,6 +171,107 @@ async def test_an_upload_that_nobody_verifies_is_found_by_the_sweeper(plane: Pla
     await uploads._records.move(upload, "verifying")
     await uploads._sweeper.sweep()
     await plane.claimed(upload)
+
+
+@pytest.mark.parametrize("end", ["complete", "abort", "reset"])
+async def test_a_part_whose_last_byte_comes_after_the_end_is_not_kept(plane: Plane, end: str) -> None:
+    upload, body = await plane.sent()
+    uploads, name, data = plane.app[CATALOG_UPLOADS], upload.part_name(1), MORE.encode()
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield data[:5]
+        arrived.set()
+        await go_on.wait()
+        yield data[5:]
+
+    expected = Expected(len(data), hashlib.sha256(data).hexdigest())
+    info = {"content_type": "text/csv", "metadata": {}}
+    sending = asyncio.create_task(uploads.put_part(name, slowly(), expected, info))
+    await arrived.wait()
+    if end == "complete":
+        await uploads.complete(plane.catalog, upload.upload_id, body)
+        await plane.claimed(upload)
+    elif end == "abort":
+        await uploads.abort(plane.catalog, upload.upload_id, upload.state_version)
+    else:  # as `reset` does it: rows first, then files
+        gone = "DELETE FROM devkit.catalog_uploads WHERE upload_id = %s RETURNING 1"
+        await write(plane.app[CATALOGS].database.owner, gone, [upload.upload_id])
+        await uploads.clear()
+    go_on.set()
+    with pytest.raises((StateConflict, CatalogUploadNotFound)):
+        await sending
+    assert await plane.app[OBJECTS].stat(CATALOG_IMPORTS, name) is None
+
+
+@pytest.mark.parametrize("work", ["_start_over", "_remove"])
+async def test_removing_catalogs_begins_again_when_it_met_an_import_crosswise(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    """PostgreSQL ends one of two transactions that wait for each other; it loses nothing by being done again."""
+    real, left = getattr(purge, work), [psycopg2.errors.DeadlockDetected("deadlock detected")] * 2
+
+    def crosswise(*arguments: Any) -> None:
+        if left:
+            raise left.pop()
+        real(*arguments)
+
+    monkeypatch.setattr(purge, work, crosswise)
+    admin, database = plane.app[ADMIN], plane.app[CATALOGS].database
+    await admin.delete(plane.catalog)
+    await (purge.reset_catalogs(database) if work == "_start_over" else purge.purge_inactive(database, plane.catalog))
+    assert left == []
+    assert await fetch(database.owner, "SELECT 1 FROM devkit.catalogs WHERE catalog_id = %s", [plane.catalog]) == []
+
+
+async def test_what_is_begun_for_a_catalog_that_goes_meanwhile_is_told_so(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = await plane.ingestion()
+    admin, uploads, jobs = plane.app[ADMIN], plane.app[CATALOG_UPLOADS], plane.app[INGESTIONS]
+    queued = await jobs._jobs.submit(plane.catalog, "key", "replace", None, body["sourceManifest"])
+    known, by_keys = await admin.get(plane.catalog), jobs._jobs.by_key
+    monkeypatch.setattr(admin, "get", AsyncMock(return_value=known))  # as it was a moment ago
+    monkeypatch.setattr(jobs, "_check_request", AsyncMock())
+    monkeypatch.setattr(jobs._jobs, "by_key", AsyncMock(return_value=None))
+    database = plane.app[CATALOGS].database
+    deleted = "UPDATE devkit.catalogs SET active = false WHERE catalog_id = %s RETURNING 1"
+    await write(database.owner, deleted, [plane.catalog])
+    await purge.purge_inactive(database, plane.catalog)
+    declared = {"filename": "a.csv", "declaredSizeBytes": 1, "declaredSHA256": "0" * 64, "contentType": "text/csv"}
+    with pytest.raises(CatalogNotFound):
+        await uploads.begin(plane.catalog, {**declared, "idempotencyKey": "late"})
+    with pytest.raises(CatalogNotFound):
+        await jobs.submit(plane.catalog, body)
+    monkeypatch.setattr(jobs._jobs, "by_key", by_keys)
+    with pytest.raises(IngestionNotFound):
+        await jobs._jobs.by_id(queued)
+
+
+async def test_a_job_that_goes_between_two_looks_is_not_there(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, jobs = await plane.ingestion(), plane.app[INGESTIONS]._jobs
+    job = await jobs.submit(plane.catalog, "key", "replace", None, body["sourceManifest"])
+    monkeypatch.setattr(jobs_module, "_ATTEMPTS", jobs_module._ATTEMPTS.replace("WHERE", "WHERE false AND"))
+    with pytest.raises(IngestionNotFound):
+        await jobs.get(plane.catalog, job)
+    with pytest.raises(IngestionNotFound):
+        await jobs.keys("00000000-0000-0000-0000-000000000000")
+
+
+async def test_an_upload_whose_part_is_gone_for_good_ends_and_says_so(plane: Plane) -> None:
+    upload, _ = await plane.sent()
+    uploads, objects = plane.app[CATALOG_UPLOADS], plane.app[OBJECTS]
+    # Taken away from outside between the completion and the look at the bytes.
+    await uploads._records.move(upload, "verifying")
+    await objects.delete(CATALOG_IMPORTS, upload.part_name(1))
+    await uploads._sweeper.sweep()
+    await asyncio.wait(uploads._verifying.values())
+    shown = uploads.view(await uploads.get(plane.catalog, upload.upload_id))
+    assert shown["status"] == "aborted"
+    assert "no longer stored" in shown["reason"]
+    # It is not looked at again.
+    await uploads._sweeper.sweep()
+    assert not uploads._verifying
 
 
 async def test_a_job_is_run_although_its_start_was_not_answered(plane: Plane, fail: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from devkit_api.execution.isolation import FIRST_USER, USERS, Isolation, Level
 from devkit_api.execution.protocol import Limits
 from devkit_api.execution.zygote.pool import ZygotePool
+from devkit_api.runs.failures import conclude
 from tests.execution.conftest import Bench, Listener
 from tests.support.ordinary_run import SHARED, TRY
 from tests.support.process import REPO
@@ -89,6 +91,7 @@ def test_run_of_an_ordinary_user_sees_only_its_own(tmp_path: Path) -> None:
         assert {found["write"], found["new"]} == {"OSError"}
         assert found["nested"] == ""
         assert min(found["shared"]) >= 0
+        assert found["memory"][0] == []
         assert told["left"] == []
 
 
@@ -112,6 +115,132 @@ async def test_what_a_run_leaves_in_shared_memory_goes_with_it(bench: Bench) -> 
         assert found["mq"] == -1
         assert found["before"] == [0, 0, 0]
         assert _shared_here() == here
+
+
+LEAVES_FILES = """
+import os
+from multiprocessing import resource_tracker, shared_memory
+
+def leave():
+    before = sorted(os.listdir("/dev/shm"))
+    block = shared_memory.SharedMemory(create=True, size=1024)
+    resource_tracker.unregister(block._name, "shared_memory")
+    os.makedirs("/dev/shm/devkit-test/closed/deep")
+    open("/dev/shm/devkit-test/closed/file", "w").close()
+    os.symlink("/", "/dev/shm/devkit-test-link")
+    os.chmod("/dev/shm/devkit-test/closed", 0)
+    return before
+"""
+
+
+@needs_root
+async def test_files_in_shared_memory_go_with_their_run_and_never_reach_the_machine(bench: Bench) -> None:
+    code = "return self.success(results={'before': leave(), 'pid': os.getppid()})"
+    first, second = (bench.module(name, code, prelude=LEAVES_FILES) for name in ("sharer", "neighbour"))
+    runs = [await bench.run(module) for module in (first, first, second)]
+    assert [run.results["before"] for run in runs] == [[]] * 3
+    assert runs[1].outcome.metrics.warm
+    here = [path for path in Path("/dev/shm").iterdir() if path.name.startswith(("devkit-test", "psm_"))]
+    assert not [path for path in here if path.lstat().st_uid >= FIRST_USER]
+
+
+@needs_root
+async def test_shared_memory_is_as_large_as_the_memory_of_a_run(bench: Bench) -> None:
+    code = "import os; found = os.statvfs('/dev/shm'); return self.success(results=found.f_blocks * found.f_frsize)"
+    module = bench.module("measurer", code)
+    limits = Limits(PATIENCE, 1024 * 1024, memory_mb=300)
+    assert (await bench.run(module, limits=limits)).results == 300 * 1024**2
+
+
+@needs_root
+async def test_what_cannot_be_removed_from_shared_memory_costs_the_zygote(bench: Bench) -> None:
+    deep = "    os.chdir('/dev/shm')\n    for _ in range(3000):\n        os.mkdir('deep')\n        os.chdir('deep')\n"
+    code = "if input_data['deep']:\n" + deep + "return self.success(results=os.listdir('/dev/shm'))"
+    module = bench.module("digger", code, prelude="import os")
+    assert (await bench.run(module, {"deep": True})).results == ["deep"]
+    assert (await bench.run(module, {"deep": False})).results == []
+
+
+@needs_root
+def test_what_a_run_leaves_in_shared_memory_goes_with_it_where_there_are_no_namespaces(tmp_path: Path) -> None:
+    """Of its user alone: what others of the machine have made stays."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.user_level_run", str(tmp_path)], check=False, cwd=REPO,
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["level"] == Level.USER
+    assert told["others"] >= 0
+    for run in told["runs"]:
+        assert run["user"] >= FIRST_USER
+        assert min(run["made"]) >= 0
+    assert len(told["before"]) == 1
+    assert told["left"] == told["before"]
+
+
+PLACES = """
+import os
+def names():
+    return {place: sorted(os.listdir(place)) for place in ("/tmp", "/var/tmp", "/dev/shm")}
+"""
+
+
+@needs_root
+async def test_shared_folders_of_the_machine_are_the_modules_own_and_empty_for_each_run(bench: Bench) -> None:
+    marker = f"marker-{os.getpid()}"
+    code = """
+    before = names()
+    for place in input_data["places"]:
+        open(f"{place}/{input_data['marker']}", "w").write("x")
+    return self.success(results={"before": before, "after": names()})
+    """
+    module = bench.module("litterer", code, prelude=PLACES)
+    clean = (await bench.run(module, {"places": []})).results["before"]
+    for place in ("/tmp", "/var/tmp", "/dev/shm"):
+        result = await bench.run(module, {"places": [place], "marker": marker})
+        assert marker in result.results["after"][place]
+        assert not Path(place, marker).exists(), "on the machine"
+        result = await bench.run(module, {"places": []})
+        assert result.results["before"] == clean, "of an earlier run"
+    # One that leaves nothing keeps its process warm.
+    assert (await bench.run(module, {"places": []})).outcome.metrics.warm
+    neighbour = bench.module("neighbour", code, prelude=PLACES)
+    assert marker not in str((await bench.run(neighbour, {"places": []})).results)
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["/tmp", "/var/tmp"])
+async def test_what_a_run_writes_to_shared_folders_counts_for_its_disk(bench: Bench, place: str) -> None:
+    # The module's own sleep: it fills the disk little by little, as those do that nobody notices.
+    body = "n = 0\nwhile True:\n    open(f'{0}/{n}', 'wb').write(b'x' * 2**20)\n    n += 1\n    time.sleep(0.05)"
+    module = bench.module("filler", "import time\n" + body.replace("{0}", place))
+    limits = Limits(PATIENCE, 1024 * 1024, work_bytes=8 * 1024**2)
+    error = conclude((await bench.run(module, limits=limits)).outcome).error
+    assert error is not None
+    assert error.code == "RUN_DISK_LIMIT"
+    assert not list((bench.root / "lanes").glob("*/tmp/[0-9]"))
+
+
+@needs_root
+async def test_shared_memory_of_a_run_is_bounded_whole_by_its_memory(bench: Bench) -> None:
+    code = """
+    import errno, os
+    written, number = 0, None
+    try:
+        for n in range(80):
+            with open(f"/dev/shm/{n}", "wb") as file:
+                written += file.write(bytes(4 * 2**20))
+    except OSError as exc:
+        number = exc.errno
+    room = os.statvfs("/dev/shm")
+    return self.success(results={"errno": number, "written": written, "size": room.f_blocks * room.f_frsize})
+    """
+    limits = Limits(PATIENCE, 1024 * 1024, memory_mb=256)
+    found = (await bench.run(bench.module("sharer", code), limits=limits)).results
+    assert found["errno"] == errno.ENOSPC
+    assert found["size"] == 256 * 1024**2
+    assert 200 * 1024**2 < found["written"] <= 256 * 1024**2
 
 
 @needs_root

@@ -16,7 +16,7 @@ import pytest
 
 from devkit_api.execution.isolation import Level
 from devkit_api.execution.zygote import pool
-from devkit_api.execution.zygote.pool import Kind
+from devkit_api.execution.zygote.lane import Kind
 from tests.execution.conftest import Bench
 from tests.support.waiting import PATIENCE, until_async
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,9 +14,8 @@ from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from tests.support.modules import write_module
-from tests.support.process import REPO, DevkitProcess
+from tests.support.process import DevkitProcess
 from tests.support.s3 import load_s3, make_versioned, moto_server, s3_settings
-from tests.support.waiting import PATIENCE
 
 
 @pytest.fixture(scope="session")
@@ -63,25 +58,6 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 def keeps_versions(request: pytest.FixtureRequest, store: ObjectStore) -> bool:
     """Whether the store keeps earlier versions; a plain bucket does not."""
     return request.node.callspec.params["store"] != "s3"
-
-
-@pytest.fixture(scope="session")
-def tls() -> Iterator[dict[str, str]]:
-    """What `tls init` made, in a folder that the user of module processes may enter."""
-    with tempfile.TemporaryDirectory(prefix="devkit-tls-") as name:
-        Path(name).chmod(0o755)
-        yield _made_in(Path(name))
-
-
-def _made_in(folder: Path) -> dict[str, str]:
-    ran = subprocess.run(
-        [sys.executable, "-m", "devkit_api", "tls", "init", str(folder / "made"), "--json"],
-        cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": ""}, capture_output=True, text=True, check=True,
-        timeout=PATIENCE,
-    )  # fmt: skip
-    made: dict[str, str] = json.loads(ran.stdout)
-    assert Path(made["key.pem"]).stat().st_mode & 0o777 == 0o600
-    return made
 
 
 FILES, BIG, QUOTA = 60, 16 * 1024**2, 24 * 1024**2

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import resource
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,15 +20,17 @@ import requests
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from devkit_api.errors import ObjectReplaced, ObjectStoreUnavailable
-from devkit_api.objects import s3, s3_bucket, s3_parts
+from devkit_api.objects import files, s3, s3_bucket, s3_parts
+from devkit_api.objects.file_receive import _Receiver
 from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.s3 import S3ObjectStore
 from devkit_api.objects.s3_calls import ATTEMPTS
 from devkit_api.state import StateError
+from tests.objects.conftest import upload
 from tests.objects.test_stores import put, read
 from tests.support.modules import manifest
-from tests.support.process import DevkitProcess
-from tests.support.s3 import FaultyProxy, load_s3, make_versioned, s3_settings, unfinished
+from tests.support.process import TEST_KEY, DevkitProcess
+from tests.support.s3 import FaultyProxy, keys, load_s3, make_versioned, s3_settings, unfinished
 from tests.support.waiting import PATIENCE, until
 
 RUN = "devkit-run-conformance"
@@ -279,6 +283,126 @@ async def test_a_full_disk_stores_nothing_and_is_no_end(tmp_path: Path) -> None:
     assert await read(store, "a") == DATA
 
 
+@pytest.mark.parametrize("batches", [1, 3])
+async def test_a_put_that_is_cancelled_closes_its_file_when_nobody_writes_to_it_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    """The number of a closed file is soon that of another: a thread that still writes would write into that one."""
+    told: list[str] = []
+    arrived, go_on = threading.Event(), threading.Event()
+    write, close = _Receiver._write, _Receiver.close
+
+    def slowly(self: Any, batch: list[bytes]) -> None:
+        arrived.set()
+        go_on.wait(PATIENCE)
+        write(self, batch)
+        told.append("written")
+
+    def closed(self: Any) -> None:
+        told.append("closed")
+        close(self)
+
+    monkeypatch.setattr(_Receiver, "_write", slowly)
+    monkeypatch.setattr(_Receiver, "close", closed)
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    putting = asyncio.create_task(put(store, "a", DATA * batches))
+    try:
+        await asyncio.to_thread(arrived.wait, PATIENCE)
+        for _ in range(100):  # it goes as far as it may: to where it waits for the thread
+            await asyncio.sleep(0)
+        putting.cancel()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert told == []
+    finally:
+        go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert told == ["written", "closed"]
+    assert not list((tmp_path / "objects").glob(".*.part"))
+
+
+async def test_bytes_that_cannot_be_described_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    await put(store, "a", b"before")
+
+    def full() -> set[str]:
+        return {path.name for path in (tmp_path / "objects").rglob("*") if path.is_file()}
+
+    known = full()
+    with monkeypatch.context() as small:
+
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        small.setattr(files, "write_atomic", refuse)
+        for work in (put(store, "a", DATA), put(store, "new", DATA), store.copy(RUN, "a", RUN, "a")):
+            with pytest.raises(StateError):
+                await work
+    assert full() == known
+    assert await read(store, "a") == b"before"
+
+
+async def _settled(store: FileObjectStore, name: str) -> bytes | None:
+    """The file, or None; what is told of it and what is there have to agree, and go on to after a restart."""
+    again = FileObjectStore(store._root)
+    info = await store.stat(RUN, name)
+    assert await again.stat(RUN, name) == info
+    return None if info is None else await read(store, name)
+
+
+@pytest.mark.parametrize("remove", ["sweep", "delete_namespace"])
+async def test_a_file_stored_while_its_namespace_goes_is_there_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remove: str
+) -> None:
+    store = FileObjectStore(tmp_path / "objects")
+    await store.open()
+    await put(store, "before", b"before")
+    real, arrived, go_on = files._store, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> None:
+        await real(*arguments)
+        arrived.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(files, "_store", held)
+    putting = asyncio.create_task(put(store, "a", b"bytes"))
+    await arrived.wait()
+    work = store.sweep(lambda _: False) if remove == "sweep" else store.delete_namespace(RUN)
+    removing = asyncio.create_task(work)
+    await asyncio.wait([removing], timeout=0.1)  # done by then, or it waits for the put
+    go_on.set()
+    await asyncio.wait([putting, removing])
+    assert await _settled(store, "a") in {None, b"bytes"}
+    assert await _settled(store, "before") is None
+    assert await store.list(RUN) == ([], None) or (await store.list(RUN))[0][0].name == "a"
+
+
+async def test_a_namespace_that_goes_while_it_is_read_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = FileObjectStore(tmp_path / "objects")
+    await earlier.open()
+    await put(earlier, "a", b"bytes")
+    store = FileObjectStore(tmp_path / "objects")
+    real, arrived, go_on = files.load_index, threading.Event(), threading.Event()
+
+    def held(folder: Path) -> Any:
+        found = real(folder)
+        arrived.set()
+        go_on.wait(PATIENCE)
+        return found
+
+    monkeypatch.setattr(files, "load_index", held)
+    looking = asyncio.create_task(store.stat(RUN, "a"))
+    await asyncio.to_thread(arrived.wait, PATIENCE)
+    removing = asyncio.create_task(store.delete_namespace(RUN))
+    await asyncio.wait([removing], timeout=0.1)  # done by then, or it waits for the look
+    go_on.set()
+    await asyncio.wait([looking, removing])
+    assert await _settled(store, "a") is None
+
+
 @pytest.mark.process
 def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitProcess]) -> None:
     devkit = make_devkit()
@@ -302,6 +426,51 @@ def test_a_put_cut_by_kill_nine_is_never_seen(make_devkit: Callable[..., DevkitP
         assert not list(parts.glob(".*.part"))
         again = _grant(devkit, path, token, "new", DATA)
         assert requests.put(again["url"], data=DATA, headers=again["headers"], timeout=PATIENCE).status_code == 200
+
+
+@pytest.mark.process
+async def test_a_put_to_a_bucket_cut_by_kill_nine_is_never_seen(
+    make_devkit: Callable[..., DevkitProcess], proxy: FaultyProxy, s3_endpoint: str, bucket: str
+) -> None:
+    """One that is still coming in, and one that is whole here and on its way to the bucket."""
+    devkit = make_devkit(**s3_settings(proxy.endpoint, bucket))
+
+    def spooled() -> list[int]:
+        return sorted(part.stat().st_size for part in (devkit.state / "spool").glob("*.part"))
+
+    def begin(name: str, data: bytes) -> socket.socket:
+        url = urlsplit(devkit.endpoint)
+        connection = socket.create_connection((url.hostname or "", url.port or 0), timeout=PATIENCE)
+        head = f"POST /v1/devkit/inputs/{name} HTTP/1.1\r\nHost: {url.netloc}\r\nX-API-Key: {TEST_KEY}\r\n"
+        connection.sendall(f"{head}Content-Length: {len(LONG)}\r\n\r\n".encode() + data)
+        return connection
+
+    def cut() -> Any:
+        devkit.start()
+        kept = upload(devkit, "kept.csv", b"before")
+        proxy.break_with("silence")
+        held = [begin("coming.csv", LONG[:-100]), begin("sending.csv", LONG)]
+        # The second is whole, and the bucket has been asked to take it.
+        until(lambda: proxy.seen and len(sizes := spooled()) == 2 and 0 < sizes[0] < sizes[1] == len(LONG))
+        devkit.kill()
+        for connection in held:
+            connection.close()
+        assert len(spooled()) == 2
+        return kept
+
+    def look_again() -> tuple[Any, Any]:
+        devkit.start()
+        return devkit.request("GET", "/v1/devkit/inputs").json()["items"], upload(devkit, "sending.csv", LONG)
+
+    kept = await asyncio.to_thread(cut)
+    proxy.heal()
+    listed, again = await asyncio.to_thread(look_again)
+    assert listed == [kept]
+    assert spooled() == []
+    assert again["checksum"] == hashlib.sha256(LONG).hexdigest()
+    in_bucket = await asyncio.to_thread(keys, s3_endpoint, bucket)
+    assert {f"s3://{bucket}/{key}" for key in in_bucket} == {kept["uri"], again["uri"]}
+    await asyncio.to_thread(devkit.stop)
 
 
 def _grant(devkit: DevkitProcess, path: str, token: str, key: str, data: bytes) -> Any:

@@ -26,11 +26,13 @@ LISTED = f"<Contents><Key>{KEY}</Key><Size>1</Size><LastModified>2026-01-01T00:0
 
 @attrs.define
 class Hostile:
-    """Answers a get as `get` says, and every list with `page`, cut off for ever."""
+    """Answers a get as `get` says, every list with `page`, cut off for ever or not, and deletions with `deleted`."""
 
     get: str = "honest"
     page: str = ""
     versioned: bool = True
+    truncated: str = "true"
+    deleted: str = ""
     asked: int = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -44,9 +46,9 @@ class Hostile:
         if self.asked > MOST:
             return web.Response(status=403)
         if request.method == "POST":
-            return web.Response(text="<DeleteResult/>")
+            return web.Response(text=f"<DeleteResult>{self.deleted}</DeleteResult>")
         if request.query.keys() & {"list-type", "versions", "uploadId"}:
-            return web.Response(text=f"<Result><IsTruncated>true</IsTruncated>{self.page}</Result>")
+            return web.Response(text=f"<Result><IsTruncated>{self.truncated}</IsTruncated>{self.page}</Result>")
         start = int(request.headers["Range"].removeprefix("bytes=").partition("-")[0])
         told = {"Content-Range": f"bytes {start}-{len(DATA) - 1}/{len(DATA)}"}
         if self.get == "empty":
@@ -114,3 +116,18 @@ async def test_a_list_that_goes_on_for_ever_ends(
     with pytest.raises(ObjectStoreUnavailable, match="contradict"):
         await work[what]()
     assert hostile[0].asked <= 3
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+async def test_files_that_are_not_deleted_are_not_said_to_be(
+    s3: S3ObjectStore, hostile: tuple[Hostile, str], versioned: bool
+) -> None:
+    """One answer for many: the request as a whole succeeds, whatever becomes of each of them."""
+    server = hostile[0]
+    server.versioned, server.truncated = versioned, "false"
+    server.page = f"<Version><Key>{KEY}</Key><VersionId>v</VersionId><Size>1</Size></Version>" if versioned else LISTED
+    server.deleted = f"<Error><Key>{KEY}</Key><Code>AccessDenied</Code></Error>"
+    with pytest.raises(ObjectStoreUnavailable, match="did not delete"):
+        await s3.delete_namespace(RUN)
+    server.deleted = ""
+    await s3.delete_namespace(RUN)

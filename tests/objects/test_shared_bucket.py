@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 from devkit_api.objects.describe import describe
-from devkit_api.objects.namespaces import CATALOG_IMPORTS, UPLOADS, VIEW_EXPORTS
+from devkit_api.objects.namespaces import CATALOG_IMPORTS, UPLOADS, VIEW_EXPORTS, run_inputs
 from devkit_api.objects.s3 import S3ObjectStore
+from devkit_api.runs.routes import RUNS
 from devkit_api.settings import Settings
 from devkit_api.transfer import TransferRefused
 from devkit_api.transfer.archive import Writer
@@ -19,6 +20,7 @@ from devkit_api.transfer.dump import export
 from devkit_api.transfer.layout import FORMAT, HEADER
 from devkit_api.transfer.load import load
 from tests.objects.test_stores import INFO, put, put_part
+from tests.support.modules import manifest
 from tests.support.s3 import load_s3, make_versioned, s3_settings
 
 SHARED = (UPLOADS, CATALOG_IMPORTS, VIEW_EXPORTS)
@@ -81,6 +83,21 @@ async def test_a_reset_leaves_the_uploads_of_another_devkit(
     assert len(await names(theirs, UPLOADS)) == 2
     assert (await client.post("/v1/devkit/reset")).status == 200
     assert await names(theirs, UPLOADS) == ["theirs/a.csv"]
+
+
+async def test_a_reset_takes_the_inputs_of_plans_nobody_started(
+    make_client: Any, open_store: Open, s3_endpoint: str, bucket: str
+) -> None:
+    client, store = await make_client(**s3_settings(s3_endpoint, bucket)), await open_store("looking")
+    await client.post("/v1/devkit/modules", json={"manifest": manifest("elsewhere")})
+    uploaded = await (await client.post("/v1/devkit/inputs/a.csv", data=b"ours")).json()
+    context = {"sources": [{"name": "cohort", "uri": uploaded["uri"]}]}
+    answer = await client.post("/v1/modules/elsewhere/quote", json={"dataContext": context, "parameters": {}})
+    assert answer.status == 200, await answer.text()
+    [run_id] = await client.server.app[RUNS].plans.run_ids()
+    assert await names(store, run_inputs(run_id)) == ["manifest.json", "sources/cohort"]
+    assert (await client.post("/v1/devkit/reset")).status == 200
+    assert await names(store, run_inputs(run_id)) == []
 
 
 def _progress(_done: int, _total: int) -> None:

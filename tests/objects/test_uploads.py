@@ -19,12 +19,15 @@ import attrs
 import pytest
 
 from devkit_api.errors import ObjectStoreUnavailable, PartsNotFound, Unavailable, UploadConflict
+from devkit_api.lifetimes import STORE
 from devkit_api.objects.file_parts import FileParts
 from devkit_api.objects.namespaces import UPLOADS
 from devkit_api.objects.protocol import Expected
 from devkit_api.objects.routes import OBJECTS
-from devkit_api.objects.uploads import service
+from devkit_api.objects.uploads import completion, service
 from devkit_api.objects.uploads.routes import PART_UPLOADS
+from devkit_api.security.authentication import owner_principal
+from devkit_api.state import StateError
 from tests.objects.conftest import MODULES, finish
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
@@ -472,3 +475,89 @@ async def test_uploads_begun_at_once_do_not_pass_the_limit(uploader: Uploader, m
         *(uploader.client.post(BEGIN, json={**body, "idempotencyKey": f"{number}"}) for number in range(6))
     )
     assert sorted(answer.status for answer in answers) == [201, 201, 422, 422, 422, 422]
+
+
+async def test_a_stop_does_not_wait_for_a_store_that_takes_for_ever(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads, objects = uploader.client.server.app[PART_UPLOADS], uploader.client.server.app[OBJECTS]
+    begun = await uploader.begin(7)
+    part = await uploader.send(begun, 1, b"7 bytes")
+    viewer = owner_principal(*uploads._uploads[begun["uploadId"]].owner)
+    arrived = asyncio.Event()
+
+    async def never(*_: Any) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(completion, "_STOP_SECONDS", 0.01)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(objects, "complete_parts", never)
+        body = {"revision": 0, "parts": [{**part, "checksumSHA256": hashlib.sha256(b"7 bytes").hexdigest()}]}
+        asked = asyncio.create_task(uploads.complete("devkit", begun["uploadId"], body, viewer))
+        await arrived.wait()
+        async with asyncio.timeout(PATIENCE):
+            await uploads.close()
+            with pytest.raises((asyncio.CancelledError, Unavailable)):
+                await asked
+    await uploads.open()  # as the next start does
+    assert (await uploader.ask("GET", f"{BEGIN}/{begun['uploadId']}"))["status"] == "completing"
+    assert (await uploader.complete(begun, [part], revision=1))["status"] == "complete"
+
+
+async def test_an_upload_that_cannot_be_noted_leaves_nothing_begun(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = uploader.client.server.app
+    begun, given_up = [], []
+    begin_parts, abort_parts = app[OBJECTS].begin_parts, app[OBJECTS].abort_parts
+
+    async def begin(*arguments: Any) -> Any:
+        begun.append(await begin_parts(*arguments))
+        return begun[-1]
+
+    async def abort(one: Any) -> None:
+        given_up.append(one)
+        await abort_parts(one)
+
+    async def full(*_: Any) -> None:
+        raise StateError("No space left on device")
+
+    monkeypatch.setattr(app[OBJECTS], "begin_parts", begin)
+    monkeypatch.setattr(app[OBJECTS], "abort_parts", abort)
+    with monkeypatch.context() as disk:
+        disk.setattr(app[STORE], "put", full)
+        assert (await uploader.begin(7, status=503))["error"]["code"] == "STATE_WRITE_FAILED"
+    assert begun == given_up != []
+    with pytest.raises(PartsNotFound):
+        await app[OBJECTS].parts(begun[0])
+    assert (await uploader.begin(7))["status"] == "uploading"
+
+
+async def test_an_input_whose_last_byte_comes_during_a_reset_is_refused_and_one_before_it_goes(
+    uploader: Uploader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, client = uploader.client.server.app, uploader.client
+    assert (await client.post("/v1/devkit/inputs/early.csv", data=b"bytes")).status == 201
+    sent, go_on, told = asyncio.Event(), asyncio.Event(), []
+    delete_namespace = app[OBJECTS].delete_namespace
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"by"
+        sent.set()
+        await go_on.wait()
+        yield b"tes"
+
+    async def then_late(namespace: str) -> None:
+        await delete_namespace(namespace)
+        if namespace == UPLOADS:
+            go_on.set()
+            told.append((await late).status)
+
+    late = asyncio.create_task(client.post("/v1/devkit/inputs/late.csv", data=slowly()))
+    await sent.wait()
+    monkeypatch.setattr(app[OBJECTS], "delete_namespace", then_late)
+    assert (await client.post("/v1/devkit/reset")).status == 200
+    assert told == [503]
+    assert (await (await client.get("/v1/devkit/inputs")).json())["items"] == []
+    assert (await client.post("/v1/devkit/inputs/next.csv", data=b"bytes")).status == 201

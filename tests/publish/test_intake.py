@@ -434,6 +434,29 @@ async def test_a_deployment_goes_on_once_a_full_disk_has_room(shop: Shop, monkey
     assert refused == ["deployed", "deployed"]
 
 
+async def test_a_deployment_does_not_outlive_a_reset(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.publish()
+    module = await (await shop.client.get("/v1/modules/wares")).json()
+    deployments, store = shop.client.app[DEPLOYMENTS], shop.client.app[STORE]
+    put, arrived, go_on = store.put, asyncio.Event(), asyncio.Event()
+
+    async def held(collection: str, key: str, document: dict[str, Any]) -> None:
+        if document.get("status") == "deployed":
+            arrived.set()
+            await go_on.wait()
+        await put(collection, key, document)
+
+    monkeypatch.setattr(store, "put", held)
+    await deployments.deploy(module["uuid"], None, "auto")
+    checking = list(deployments._tasks)
+    await arrived.wait()
+    assert (await shop.client.post("/v1/devkit/reset")).status == 200
+    go_on.set()
+    await asyncio.wait(checking)
+    assert [key async for key, _ in store.scan("deployments")] == []
+    assert deployments._known == {}
+
+
 def ended(publication: dict[str, Any]) -> dict[str, Any] | None:
     return None if publication["status"] == "in_progress" else publication
 

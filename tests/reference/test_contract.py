@@ -36,6 +36,7 @@ LAST = (
 # end of the same thing, a manifest that was signed. Deployments take the UUID of a module.
 REFUSED = {
     "post_v1_auth_refresh": 401,
+    "get_v1_cluster_attach": 400,
     "put_v1_objects_namespace_name": 403,
     "put_v1_objects_catalog_imports_name": 403,
     "put_v1_objects_upload_parts_name": 403,

@@ -66,7 +66,7 @@ async def test_a_body_may_be_as_large_as_its_route_says_on_both_planes(make_clie
         assert (await client.post(plane + "/devkit/modules", data=b"a" * 4096, headers=form)).status == 400
 
 
-OPEN = {"system:read", "objects:signed", "session:begin"}
+OPEN = {"system:read", "objects:signed", "cluster:attach", "session:begin"}
 
 
 async def test_no_credential_opens_nothing_but_the_public_routes(make_client: Any) -> None:

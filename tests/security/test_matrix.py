@@ -18,6 +18,7 @@ PASSES = {
     "system:read": "nkudoars",
     "session:begin": "nkudoars",
     "objects:signed": "nkudoars",
+    "cluster:attach": "nkudoars",
     "system:metrics": "kudoa",
     "system:reset": "a",
     "identity:read": "kudoars",

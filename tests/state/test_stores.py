@@ -259,6 +259,16 @@ async def test_a_caller_that_goes_away_takes_nothing_back(store: Store) -> None:
     assert await store.get("runs", "a") == {"n": 1}
 
 
+async def test_a_document_still_on_its_way_is_cleared_as_well(store: Store) -> None:
+    late = [asyncio.create_task(store.put("runs", f"late-{n}", {"n": n})) for n in range(3)]
+    other = asyncio.create_task(store.put("modules", "other", {"n": 4}))
+    await asyncio.sleep(0)  # they have begun
+    late[0].cancel()  # it is written all the same
+    await store.clear("runs")
+    await asyncio.wait([*late, other])
+    assert await everything(store) == {("modules", "other"): {"n": 4}}
+
+
 async def test_closing_commits_what_is_pending(backend: Backend) -> None:
     store = backend.make()
     await store.open()

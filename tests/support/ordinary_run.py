@@ -51,6 +51,7 @@ return self.success(results={
     "unmount": ctypes.CDLL(None).umount2(state.encode(), 2),
     "nested": subprocess.run(["unshare", "-Urm", "sh", "-c", unmount], capture_output=True, text=True).stdout,
     "zygote": attempt(open, f"/proc/{os.getppid()}/environ"), "shared": made(),
+    "memory": [os.listdir("/dev/shm"), open("/dev/shm/devkit-left", "w").name],
 })
 """
 
@@ -76,9 +77,10 @@ async def look(root: Path) -> dict[str, object]:
 
 
 def _left() -> list[str]:
-    """Shared memory, semaphores and queues this user has made outside of the runs' namespaces."""
+    """Shared memory, semaphores, queues and files this user has made outside of the runs' namespaces."""
     lines = [line for kind in ("shm", "sem", "msg") for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()]
-    return [line for line in lines if str(os.getuid()) in line.split()]
+    files = [str(path) for path in Path("/dev/shm").glob("devkit-left*")]
+    return [line for line in lines if str(os.getuid()) in line.split()] + files
 
 
 if __name__ == "__main__":

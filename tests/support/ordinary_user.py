@@ -28,7 +28,14 @@ def main() -> None:
     if os.geteuid() == 0:
         os.chown(folder, USER, USER)
         environment["HOME"] = str(_home(Path(folder)))
-        order = {"readable": [str(REPO)], "writable": [folder], "hidden": [], "user": USER}
+        order = {
+            "readable": [str(REPO)],
+            "writable": [folder],
+            "hidden": [],
+            "user": USER,
+            "temporary": None,
+            "shared_mb": 64,
+        }
         sandbox.furnish(order)
         _bind(Path(folder) / "passwd", Path("/etc/passwd"))
         sandbox.drop_to(USER)

@@ -8,9 +8,14 @@ import attrs
 
 from tests.support.documents import Command, Step, commands, module, script, served
 from tests.support.process import REPO
+from tests.support.waiting import free_port
 
 PAGES = [*REPO.glob("*.md"), *REPO.glob("docs/**/*.md"), *REPO.glob("templates/**/README.md")]
 NAMES = sorted(str(page.relative_to(REPO)) for page in PAGES if "node_modules" not in page.parts)
+
+# What `scripts/test.sh` installs before the tests begin, where there is npm.
+NODE_MODULES = REPO / "templates" / "ui-template" / "frontend" / "node_modules"
+NO_PAGE = ("docs/first-module.md", "npm run dev", "npm ci was not run", "scripts/test.sh", "npm ci --no-audit")
 
 # What cannot run where tests run: page, beginning, why; and the file that does it instead, with the words that do.
 NOT_RUN = (
@@ -20,15 +25,17 @@ NOT_RUN = (
     ("docs/deployment.md", "docker run", "needs an engine", ".github/workflows/image.yml", "docker run --detach"),
     ("docs/deployment.md", "docker compose", "needs an engine", ".github/workflows/image.yml", "up --detach --wait"),
     ("docs/deployment.md", "scrape_configs", "needs a Prometheus", "tests/test_metrics.py", "/metrics"),
-    ("docs/errors.md", '{\n  "success": false', "is an answer", "tests/test_bad_input.py", '"hint"'),
+    ("docs/errors.md", '{\n  "success": false', "is an answer", "tests/test_docs.py", "the_form_that_the_page_shows"),
     ("docs/first-module.md", "npm ci", "takes minutes", "scripts/test.sh", "npm ci --no-audit"),
     ("templates/ui-template/README.md", "cd frontend && npm ci", "takes minutes", "scripts/test.sh", "npm ci"),
     ("templates/ui-template/README.md", "npm run typecheck", "takes minutes", "scripts/test.sh", "npm run --silent"),
     ("templates/ui-template/README.md", "npm run test:e2e", "takes minutes", "tests/test_ui_template.py", "test:e2e"),
     ("docs/objects.md", "pip install 'hla", "asks a package index", "setup.cfg", "\ns3 ="),
+    ("docs/scale-out.md", "pip install 'hla", "asks a package index", "setup.cfg", "\ndask ="),
     ("docs/testing.md", "pip install hla", "asks a package index", "tests/test_package.py", '"install"'),
     ("docs/objects.md", "hla-compass data uploads", "wants https", "tests/objects/test_uploads.py", '"uploads"'),
     ("docs/performance.md", "scripts/bench ", "takes minutes on an idle machine", "scripts/bench", "bench_lib"),
+    *(() if NODE_MODULES.is_dir() else (NO_PAGE,)),
 )  # fmt: skip
 # What another page says too, and has executed: page, beginning, the other page.
 REPEATED = (
@@ -43,9 +50,12 @@ REPEATED = (
     ("templates/no-ui-template/README.md", "hla-compass validate", "docs/first-module.md"),
     ("templates/no-ui-template/README.md", "hla-compass check", "docs/first-module.md"),
 )
+DASK_PORT = free_port()
 # What a reader replaces, or does in a larger way.
 REPLACED = (
     ("README.md", "RUN_ID", "$(last 'devkit-run-[0-9a-f]+')"),
+    ("docs/scale-out.md", "127.0.0.1:8786", f"127.0.0.1:{DASK_PORT}"),
+    ("docs/scale-out.md", "--port 8786", f"--port {DASK_PORT}"),
     ("docs/objects.md", "=…", "=of-the-tests-0123456789"),
     ("docs/catalogs.md", "CATALOG_ID", "$(last '\"id\": \"[0-9a-f-]{36}' | cut -d'\"' -f4)"),
     ("docs/catalogs.md", "UPLOAD_ID", '$(last \'"uploadId": "[^"]+\' | cut -d\'"\' -f4)'),
@@ -106,6 +116,12 @@ ASSUMED = (
     ("docs/objects.md", "", f"{MODULE} && python -m devkit_api register my-module && echo sequence >cohort.csv"),
     ("docs/objects.md", "python -m devkit_api tls init", 'unset "${!DEVKIT_S3_@}"'),
     ("docs/publish.md", "", MODULE),
+    # The page leaves scheduler and worker running; a reader closes the terminal.
+    (
+        "docs/scale-out.md",
+        "",
+        f"""{MODULE}\ntrap 'code=$?; trap - EXIT; stop_server; kill $(jobs -p) 2>/dev/null; wait; exit "$code"' EXIT""",
+    ),
     ("docs/export-import.md", "", f"{SERVE}\nstop_server"),
     ("docs/testing.md", "", module("counter", "", **COUNTER) + "\ncd counter"),
     ("docs/catalogs.md", "", ENVIRONMENT),
@@ -123,6 +139,11 @@ ASSUMED = (
 )
 # What the reader sees, or does next: page, beginning, the command.
 AFTERWARDS = (
+    (
+        "docs/scale-out.md",
+        "python -m devkit_api doctor",  # a worker may take a moment to come
+        "until python -m devkit_api doctor --json | grep -q ': 1 worker, 2 runs at a time'; do sleep 0.2; done",
+    ),
     (
         "docs/first-module.md",
         "npm run dev",

@@ -52,6 +52,11 @@ def unfinished(endpoint: str, bucket: str) -> list[str]:
     return [upload["Key"] for upload in _client(endpoint).list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
 
 
+def keys(endpoint: str, bucket: str) -> set[str]:
+    """Keys of every object of a bucket."""
+    return {item["Key"] for item in _client(endpoint).list_objects_v2(Bucket=bucket).get("Contents", [])}
+
+
 def _client(endpoint: str) -> Any:
     secrets = (ACCESS["s3_access_key"], ACCESS["s3_secret_key"])
     return boto3.client(

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -26,6 +28,7 @@ from devkit_api.objects.describe import describe
 from devkit_api.settings import Settings, load_settings
 from devkit_api.state import StoreLocked
 from devkit_api.transfer import TransferRefused, commit
+from devkit_api.transfer import load as load_module
 from devkit_api.transfer.archive import Writer
 from devkit_api.transfer.catalogs import CatalogReader
 from devkit_api.transfer.dump import export
@@ -225,6 +228,7 @@ def stopped(tmp_path: Path) -> Path:
     state = tmp_path / "state"
     for name, text in {
         "modules/aa/m@1.0.0.json": "{}", "runs/bb/r.json": '{"a": 1}', "objects/cc/r/x.1": "bytes", "users.json": "{}",
+        "bundles/dd/dddd/we\\ird.txt": "a name like any other here",
         "bundles/dd/dddd/backend/" + "deep/" * 10 + "n" * 150 + ".py": "x = 1",
     }.items():  # fmt: skip
         path = state / name
@@ -374,6 +378,26 @@ async def test_a_hostile_archive_is_refused_and_leaves_nothing(kind: str, existe
     after = snapshot(tmp_path)
     after.pop("state/lock", None)
     assert after == before
+
+
+async def test_an_archive_of_nothing_but_names_does_not_take_all_the_places_for_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, asked = tmp_path / "x.tar.gz", []
+    source.write_bytes(written(lambda w: [w.add_bytes(f"state/modules/aa/{n}.json", b"") for n in range(3000)]))
+    real = os.statvfs
+
+    def nearly_full(path: Any) -> Any:
+        asked.append(len(list(Path(path).rglob("*.json"))))
+        return SimpleNamespace(f_frsize=4096, f_bavail=real(path).f_bavail, f_files=5000, f_favail=5000 - asked[-1])
+
+    monkeypatch.setattr(load_module, "_LOOK_AT_DISK_EVERY", 1024**2)
+    monkeypatch.setattr(load_module, "_KEEP_FREE_FILES", 4000)
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    with pytest.raises(TransferRefused, match="nearly full"):
+        await load(settings_of(tmp_path / "new"), source, no_progress)
+    assert 1000 < asked[-1] < 1500
+    assert not (tmp_path / "new").exists()
 
 
 async def test_the_good_archive_of_these_tests_is_taken(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg2
 from psycopg2.extras import Json
 
 from devkit_api.catalogs.control.admin import uuid
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.database.pool import Pool, fetch, write
-from devkit_api.errors import DevkitError, IngestionNotFound
+from devkit_api.errors import CatalogNotFound, DevkitError, IngestionNotFound
 
 Document = dict[str, Any]
 
@@ -76,8 +77,11 @@ class Jobs:
     async def submit(
         self, catalog_id: str, key: str, mode: str, label: str | None, sources: list[Document]
     ) -> str | None:
-        """Queue a job: its id, or None when the idempotency key is in use."""
-        made = await write(self._pool, _SUBMIT, [catalog_id, key, mode, label, Json(sources)])
+        """Queue a job: its id, or None when the idempotency key is in use. Raises `CatalogNotFound`."""
+        try:
+            made = await write(self._pool, _SUBMIT, [catalog_id, key, mode, label, Json(sources)])
+        except psycopg2.errors.ForeignKeyViolation:  # it was purged a moment ago
+            raise CatalogNotFound(catalog=catalog_id) from None
         return made[0][0] if made else None
 
     async def get(self, catalog_id: str, job_id: str) -> Document:
@@ -89,8 +93,8 @@ class Jobs:
         return await self._view(rows[0])
 
     async def by_id(self, job_id: str) -> Document:
-        """A job that is there, whatever its catalog."""
-        return await self._view((await fetch(self._pool, _JOB + " WHERE job_id = %s", [job_id]))[0])
+        """A job, whatever its catalog. Raises `IngestionNotFound`."""
+        return await self._view((await self._rows(job_id, _JOB + " WHERE job_id = %s"))[0])
 
     async def by_key(self, catalog_id: str, key: str) -> Document | None:
         """The job that an idempotency key queued."""
@@ -98,9 +102,9 @@ class Jobs:
         return await self._view(rows[0]) if rows else None
 
     async def keys(self, job_id: str) -> list[str]:
-        """The idempotency keys of a job's attempts, that of the submit first."""
+        """The idempotency keys of a job's attempts, that of the submit first. Raises `IngestionNotFound`."""
         statement = "SELECT idempotency_key FROM devkit.ingestion_attempts WHERE job_id = %s ORDER BY number"
-        return [row[0] for row in await fetch(self._pool, statement, [job_id])]
+        return [row[0] for row in await self._rows(job_id, statement)]
 
     async def interrupted(self) -> list[str]:
         """Jobs that are running, and nobody loads."""
@@ -133,8 +137,15 @@ class Jobs:
 
     async def _view(self, row: tuple[Any, ...]) -> Document:
         names = ("number", "error", "report", "createdAt", "startedAt", "finishedAt")
-        attempts = [dict(zip(names, found, strict=True)) for found in await fetch(self._pool, _ATTEMPTS, [row[0]])]
+        attempts = [dict(zip(names, found, strict=True)) for found in await self._rows(row[0], _ATTEMPTS)]
         return {**dict(zip(_COLUMNS, row, strict=True)), "attempt": attempts[-1], "attempts": len(attempts)}
+
+    async def _rows(self, job_id: str, statement: str) -> list[tuple[Any, ...]]:
+        """What is known of a job, which has rows of every kind as long as its catalog is there."""
+        rows = await fetch(self._pool, statement, [job_id])
+        if not rows:
+            raise IngestionNotFound(job_id=job_id)
+        return rows
 
 
 def complete(cursor: Any, job_id: str, version_id: str) -> bool:

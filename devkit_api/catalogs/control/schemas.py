@@ -8,7 +8,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from devkit_api.catalogs.imports.targets import TARGETS
 from devkit_api.catalogs.models import READABLE
-from devkit_api.schemas import Base64Sha256, StrictSchema, printable
+from devkit_api.schemas import Base64Sha256, StrictSchema, check_media_type, printable
 
 _KEY = r"^[a-z0-9][a-z0-9._-]{0,62}\Z"
 MAX_PARTS_PER_REQUEST = 100
@@ -75,7 +75,7 @@ class CatalogUploadSchema(StrictSchema):
         required=True, validate=validate.Regexp(r"^[0-9a-f]{64}\Z", error="must be 64 lower-case hex digits")
     )
     idempotencyKey = fields.String(required=True, validate=printable(1, 256), metadata=_IDEMPOTENCY)
-    contentType = fields.String(load_default="application/octet-stream", validate=printable(1, 200))
+    contentType = fields.String(load_default="application/octet-stream", validate=check_media_type)
 
 
 class _UploadPartSchema(StrictSchema):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import psycopg2
 
 from devkit_api.catalogs.control.admin import uuid
 from devkit_api.catalogs.control.schemas import MAX_PARTS_PER_REQUEST
 from devkit_api.catalogs.service import CatalogService
 from devkit_api.database.pool import Pool, fetch, write
-from devkit_api.errors import CatalogUploadNotFound, IdempotencyKeyReused, StateConflict
+from devkit_api.errors import CatalogNotFound, CatalogUploadNotFound, IdempotencyKeyReused, StateConflict
 
 _COLUMNS = (
     "upload_id::text, catalog_id::text, idempotency_key, filename, size_bytes, sha256, content_type, part_bytes,"
@@ -121,13 +122,18 @@ class UploadRecords:
         return self._catalogs.database.owner
 
     async def begin(self, catalog_id: str, body: dict[str, Any], part_bytes: int) -> Upload:
-        """A new upload, or the one this idempotency key began. Raises `IdempotencyKeyReused` when it is another's."""
+        """A new upload, or the one this idempotency key began. Raises `IdempotencyKeyReused`, `CatalogNotFound`."""
         wanted = (body["filename"], body["declaredSizeBytes"], body["declaredSHA256"], body["contentType"])
         key = body["idempotencyKey"]
-        made = await write(self._pool, _BEGIN, [catalog_id, key, *wanted, part_bytes])
+        try:
+            made = await write(self._pool, _BEGIN, [catalog_id, key, *wanted, part_bytes])
+        except psycopg2.errors.ForeignKeyViolation:  # it was purged a moment ago
+            raise CatalogNotFound(catalog=catalog_id) from None
         if made:
             return Upload(*made[0])
         rows = await fetch(self._pool, _FIND + "catalog_id = %s AND idempotency_key = %s", [catalog_id, key])
+        if not rows:
+            raise CatalogNotFound(catalog=catalog_id)  # the upload was there a moment ago, and went with it
         known = Upload(*rows[0])
         if wanted != (known.filename, known.size, known.sha256, known.content_type):
             raise IdempotencyKeyReused

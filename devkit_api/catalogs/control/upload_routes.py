@@ -29,7 +29,7 @@ from devkit_api.errors import (
     StateConflict,
 )
 from devkit_api.httpio import json_answer, read_body
-from devkit_api.objects.routes import OBJECTS, URL_SIGNER
+from devkit_api.objects.routes import URL_SIGNER
 from devkit_api.routing import Body, Route
 
 CATALOG_UPLOADS: web.AppKey[UploadService] = web.AppKey("catalog_uploads", UploadService)
@@ -132,9 +132,8 @@ async def put_part(request: web.Request) -> web.Response:
     announced = base64.b64encode(bytes.fromhex(grant.expected.sha256)).decode()
     if request.headers.get("x-amz-checksum-sha256", announced) != announced:
         raise ChecksumMismatch(what="x-amz-checksum-sha256")
-    await request.app[CATALOG_UPLOADS].check_part(name)
     chunks = request.content.iter_chunked(_CHUNK)
-    info = await request.app[OBJECTS].put(NAMESPACE, name, chunks, grant.expected, grant.info)
+    info = await request.app[CATALOG_UPLOADS].put_part(name, chunks, grant.expected, grant.info)
     return web.Response(headers={"ETag": f'"{info.version}"', "x-amz-version-id": info.version})
 
 

@@ -1,7 +1,8 @@
 """Uploads of files to import (wire-contract F.2): planned parts, signed addresses, verified content.
 
-uploading → verifying → claimed | quarantined; uploading → aborted; uploading or claimed → expired. Parts are objects of
-the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may be ingested.
+uploading → verifying → claimed | quarantined | aborted; uploading → aborted; uploading or claimed → expired. Parts
+are objects of the object store; the whole file becomes one when its SHA-256 is the declared one, and only then it may
+be ingested.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from devkit_api.errors import (
     ChecksumMismatch,
     IngestionInvalid,
     ObjectNotFound,
+    ObjectReplaced,
     ObjectStoreUnavailable,
     StateConflict,
 )
+from devkit_api.locks import Gate, KeyedLocks
 from devkit_api.objects.namespaces import CATALOG_IMPORTS
 from devkit_api.objects.namespaces import uri as uri_of
 from devkit_api.objects.protocol import Expected, ObjectInfo, ObjectStore
@@ -48,6 +51,7 @@ PART_BYTES = 8 * 1024 * 1024
 _SIGNED_SECONDS = 3600
 # Small files are verified before the answer, so that nobody has to poll for them.
 _WAIT_SECONDS = 1.0
+_PART_GONE = "a part is no longer stored; upload the file again, with another idempotency key"
 
 
 class UploadService:
@@ -64,6 +68,7 @@ class UploadService:
         self._bucket, self._max_bytes = bucket, max_bytes
         self._part_bytes = min(PART_BYTES, max_bytes)
         self._verifying: dict[str, asyncio.Task[None]] = {}
+        self._locks, self._gate = KeyedLocks(), Gate()
 
     async def open(self) -> None:
         """Go on with what an earlier devkit was verifying, and remove what is too old."""
@@ -115,9 +120,25 @@ class UploadService:
             )
         return {"uploadId": upload.upload_id, "parts": signed, "expiresIn": _SIGNED_SECONDS}
 
-    async def check_part(self, name: str) -> None:
-        """Whether a part may still be put. Raises `CatalogUploadNotFound`, `StateConflict`."""
-        upload = await self._records.get(name.partition("/")[0])
+    async def put_part(self, name: str, chunks: AsyncIterator[bytes], expected: Expected, info: Document) -> ObjectInfo:
+        """Store a part that comes to a signed address. Raises `CatalogUploadNotFound`, `StateConflict`."""
+        upload_id = name.partition("/")[0]
+        await self._check_uploading(upload_id)
+        async with AsyncExitStack() as until_stored:
+
+            async def then_alone() -> AsyncIterator[bytes]:
+                async for chunk in chunks:
+                    yield chunk
+                # A sender may take long, and holds up nobody. From its last byte on the upload stays as it is found
+                # here: nothing would ever remove a part that comes when they are joined or have been given up.
+                until_stored.enter_context(self._gate.entered())
+                await until_stored.enter_async_context(self._locks.of(upload_id))
+                await self._check_uploading(upload_id)
+
+            return await self._objects.put(NAMESPACE, name, then_alone(), expected, info)
+
+    async def _check_uploading(self, upload_id: str) -> None:
+        upload = await self._records.get(upload_id)
         if upload.status != "uploading":
             reason = "it takes no more parts"
             raise StateConflict(status=upload.status, state_version=upload.state_version, reason=reason)
@@ -126,12 +147,13 @@ class UploadService:
         """All parts are there: verify the whole. Answers at once, or when a small file is verified."""
         upload = await self.get(catalog_id, upload_id)
         upload.check_state("uploading", body["stateVersion"])
-        await self._check_parts(upload, body["parts"])
-        try:
-            await self._records.move(upload, "verifying")
-        except AWAY:
-            self._verify_soon(upload)  # the connection may have been lost under a statement that took effect
-            raise
+        async with self._locks.of(upload.upload_id):
+            await self._check_parts(upload, body["parts"])
+            try:
+                await self._records.move(upload, "verifying")
+            except AWAY:
+                self._verify_soon(upload)  # the connection may have been lost under a statement that took effect
+                raise
         task = self._verify_soon(upload)
         await asyncio.wait([task], timeout=_WAIT_SECONDS)
         return self.view(await self.get(catalog_id, upload_id))
@@ -140,8 +162,9 @@ class UploadService:
         """Give an upload up; what was sent is removed."""
         upload = await self.get(catalog_id, upload_id)
         upload.check_state("uploading", state_version)
-        aborted = await self._records.move(upload, "aborted")
-        await self._drop(upload.upload_id)
+        async with self._locks.of(upload.upload_id):
+            aborted = await self._records.move(upload, "aborted")
+            await self._drop(upload.upload_id)
         return self.view(aborted)
 
     @asynccontextmanager
@@ -175,7 +198,8 @@ class UploadService:
     async def clear(self) -> None:
         """Remove every stored byte; the rows go with the catalogs."""
         await self._stop_verifying()
-        await self._objects.delete_namespace(NAMESPACE)
+        async with self._gate.closed():
+            await self._objects.delete_namespace(NAMESPACE)
 
     def view(self, upload: Upload) -> Document:
         """For answers."""
@@ -233,6 +257,8 @@ class UploadService:
                 await self._records.move(upload, "claimed")
             except ChecksumMismatch:
                 await self._records.move(upload, "quarantined", "the bytes do not have the declared SHA-256")
+            except (ObjectNotFound, ObjectReplaced):
+                await self._records.move(upload, "aborted", _PART_GONE)
         for number in range(1, upload.part_count + 1):
             await self._objects.delete(NAMESPACE, upload.part_name(number))
 

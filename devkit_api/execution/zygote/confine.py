@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -87,7 +88,7 @@ def no_message_queues() -> None:
 def remove_shared() -> None:
     """Remove the System V shared memory, semaphores and message queues that this user has made.
 
-    For a user, or a namespace, of our own: anywhere else they may be those of others.
+    For a user, or a namespace, of our own: anywhere else they may be those of others. Likewise the next.
     """
     for kind, remove in _REMOVERS.items():
         with suppress(OSError), open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
@@ -97,6 +98,36 @@ def remove_shared() -> None:
                 # Its maker stays the maker: an owner can give it away.
                 if row["cuid"] == str(os.geteuid()):
                     remove(int(row[f"{kind}id" if kind != "msg" else "msqid"]))
+
+
+def remove_files(folder: str, kept: frozenset[str]) -> bool:
+    """Remove what this user has in a folder but for the `kept` names; whether nothing else is left."""
+    left = []
+    for path in (os.path.join(folder, name) for name in names_in(folder) if name not in kept):
+        with suppress(OSError):
+            if os.lstat(path).st_uid == os.geteuid():
+                left.append(path)
+                _remove(path)
+    return not any(map(os.path.lexists, left))
+
+
+def names_in(folder: str) -> list[str]:
+    """What is in a folder; nothing when it cannot be read."""
+    with suppress(OSError):
+        return os.listdir(folder)
+    return []
+
+
+def _remove(path: str) -> None:
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+        return
+    for parent, folders, _ in os.walk(path):
+        for folder in (parent, *(os.path.join(parent, name) for name in folders)):
+            if not os.path.islink(folder):
+                os.chmod(folder, 0o700)
+    with suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def replace_environment(environment: dict[str, str]) -> None:

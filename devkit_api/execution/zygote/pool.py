@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-import sys
 import zlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from devkit_api.execution.environment import needs_fresh_interpreter, zygote_environment
+from devkit_api.execution.environment import zygote_environment
 from devkit_api.execution.isolation import (
     EXPLAINED,
     FIRST_USER,
@@ -23,79 +18,21 @@ from devkit_api.execution.isolation import (
     Isolation,
     IsolationMissing,
     Level,
+    Surroundings,
     check_wanted,
     choose_level,
 )
-from devkit_api.execution.protocol import RunSpec
+from devkit_api.execution.scratch import Scratch
 from devkit_api.execution.sources import ServedSources
 from devkit_api.execution.workdir import Workdir
-from devkit_api.execution.zygote.handle import Lost, Zygote
+from devkit_api.execution.zygote.handle import Lost
 from devkit_api.execution.zygote.keeper import Nursery
+from devkit_api.execution.zygote.lane import Doors, Kind, Lane, environment_of, identity, make_home
 
 log = logging.getLogger(__name__)
 
-OWN_PYTHON = Path(sys.executable)
 # Each is two processes and, as root, a user: idle ones beyond this go, however little memory they take.
 _MOST_LANES = 256
-
-
-@attrs.frozen
-class Kind:
-    """What a zygote is for: two runs may share one only if all of this is the same."""
-
-    module_id: str
-    version: str
-    digest: str
-    entrypoint: str
-    environment: tuple[tuple[str, str], ...]
-    python: Path = OWN_PYTHON
-    network: bool = True
-    memory_mb: int | None = None
-
-    @classmethod
-    def of(cls, spec: RunSpec, python: Path = OWN_PYTHON) -> Kind:
-        """The kind of zygote a run needs, executed by the interpreter `python`."""
-        environment = tuple(sorted(spec.environment.items()))
-        return cls(
-            spec.module_id, spec.module_version, spec.source_digest, spec.entrypoint, environment, python,
-            spec.network, spec.limits.memory_mb,
-        )  # fmt: skip
-
-    @property
-    def needs_fresh_interpreter(self) -> bool:
-        """Whether no fork of our own interpreter will do: it is another one, or variables count when it starts."""
-        return self.python != OWN_PYTHON or needs_fresh_interpreter(dict(self.environment)) is not None
-
-    def is_other_form_of(self, other: Kind) -> bool:
-        """Whether both are the same version of a module, and differ all the same."""
-        return (self.module_id, self.version) == (other.module_id, other.version) and self != other
-
-
-@attrs.define(eq=False)
-class Lane:
-    """A zygote and what the pool keeps beside it."""
-
-    kind: Kind
-    zygote: Zygote
-    folder: Path
-    workdir: Workdir
-    user: int | None
-    memory_bytes: int = 0
-    import_seconds: float | None = None  # when the module was imported ahead of the runs
-    served: int = 0  # runs that were given to it
-    bundle: tuple[int, int] | None = None  # which folder the zygote has before it, under the name of the bundle
-    close_door: Callable[[], Awaitable[None]] | None = None
-
-
-@attrs.frozen
-class Doors:
-    """How the devkit serves modules that have no network: `open` answers requests on a socket, until what it returns
-    is called. `host` and `port` are where modules look for the devkit.
-    """
-
-    host: str
-    port: int
-    open: Callable[[socket.socket], Awaitable[Callable[[], Awaitable[None]]]]
 
 
 class ZygotePool:
@@ -109,6 +46,7 @@ class ZygotePool:
         memory_bytes: int,
         import_seconds: float,
         isolation: str = "auto",
+        around: Surroundings = Surroundings(),  # noqa: B008  frozen
     ) -> None:
         self._folder = folder
         self._bundle_path = bundle_path
@@ -116,7 +54,8 @@ class ZygotePool:
         self._memory_bytes = memory_bytes
         self._import_seconds = import_seconds
         self._wanted = isolation
-        self.isolation = Isolation(Level.PROCESS, folder.parent)
+        self._around = around
+        self.isolation = Isolation(Level.PROCESS, folder.parent, around)
         self.doors: Doors | None = None
         self._nursery = Nursery(self._folder, contained=isolation != "process")
         self._starting = asyncio.Lock()
@@ -172,8 +111,8 @@ class ZygotePool:
         return None
 
     async def release(self, lane: Lane) -> None:
-        """Give a lane back; a lost one is forgotten."""
-        if lane.zygote.is_lost or self._closed:
+        """Give a lane back; one that no other run may have is forgotten."""
+        if not await lane.is_usable() or self._closed:
             await self._drop(lane)
             return
         self._idle[lane] = None
@@ -213,7 +152,8 @@ class ZygotePool:
         await self._ensure_nursery()
         source, door = await self.source(kind.digest), self._door(kind)
         folder, user = self._next_place()
-        home = _make_home(folder, user)
+        home = make_home(folder, user)
+        scratch = Scratch(folder / "tmp", user) if self.isolation.has_namespaces else None
         order: dict[str, Any] = {
             "source": str(source),
             "entrypoint": kind.entrypoint,
@@ -221,20 +161,25 @@ class ZygotePool:
             "preimport": preimport,
             "door": door,
             "limits": self.isolation.import_limits(kind.memory_mb),
-            **self.isolation.order(user, [source, *_environment_of(kind)], folder),
-        }
+            **self.isolation.order(
+                user, [source, *environment_of(kind)], folder,
+                temporary=None if scratch is None else scratch.make(), memory_mb=kind.memory_mb,
+            ),
+        }  # fmt: skip
         try:
             zygote = await self._nursery.hatch(order)
         except BaseException:
             await Workdir(folder).remove()
             raise
-        lane = Lane(kind, zygote, folder, Workdir(folder / "run", user), user)
-        lane.bundle = _identity(self._bundle_path(kind.digest))
+        lane = Lane(kind, zygote, folder, Workdir(folder / "run", user), user, scratch=scratch)
+        lane.bundle = identity(self._bundle_path(kind.digest))
         self._lanes.add(lane)
         try:
             if self.doors is not None and not kind.network:
                 lane.close_door = await self.doors.open(await lane.zygote.door)
             problem = await self._until_ready(lane, preimport)
+            if scratch is not None:
+                await scratch.note()
         except BaseException:
             lane.zygote.kill()
             await self._drop(lane)
@@ -281,7 +226,7 @@ class ZygotePool:
                 level = choose_level(
                     wanted=self._wanted, namespaces=self._nursery.namespaces, state_dir=self._folder.parent
                 )
-                self.isolation = Isolation(level, self._folder.parent)
+                self.isolation = Isolation(level, self._folder.parent, self._around)
                 self.isolation.close_state()
                 log.info("runs are isolated", extra={"isolation": level.value, "means": EXPLAINED[level]})
             if not self._closed:
@@ -307,7 +252,7 @@ class ZygotePool:
             await self._drop(lane)
 
     def _is_stale(self, lane: Lane) -> bool:
-        return lane.zygote.is_lost or lane.bundle != _identity(self._bundle_path(lane.kind.digest))
+        return lane.zygote.is_lost or lane.bundle != identity(self._bundle_path(lane.kind.digest))
 
     async def _drop(self, lane: Lane) -> None:
         self._idle.pop(lane, None)
@@ -320,26 +265,3 @@ class ZygotePool:
                 # The run is over: its end must not depend on this.
                 log.exception("the door of a module without network could not be closed")
         await Workdir(lane.folder).remove()
-
-
-def _environment_of(kind: Kind) -> list[Path]:
-    return [] if kind.python == OWN_PYTHON else [kind.python.parents[1]]
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        info = os.stat(folder)
-    except OSError:
-        return None
-    return info.st_dev, info.st_ino
-
-
-def _make_home(folder: Path, user: int | None) -> Path:
-    """The folder of a lane, which belongs to us, and in it the home of its zygote."""
-    home = folder / "zygote"
-    home.mkdir(mode=0o700, parents=True)
-    folder.chmod(0o711)
-    folder.parent.chmod(0o711)
-    if user is not None:
-        os.chown(home, user, user)
-    return home

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterable
@@ -19,9 +20,13 @@ _CLONE_NEWNS = 0x00020000
 _CLONE_NEWIPC = 0x08000000
 _CLONE_NEWPID = 0x20000000
 _CLONE_NEWNET = 0x40000000
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
+_SIOCSIFFLAGS, _IFF_UP, _SIOCSIFADDR = 0x8914, 0x1, 0x8916
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
+
+# Where files in shared memory are (POSIX), `multiprocessing.shared_memory` among them.
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  # nosec B108
+_MOST_SHARED_FILES = 100_000
 
 _PR_CAPBSET_DROP = 24
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -66,10 +71,12 @@ def is_available() -> bool:
     return True
 
 
-def furnish(order: dict[str, Any]) -> None:
-    """A file system for the zygote: `hidden` folders are empty but for the `readable` and `writable` ones in them.
+def furnish(order: dict[str, Any]) -> bool:
+    """A file system for the zygote: `hidden` folders are empty but for what is `readable` and `writable` in them.
 
-    Its System V shared memory, semaphores and message queues are its own as well, and go with it.
+    Its System V shared memory, semaphores and message queues are its own as well, and go with it. So is what it finds
+    in `/tmp`, when the order names a folder to be it, and in `/dev/shm`, unless the devkit itself lies there: whether
+    that is its own is answered.
     """
     _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWIPC))
     _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
@@ -78,13 +85,17 @@ def furnish(order: dict[str, Any]) -> None:
     exposed = sorted({os.path.realpath(path) for path in (*readable, *writable)}, key=len)
     kept = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in exposed}
     closed = _closed_ancestors(exposed) if order["user"] is not None else []
-    roots = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
+    replaced = _replace_temporary(order["temporary"])
+    hidden = _outermost([*map(os.path.realpath, order["hidden"]), *closed])
+    roots = [root for root in hidden if not any(_is_under(root, place) for place in replaced)]
     for root in roots:
         _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     writable_paths = {os.path.realpath(path) for path in writable}
     for path, fd in kept.items():
-        if any(_is_under(path, root) for root in roots) and not os.path.samestat(os.fstat(fd), _stat(path)):
-            os.makedirs(path, 0o755, exist_ok=True)
+        if any(_is_under(path, root) for root in (*roots, *replaced)) and not os.path.samestat(
+            os.fstat(fd), _stat(path)
+        ):
+            _make_place(path, is_folder=stat.S_ISDIR(os.fstat(fd).st_mode))
             _mount(f"/proc/self/fd/{fd}", path, "", _MS_BIND | _MS_REC)
             if path not in writable_paths:
                 # What the mount forbids already, an ordinary user has to go on forbidding.
@@ -94,6 +105,36 @@ def furnish(order: dict[str, Any]) -> None:
     for root in roots:
         _mount("none", root, "", _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
     mount_process_list()
+    return _own_shared_memory([*exposed, *roots], order["shared_mb"])
+
+
+def _own_shared_memory(used: Iterable[str], megabytes: int) -> bool:
+    """An empty `/dev/shm`, unless some of what is used lies there."""
+    folder = os.path.realpath(SHARED_MEMORY)
+    if not os.path.isdir(folder) or any(_is_under(path, folder) or _is_under(folder, path) for path in used):
+        return False
+    options = f"mode=1777,size={megabytes}m,nr_inodes={_MOST_SHARED_FILES}"
+    _mount("tmpfs", folder, "tmpfs", _MS_NOSUID | _MS_NODEV, options)
+    return True
+
+
+def _make_place(path: str, *, is_folder: bool) -> None:
+    """What something can be mounted on."""
+    os.makedirs(path if is_folder else os.path.dirname(path), 0o755, exist_ok=True)
+    if not is_folder:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+
+
+def _replace_temporary(folder: str | None) -> list[str]:
+    """`folder` in the place of those that everybody may write to on this machine; which those are."""
+    if folder is None:
+        return []
+    places = _outermost({os.path.realpath(path) for path in ("/tmp", "/var/tmp") if os.path.isdir(path)})  # noqa: S108  # nosec B108
+    source = os.open(folder, os.O_PATH | os.O_CLOEXEC)  # before it is itself covered
+    for place in places:
+        _mount(f"/proc/self/fd/{source}", place, "", _MS_BIND)
+    os.close(source)
+    return places
 
 
 def cut_network(host: str, port: int) -> socket.socket:
@@ -102,6 +143,10 @@ def cut_network(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+        if family is socket.AF_INET and not host.startswith("127.") and host != "localhost":
+            # Where the devkit is on another machine, its address is one of ours in here.
+            named = struct.pack("16sHH4s8x", b"lo:1", socket.AF_INET, 0, socket.inet_aton(host))
+            fcntl.ioctl(control, _SIOCSIFADDR, named)
     return socket.create_server((host, port), family=family, backlog=128)
 
 

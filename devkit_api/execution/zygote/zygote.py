@@ -21,8 +21,7 @@ _FORK_WAIT = 0.05
 def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> None:
     """Import the order's module unless it says not to, then serve runs until the server closes the connection."""
     os.setsid()
-    if order["namespaces"]:
-        sandbox.furnish(order)
+    has_own_memory = order["namespaces"] and sandbox.furnish(order)
     if order["door"] is not None:
         with sandbox.cut_network(*order["door"]) as door:
             connection.send({"op": "door"}, [door.fileno()])  # before any code of the module could send another
@@ -57,7 +56,9 @@ def main(connection: wire.Connection, order: dict[str, Any], nursery: int) -> No
         confine.outlive_parent()
     confine.set_dumpable(False)  # runs have the same user, and must not reach into their zygote
     connection.send({"op": "ready", "seconds": seconds, "memory_bytes": _private_memory()})
-    _serve(connection, imported, shares_nothing=order["namespaces"] or order["user"] is not None)
+    has_own_user = order["user"] is not None
+    sweep = _Sweep(order["namespaces"] or has_own_user, has_own_memory or has_own_user)
+    _serve(connection, imported, sweep)
     del holes
 
 
@@ -107,10 +108,29 @@ def _fork() -> int:
     return os.fork()
 
 
-def _serve(connection: wire.Connection, imported: preimport.Imported, *, shares_nothing: bool) -> None:
-    """`shares_nothing`: user or namespaces are ours alone, so what a run leaves in shared memory can be removed."""
+class _Sweep:
+    """Removes what a run leaves in shared memory, where user or namespaces are ours alone: System V objects, files.
+
+    Files that the module's import has made stay.
+    """
+
+    def __init__(self, objects: bool, files: bool) -> None:
+        self._objects = objects
+        self._files = files
+        self._imported = frozenset(confine.names_in(sandbox.SHARED_MEMORY))
+        self.is_clean = True
+
+    def after_run(self) -> None:
+        if self._objects:
+            confine.remove_shared()
+        if self._files:
+            self.is_clean = confine.remove_files(sandbox.SHARED_MEMORY, self._imported)
+
+
+def _serve(connection: wire.Connection, imported: preimport.Imported, sweep: _Sweep) -> None:
+    """Run after run, as long as each leaves nothing to the next."""
     spare = _Spare(connection, imported)
-    while (message := connection.receive()) is not None:
+    while sweep.is_clean and (message := connection.receive()) is not None:
         if message.body["op"] != "run":
             continue  # a signal for a run that has just ended is late, and means nothing
         # Said before the order is handed over: whoever has not read this knows that the run did not begin.
@@ -120,12 +140,12 @@ def _serve(connection: wire.Connection, imported: preimport.Imported, *, shares_
             spare = _Spare(connection, imported)
             spare.takes(message)  # one that is gone as well says why, below
         os.close(message.fds[0])
-        _conduct(connection, spare, shares_nothing=shares_nothing)
+        _conduct(connection, spare, sweep)
         spare.discard()
         spare = _Spare(connection, imported)
 
 
-def _conduct(connection: wire.Connection, spare: _Spare, *, shares_nothing: bool) -> None:
+def _conduct(connection: wire.Connection, spare: _Spare, sweep: _Sweep) -> None:
     """See a run to its end and report it."""
     pid = spare.pid
     connection.send({"op": "started", "pid": pid, "start_time": confine.start_time(pid)})
@@ -133,8 +153,7 @@ def _conduct(connection: wire.Connection, spare: _Spare, *, shares_nothing: bool
     confine.signal_group(pid, signal.SIGKILL)  # while the leader is a zombie, its group's id cannot be another's
     _, status, usage = os.wait4(pid, 0)
     confine.end_all_children()
-    if shares_nothing:
-        confine.remove_shared()
+    sweep.after_run()
     code = os.waitstatus_to_exitcode(status)
     connection.send(
         {

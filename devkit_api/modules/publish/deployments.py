@@ -98,9 +98,10 @@ class DeploymentService:
         return found
 
     async def clear(self) -> None:
-        """Forget every deployment."""
-        self._known.clear()
+        """Forget every deployment; what is being checked is no longer."""
+        await self.close()
         await self._store.clear(COLLECTION)
+        self._known.clear()
 
     def _begin(self, deployment: Deployment) -> None:
         task = asyncio.create_task(self._check(deployment), name="deployment-check")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields, validate
 
 from devkit_api.objects.protocol import MAX_PARTS
-from devkit_api.schemas import AnswerSchema, Base64Sha256, StrictSchema, printable
+from devkit_api.schemas import AnswerSchema, Base64Sha256, StrictSchema, check_media_type, printable
 
 MAX_PARTS_PER_REQUEST = 100
 _REVISION = {"expected": "the `revision` of the upload"}
@@ -27,7 +27,7 @@ class PartUploadBeginSchema(StrictSchema):
         validate=validate.Regexp(r"^(?:[^\\]{0,254}[^/\\]/)?\Z", error="must be a relative folder that ends in '/'"),
         metadata={"example": "analysis/"},
     )
-    contentType = fields.String(load_default="application/octet-stream", validate=printable(1, 200))
+    contentType = fields.String(load_default="application/octet-stream", validate=check_media_type)
 
 
 class _PlannedPartSchema(StrictSchema):

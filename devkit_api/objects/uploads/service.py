@@ -20,8 +20,6 @@ from devkit_api.errors import (
     DevkitError,
     IdempotencyKeyReused,
     ObjectNotFound,
-    PartsInvalid,
-    PartsNotFound,
     UploadInvalid,
     UploadNotFound,
 )
@@ -29,8 +27,9 @@ from devkit_api.ids import utc_now
 from devkit_api.locks import Gate, KeyedLocks
 from devkit_api.objects.addresses import GET_SECONDS, Addresses
 from devkit_api.objects.namespaces import UPLOADS
-from devkit_api.objects.protocol import Expected, ObjectInfo, ObjectStore, Part, check_name
+from devkit_api.objects.protocol import Expected, ObjectStore, Part, check_name
 from devkit_api.objects.signed_urls import UrlSigner
+from devkit_api.objects.uploads.completion import Completions
 from devkit_api.objects.uploads.models import (
     CANCELLED,
     COLLECTION,
@@ -42,7 +41,7 @@ from devkit_api.objects.uploads.models import (
     base64_of,
     stored,
 )
-from devkit_api.objects.uploads.rules import check_parts, in_state, is_file_of, with_checksums
+from devkit_api.objects.uploads.rules import check_parts, in_state, is_file_of
 from devkit_api.public_address import PublicAddress
 from devkit_api.security.principals import Principal
 from devkit_api.state import DocumentStore
@@ -76,7 +75,7 @@ class PartUploads:
         self._uploads: dict[str, Upload] = {}
         self._locks, self._owners = KeyedLocks(), KeyedLocks()
         self.gate = Gate()
-        self._completing: dict[str, asyncio.Task[Upload]] = {}
+        self._completions = Completions(objects, self._locks, save=self._save, end=self._end)
         self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -88,12 +87,11 @@ class PartUploads:
         self._sweeping = asyncio.create_task(self._keep_sweeping())
 
     async def close(self) -> None:
-        """Stop sweeping, and wait for what is being completed."""
+        """Stop sweeping, and wait a while for what is being completed; the rest stays `completing`."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
-        if self._completing:
-            await asyncio.wait(self._completing.values())
+        await self._completions.stop()
 
     async def sweep(self) -> None:
         """Expire what waited too long, and forget what was given up long ago or whose file was removed."""
@@ -186,10 +184,7 @@ class PartUploads:
             check_parts(upload, body["parts"])
             if upload.status == UPLOADING:
                 upload = await self._save(upload.moved(COMPLETING))
-            if not self._is_completing(upload_id):
-                self._completing[upload_id] = asyncio.create_task(self._complete(upload))
-                self._completing[upload_id].add_done_callback(lambda task: self._forget_task(upload_id, task))
-            task = self._completing[upload_id]
+            task = self._completions.task(upload)
         # Who asked may go away; the file is made all the same.
         return (await asyncio.shield(task)).view(self._bucket)
 
@@ -200,7 +195,7 @@ class PartUploads:
             if upload.status in {COMPLETE, CANCELLED, EXPIRED}:
                 return upload.view(self._bucket)
             # What broke off while the file was made can be given up as well.
-            in_state(upload, revision, UPLOADING, *(() if self._is_completing(upload_id) else (COMPLETING,)))
+            in_state(upload, revision, UPLOADING, *(() if self._completions.has(upload_id) else (COMPLETING,)))
             return (await self._end(upload, CANCELLED)).view(self._bucket)
 
     async def download(self, source_id: str, upload_id: str, principal: Principal) -> Document:
@@ -249,34 +244,12 @@ class PartUploads:
         metadata = {"user-id": principal.user_id, "organization-id": principal.organization_id}
         info = {"content_type": upload.content_type, "metadata": metadata}
         begun = await self._objects.begin_parts(UPLOADS, upload.name, info)
-        return await self._save(attrs.evolve(upload, store_id=begun.upload))
-
-    async def _complete(self, upload: Upload) -> Upload:
         try:
-            info = await self._objects.complete_parts(upload.begun, upload.parts)
-        except (PartsInvalid, PartsNotFound):
-            # An earlier try may have made the file, and been cut off before it could say so.
-            made = await self._made(upload)
-            if made is None:
-                await self._take_back(upload)
-                raise
-            info = made
-        async with self._locks.of(upload.upload_id):
-            return await self._save(upload.moved(COMPLETE, version=info.version))
-
-    async def _made(self, upload: Upload) -> ObjectInfo | None:
-        made = await self._objects.stat(UPLOADS, upload.name)
-        return made if made is not None and is_file_of(upload, made) else None
-
-    async def _take_back(self, upload: Upload) -> None:
-        """No file can be made of these parts: go on with what the store has, or end when it has nothing."""
-        async with self._locks.of(upload.upload_id):
-            try:
-                found = await self._objects.parts(upload.begun)
-            except PartsNotFound:
-                await self._end(upload, EXPIRED)
-                return
-            await self._save(upload.moved(UPLOADING, parts=with_checksums(found, upload.parts)))
+            return await self._save(attrs.evolve(upload, store_id=begun.upload))
+        except BaseException:
+            with suppress(DevkitError):  # nobody else will ever know of it
+                await self._objects.abort_parts(begun)
+            raise
 
     async def _find(self, source_id: str, upload_id: str, principal: Principal) -> Upload:
         upload = self._uploads.get(upload_id)
@@ -296,18 +269,10 @@ class PartUploads:
         in_state(upload, upload.revision, UPLOADING)
         return upload
 
-    def _is_completing(self, upload_id: str) -> bool:
-        task = self._completing.get(upload_id)
-        return task is not None and not task.done()
-
-    def _forget_task(self, upload_id: str, task: asyncio.Task[Upload]) -> None:
-        if self._completing.get(upload_id) is task:
-            del self._completing[upload_id]
-
     async def _current(self, upload: Upload) -> Upload:
-        if not upload.is_over or self._is_completing(upload.upload_id):
+        if not upload.is_over or self._completions.has(upload.upload_id):
             return upload
-        made = await self._made(upload) if upload.status == COMPLETING else None
+        made = await self._completions.made(upload) if upload.status == COMPLETING else None
         if made is not None:
             return await self._save(upload.moved(COMPLETE, version=made.version))
         return await self._end(upload, EXPIRED)

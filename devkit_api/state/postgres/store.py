@@ -95,8 +95,10 @@ class PostgresStore:
 
     async def clear(self, collection: str) -> None:
         """Durable removal of a whole collection."""
-        rows = await self._read(_KEYS, [collection], _SCAN_PATIENCE)
-        await asyncio.gather(*(self.delete(collection, key) for (key,) in rows))
+        # Those on their way to the server as well: when the table has been read, they may have arrived.
+        keys = self._queue.keys(collection)
+        keys.update(key for (key,) in await self._read(_KEYS, [collection], _SCAN_PATIENCE))
+        await asyncio.gather(*(self.delete(collection, key) for key in keys))
 
     async def _disconnect(self) -> None:
         await self._writes.close()

@@ -73,16 +73,17 @@ export class Front {
     });
   }
 
-  /** Cut every connection and refuse new ones for a while, as a restart looks from outside. */
-  async outage(ms: number): Promise<void> {
+  /** Cut every connection and refuse new ones until the returned function is called, as a restart looks from outside. */
+  vanish(): () => void {
     const down: Fault = (incoming) => {
       incoming.socket.destroy();
       return true;
     };
     this.faults.push(down);
     for (const response of this.open) response.destroy();
-    await new Promise((later) => setTimeout(later, ms));
-    this.faults = this.faults.filter((fault) => fault !== down);
+    return () => {
+      this.faults = this.faults.filter((fault) => fault !== down);
+    };
   }
 
   /** No token handed out so far is accepted any more, nor can it be refreshed. */

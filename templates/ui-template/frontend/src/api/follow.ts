@@ -8,7 +8,7 @@ export type Link = { via: 'events' } | { via: 'polling'; why: string } | { via: 
 
 export interface FollowHooks {
   signal: AbortSignal;
-  onStatus(status: string): void;
+  onStatus(status: string, waitingFor: string | null): void;
   onProgress(percent: number, message: string): void;
   onLog(line: string): void;
   onLink(link: Link): void;
@@ -94,7 +94,9 @@ async function listen(client: HttpClient, runId: string, lastId: string | undefi
 
 function relay({ event, data }: ServerEvent, hooks: FollowHooks): void {
   const fields = (typeof data === 'object' && data !== null ? data : {}) as Record<string, unknown>;
-  if (event === 'state' && typeof fields.status === 'string') hooks.onStatus(fields.status);
+  if (event === 'state' && typeof fields.status === 'string') {
+    hooks.onStatus(fields.status, typeof fields.waitingFor === 'string' ? fields.waitingFor : null);
+  }
   if (event === 'progress' && typeof fields.percent === 'number') {
     hooks.onProgress(fields.percent, typeof fields.message === 'string' ? fields.message : '');
   }
@@ -102,6 +104,6 @@ function relay({ event, data }: ServerEvent, hooks: FollowHooks): void {
 }
 
 function report(run: RunDocument, hooks: FollowHooks): void {
-  hooks.onStatus(run.status);
+  hooks.onStatus(run.status, run.waitingFor ?? null);
   if (typeof run.progress?.percent === 'number') hooks.onProgress(run.progress.percent, run.progress.message ?? '');
 }

@@ -4,6 +4,8 @@ import type { HttpClient } from './http';
 export interface RunDocument {
   runId: string;
   status: string;
+  /** What a run of a module without source waits for, and how it comes. */
+  waitingFor?: string | null;
   progress?: { percent?: number; message?: string } | null;
   error?: { code?: string; message?: string } | null;
 }

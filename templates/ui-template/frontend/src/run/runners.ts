@@ -25,7 +25,7 @@ export type Outcome =
 export interface RunHooks {
   signal: AbortSignal;
   onStarted(runId: string): void;
-  onStatus(status: string): void;
+  onStatus(status: string, waitingFor: string | null): void;
   onProgress(percent: number, message: string): void;
   onLog(line: string): void;
   onLink(link: Link): void;

@@ -48,8 +48,10 @@ export function useRun(runner: Runner, onAlive: () => void): RunControls {
             mine.runId = runId;
             change({ runId, message: 'Waiting to start' });
           },
-          onStatus: (status) => {
+          onStatus: (status, waitingFor) => {
             if (status === 'cancel_requested') change({ phase: 'cancelling' });
+            if (waitingFor !== null) change({ message: `The run ${waitingFor}.` });
+            else if (status === 'running') setState((before) => (before.percent === null ? { ...before, message: 'Running' } : before));
           },
           onProgress: (percent, message) => {
             onAlive();
