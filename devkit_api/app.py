@@ -1,18 +1,17 @@
 """The application, put together: with `lifetimes.py` and `route_table.py` the only file that knows every domain.
 
-`create_app` constructs; nothing is opened, and nothing is read but credentials. What opens and closes, and in which
-order, is in `lifetimes.py`.
+`create_app` constructs; nothing is opened, and nothing is read but credentials. Which adapters there are for a setting
+is in `adapters.py`; what opens and closes, and in which order, in `lifetimes.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 from aiohttp import web
 
+from devkit_api.adapters import cluster_figures, executor_of, object_store_of, store_of, tracing_of
 from devkit_api.apidocs.routes import REFERENCE, Reference
 from devkit_api.catalogs.control.admin import CatalogAdmin
 from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
@@ -25,24 +24,17 @@ from devkit_api.catalogs.service import CatalogService
 from devkit_api.catalogs.sqldoor import SqlLimits
 from devkit_api.catalogs.views.routes import VIEWS
 from devkit_api.catalogs.views.service import ViewService
-from devkit_api.database.lifetime import build_database, embedded_server, target_of
+from devkit_api.database.lifetime import build_database, target_of
 from devkit_api.execution.cluster.routes import TICKETS
 from devkit_api.execution.cluster.tickets import Tickets
-from devkit_api.execution.environments.store import Environments
-from devkit_api.execution.isolation import Surroundings
-from devkit_api.execution.local import LocalExecutor
-from devkit_api.execution.protocol import Executor
 from devkit_api.httpio import BODY_LIMITS, BodyLimits
 from devkit_api.lifetimes import (
     ADDRESS,
     BUNDLES,
-    CLUSTER,
     EMBEDDED,
     HTTP,
     LIFETIMES,
-    OWNERSHIP,
     SETTINGS,
-    STATE_LOCK,
     STATE_POOLS,
     STORE,
     TRACING,
@@ -65,10 +57,8 @@ from devkit_api.modules.publish.uploads import Uploads
 from devkit_api.modules.routes import INCOMING, MODULE_RUNS, REGISTRY
 from devkit_api.modules.service import ModuleRegistry
 from devkit_api.objects.addresses import Addresses
-from devkit_api.objects.files import FileObjectStore
 from devkit_api.objects.input_routes import INPUTS
 from devkit_api.objects.inputs import Inputs
-from devkit_api.objects.protocol import ObjectStore
 from devkit_api.objects.quota import RunQuota
 from devkit_api.objects.routes import OBJECTS, RUN_STORAGE, URL_SIGNER
 from devkit_api.objects.run_storage import RunStorage
@@ -98,17 +88,10 @@ from devkit_api.security.sessions import Sessions
 from devkit_api.security.tokens import Signer
 from devkit_api.security.users import UserBook
 from devkit_api.settings import RateLimit, Settings
-from devkit_api.state import DocumentStore
-from devkit_api.state.folder import FolderLock
-from devkit_api.state.json_files import JsonFileStore
-from devkit_api.state.postgres.store import PostgresStore
 from devkit_api.supported import refuse_unsupported
 from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
-
-if TYPE_CHECKING:
-    from devkit_api.tracing.export import Tracing
 
 # Guessing a key must be slow; a misconfigured client may still try a few times a second.
 WRONG_CREDENTIALS = RateLimit(20, 1, 60)
@@ -120,7 +103,7 @@ def create_app(settings: Settings) -> web.Application:
     refuse_unsupported(settings)
     credentials = load_credentials(settings)
     assert credentials is not None  # noqa: S101  `create` is on
-    tracing = _tracing_of(settings)
+    tracing = tracing_of(settings)
     middlewares = [chain] if tracing is None else [around(tracing), chain]
     app = web.Application(middlewares=middlewares, client_max_size=settings.max_body_bytes)
     app[TRACING] = tracing
@@ -155,14 +138,14 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
     """Construct every service; nothing is opened and nothing is read yet."""
     state = settings.state_dir.resolve()
     signer = Signer(credentials.signing_secret)
-    store = app[STORE] = _store_of(app, settings, state)
+    store = app[STORE] = store_of(app, settings, state)
     bundles = BundleStore(state / "bundles", settings.max_source_bytes)
-    objects = app[OBJECTS] = _object_store_of(settings, state)
+    objects = app[OBJECTS] = object_store_of(settings, state)
     app[LOCAL_DATA] = LocalData(settings.data_roots, _own_files(settings))
     inputs = app[INPUTS] = Inputs(objects, settings.s3_bucket, app[LOCAL_DATA], lambda: app[VIEWS])
     registry = app[REGISTRY] = ModuleRegistry(store, bundles, settings.allowed_source_roots)
     app[TICKETS] = Tickets()
-    executor, slots = _executor_of(app, settings, bundles)
+    executor, slots = executor_of(app, settings, bundles)
     runs = build_runs(
         settings, store, executor, slots=slots, modules=registry, inputs=inputs, signer=signer, address=app[ADDRESS]
     )
@@ -197,51 +180,6 @@ def _build_domains(app: web.Application, settings: Settings, credentials: Creden
         sessions=sessions,
         runs=runs,
     )
-
-
-def _store_of(app: web.Application, settings: Settings, state: Path) -> DocumentStore:
-    """Where documents are kept, and what decides whose they are."""
-    lock = app[STATE_LOCK] = FolderLock(state)
-    app[EMBEDDED] = embedded_server(settings)
-    if settings.state_backend == "json":
-        app[OWNERSHIP], app[STATE_POOLS] = None, {}
-        return JsonFileStore(state, lock)
-    store = PostgresStore(target_of(settings, app[EMBEDDED]))
-    app[OWNERSHIP], app[STATE_POOLS] = store.ownership, store.pools
-    store.ownership.on_lost = lambda reason: setattr(app[HEALTH], "lost", reason)
-    return store
-
-
-def _executor_of(app: web.Application, settings: Settings, bundles: BundleStore) -> tuple[Executor, Callable[[], int]]:
-    """The executor, and how many runs it takes at a time."""
-    if settings.executor == "dask":
-        return _cluster(app, settings, bundles)
-    state, trusted = settings.state_dir.resolve(), app[ADDRESS].ca_bundle
-    local = LocalExecutor(
-        state / "work", bundles.path, kill_grace=settings.kill_grace,
-        keep_workdirs=settings.keep_workdirs, warm_memory_bytes=settings.warm_memory_mb * 1024**2,
-        import_seconds=settings.import_timeout, isolation=settings.isolation,
-        environments=Environments(
-            state / "environments", settings.environment_days, enabled=settings.module_environments
-        ),
-        around=Surroundings(readable=() if trusted is None else (trusted,)),
-    )  # fmt: skip
-    return local, lambda: settings.workers
-
-
-def _cluster(app: web.Application, settings: Settings, bundles: BundleStore) -> tuple[Executor, Callable[[], int]]:
-    from devkit_api.execution.cluster.assembly import build_cluster  # an extra, and slow to import
-
-    cluster = app[CLUSTER] = build_cluster(settings, bundles.path, app[TICKETS], app[ADDRESS])
-    return cluster, lambda: cluster.slots
-
-
-def _object_store_of(settings: Settings, state: Path) -> ObjectStore:
-    if settings.s3_endpoint is None:
-        return FileObjectStore(state / "objects", settings.max_version_bytes)
-    from devkit_api.objects.s3 import S3ObjectStore  # an extra, and slow to import
-
-    return S3ObjectStore(settings, state)
 
 
 def sessions_of(settings: Settings, credentials: Credentials) -> Sessions:
@@ -299,7 +237,7 @@ def _build_metrics(app: web.Application) -> None:
             queued=lambda: runs.supervisor.queued,
             executing=lambda: runs.supervisor.executing,
             workers=runs.supervisor.slots,
-            cluster=_cluster_figures(app),
+            cluster=cluster_figures(app),
             modules=lambda: app[REGISTRY].count,
             pools=lambda: app[CATALOGS].pools | app[STATE_POOLS],
         )
@@ -307,21 +245,6 @@ def _build_metrics(app: web.Application) -> None:
     runs.repository.listen(lambda run: metrics.ended(run.status.value, run.metrics) if run.is_terminal else None)
     if (tracing := app[TRACING]) is not None:
         runs.repository.listen(lambda run: tracing.ended(run) if run.is_terminal else None)
-
-
-def _cluster_figures(app: web.Application) -> Callable[[], tuple[bool, int]] | None:
-    cluster = app.get(CLUSTER)
-    if cluster is None:
-        return None
-    return lambda: (cluster.scheduler.is_connected, cluster.scheduler.cluster.workers)
-
-
-def _tracing_of(settings: Settings) -> Tracing | None:
-    if settings.otlp_endpoint is None:
-        return None
-    from devkit_api.tracing.export import to_collector  # an extra, and slow to import
-
-    return to_collector(settings.otlp_endpoint)
 
 
 def _add_routes(app: web.Application) -> None:

@@ -12,7 +12,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from devkit_api.catalogs.seed import DEMO, seed
 from devkit_api.catalogs.writer import TABLES, VERSIONED
 from devkit_api.database.migrate import connect
-from devkit_api.database.pool import Database, fetch
+from devkit_api.database.pool import fetch
+from devkit_api.database.pools import Database
 from devkit_api.database.target import Target
 
 

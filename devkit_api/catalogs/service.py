@@ -7,7 +7,8 @@ from time import monotonic
 from typing import Any
 
 from devkit_api.catalogs.models import Catalog, Scope, Version
-from devkit_api.database.pool import Database, Pool, fetch
+from devkit_api.database.pool import Pool, fetch
+from devkit_api.database.pools import Database
 from devkit_api.errors import CatalogNotFound, CatalogsOff, VersionNotFound
 
 # Another process (`catalog generate`) may add a version: the directory is at most this old.

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 from devkit_api.catalogs.seed import seed
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.migrate import migrate
-from devkit_api.database.pool import Database, make_database
+from devkit_api.database.pools import Database, make_database
 from devkit_api.database.target import Target
 from devkit_api.settings import PREFIX, Problem, Settings, SettingsError
 

@@ -21,13 +21,11 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import aiopg
-import attrs
 import psycopg2
 from aiopg.connection import Cursor
 
 from devkit_api.database import sockets
 from devkit_api.database.pool_stats import PoolCounts, PoolStats
-from devkit_api.database.target import Target
 from devkit_api.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -201,39 +199,6 @@ class Lent:
                 await asyncio.shield(self._pool.stop_backend(self._pid))
         finally:
             self._pool.give_back(connection)
-
-
-@attrs.frozen
-class Database:
-    """The owner's pool for the devkit's own statements, the reader's for users' SQL."""
-
-    target: Target
-    owner: Pool
-    reader: Pool
-
-    async def open(self) -> None:
-        """Connect."""
-        await self.owner.open()
-        await self.reader.open(ready=0)
-
-    async def close(self) -> None:
-        """Close both pools."""
-        await self.reader.close()
-        await self.owner.close()
-
-    def stats(self) -> dict[str, PoolStats]:
-        """Both pools, by whose connections they hold."""
-        return {"owner": self.owner.stats(), "reader": self.reader.stats()}
-
-    async def check(self) -> None:
-        """For health: one statement and back."""
-        await fetch(self.owner, "SELECT 1")
-
-
-def make_database(target: Target, size: int, statement_seconds: float) -> Database:
-    """Pools for a target; nothing is opened yet. The reader's own timeout is set per query."""
-    reader = Pool(target.reader(), max(2, size // 2), statement_seconds, stopper=target.owner())
-    return Database(target, Pool(target.owner(), size, statement_seconds), reader)
 
 
 async def execute(cursor: Any, statement: Any, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> None:
