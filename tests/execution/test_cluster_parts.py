@@ -25,14 +25,16 @@ from devkit_api.execution.cluster.codec import (
     encode_spec,
 )
 from devkit_api.execution.cluster.conversation import Conversation, Unfit
+from devkit_api.execution.cluster.execution import ClusterExecution, summons_for
 from devkit_api.execution.cluster.frames import Broken, Channel, listen, say
+from devkit_api.execution.cluster.scheduler import Scheduler
 from devkit_api.execution.cluster.tickets import Tickets
 from devkit_api.execution.cluster.worker.outbox import Outbox
 from devkit_api.execution.cluster.worker.relay import open_relay
 from devkit_api.execution.cluster.worker.session import receive_source
 from devkit_api.execution.cluster.worker.sources import FetchedSources
 from devkit_api.execution.output import OutputPipe
-from devkit_api.execution.protocol import Limits, Metrics, Outcome, RunSpec, StopReason
+from devkit_api.execution.protocol import Gone, Limits, Metrics, Outcome, RunSpec, StopReason
 from devkit_api.execution.sources import SourceChanged
 from devkit_api.modules.bundles import BundleStore
 from devkit_api.settings import SettingsError, load_settings
@@ -165,6 +167,10 @@ async def test_what_a_worker_tells_is_handed_on_in_order() -> None:
         [jsonio.dumps({"op": "outcome", **encode_outcome(Outcome()), "output_bytes": 1001}).decode()],
         [jsonio.dumps({"op": "outcome", **encode_outcome(Outcome(output=b"1234"))}).decode(), b"f12345"],
         [jsonio.dumps({"op": "outcome", **encode_outcome(Outcome(output=b"1234"))}).decode(), b"o1234"],
+        [jsonio.dumps({"op": "outcome", **encode_outcome(Outcome(output=b"1234"))}).decode(), b"f"],
+        ['{"op": "want-source"}', '{"op": "want-source"}'],
+        ['{"op": "begun"}', '{"op": "want-source"}'],
+        ['{"op": "begun"}', '{"op": "begun"}'],
     ],
 )
 async def test_a_worker_that_makes_no_sense_loses_the_run(messages: list[str | bytes]) -> None:
@@ -174,6 +180,23 @@ async def test_a_worker_that_makes_no_sense_loses_the_run(messages: list[str | b
 
     with pytest.raises(Broken):
         await held(worker)
+
+
+@pytest.mark.parametrize("told", [StopReason.CANCEL, StopReason.SHUTDOWN])
+async def test_a_worker_that_stops_a_run_nobody_stopped_has_lost_it(told: StopReason) -> None:
+    """Else one that talks nonsense makes runs `cancelled` that nobody cancelled."""
+    conversation, scheduler = (
+        Conversation(SPEC, Listener(), ENGINE, lambda _: Path()),
+        Scheduler("tcp://127.0.0.1:1", None),
+    )
+    execution = ClusterExecution(conversation, scheduler, Tickets(), summons_for("run-1", "http://127.0.0.1:1", None))
+    execution.claim()
+    ours, theirs = connection()
+    await say(theirs, "hello", version=__version__, worker="tcp://worker")
+    await say(theirs, "outcome", **encode_outcome(Outcome(stopped=told)))
+    await execution.converse(ours)
+    outcome = await execution._outcome()
+    assert (outcome.stopped, outcome.gone) == (None, Gone.SCHEDULER)  # there is none here
 
 
 async def test_a_worker_of_another_version_gets_no_order() -> None:

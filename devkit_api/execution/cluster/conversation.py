@@ -37,6 +37,7 @@ class Conversation:
     engine: EngineSettings
     bundle_path: Callable[[str], Path]
     begun: float | None = None
+    _is_source_sent: bool = attrs.field(default=False, init=False)
 
     async def hold(self, channel: Channel) -> Outcome:
         """Until the worker has told the outcome. Raises `Broken` or `Unfit`."""
@@ -48,9 +49,10 @@ class Conversation:
                 await self._hand_on(said)
                 continue
             match said["op"]:
-                case "want-source":
+                case "want-source" if not self._is_source_sent and self.begun is None:
+                    self._is_source_sent = True
                     await self.send_source(channel)
-                case "begun":
+                case "begun" if self.begun is None:
                     self.begun = perf_counter()
                 case "outcome":
                     return await self._take(channel, said)
@@ -109,7 +111,8 @@ async def _output(channel: Channel, size: int) -> bytes:
     parts, left = [], size
     while left > 0:
         said = await listen(channel)
-        if not isinstance(said, bytes) or said[:1] != frames.FILE or len(said) - 1 > left:
+        # Pieces of nothing would never make it whole.
+        if not isinstance(said, bytes) or said[:1] != frames.FILE or not 0 < len(said) - 1 <= left:
             raise Broken("its output did not come whole")
         parts.append(said[1:])
         left -= len(said) - 1

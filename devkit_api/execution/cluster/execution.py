@@ -25,6 +25,8 @@ _STOP_SECONDS = 20.0
 # How often a summons that came to nothing, for no reason Dask gives, is given again.
 _ATTEMPTS = 10
 _PAUSE = 0.5
+# Reasons that only the devkit has; limits are the worker's to watch.
+_OURS = (StopReason.SHUTDOWN, StopReason.CANCEL)
 
 
 class ClusterExecution:
@@ -159,7 +161,7 @@ class ClusterExecution:
     async def _outcome(self) -> Outcome:
         """The end of a run that a worker had."""
         outcome = await self._ended
-        if outcome.stopped is StopReason.SHUTDOWN and self._stopped is not StopReason.SHUTDOWN:
+        if outcome.stopped in _OURS and outcome.stopped is not self._stopped:
             outcome = Outcome(gone=Gone.WORKER)  # it was not us who stopped: the worker did
         if outcome.gone is None:
             return outcome
