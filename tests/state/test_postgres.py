@@ -329,6 +329,30 @@ def test_the_schema_of_a_newer_devkit_is_refused(target: Target, ask: Ask) -> No
         prepare(target)
 
 
+@pytest.mark.parametrize(
+    ("foreign", "found"),
+    [
+        ("CREATE TABLE devkit_state.owner (x int)", 'relation "owner" already exists'),
+        ("REVOKE CREATE ON SCHEMA devkit_state FROM external_owner", "permission denied for schema devkit_state"),
+        (None, "its table owner is empty"),
+    ],
+)
+async def test_a_schema_that_is_not_what_we_made_is_refused_with_what_to_do(
+    target: Target, ask: Ask, foreign: str | None, found: str
+) -> None:
+    if foreign is None:
+        prepare(target)
+        ask("TRUNCATE devkit_state.owner")
+    else:
+        ask("CREATE SCHEMA devkit_state")
+        ask(foreign)
+    with pytest.raises(SettingsError) as refused:
+        await PostgresStore(target).open()
+    assert found in str(refused.value)
+    assert "may be dropped only if" in str(refused.value)
+    assert ask(LOCKED_BY) == [], "another devkit may try"
+
+
 def test_a_directory_belongs_to_one_kind_of_documents(tmp_path: Path) -> None:
     check_files(tmp_path)
     check_database(tmp_path)

@@ -25,8 +25,9 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from devkit_api.database.lifetime import reached
 from devkit_api.database.target import Target
+from devkit_api.settings import PREFIX, Problem, SettingsError
 from devkit_api.state.postgres.schema import prepare
-from devkit_api.state.postgres.session import Mark, Session, SessionLost
+from devkit_api.state.postgres.session import Mark, NoState, Session, SessionLost
 from devkit_api.state.store import OwnershipLost, StoreLocked
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,12 @@ class Ownership:
         try:
             await asyncio.to_thread(prepare, self._target)
             self.mark = await session.take_over(self._holder)
+        except psycopg2.OperationalError as exc:
+            await session.close()
+            raise SessionLost from exc
+        except (psycopg2.Error, NoState) as exc:
+            await session.close()
+            raise self._unusable(exc) from exc
         except BaseException:
             await session.close()
             raise
@@ -189,6 +196,16 @@ class Ownership:
             wait=wait_random_exponential(0.1, max=2),
         )
         return await retrying(self._open)
+
+    def _unusable(self, exc: Exception) -> SettingsError:
+        """The schema is there, and is not what we would have made."""
+        found = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
+        reason = f"the schema devkit_state in the database {self._target.name} cannot be used ({found})"
+        fix = (
+            "name a database of the devkit's own, let its user own that schema, or restore a backup;"
+            " devkit_state itself may be dropped only if no devkit keeps anything in it"
+        )
+        return SettingsError([Problem(f"{PREFIX}DB_NAME", reason, fix)])
 
     def _told(self, mark: Mark | None) -> str:
         holder = f" ({mark.holder})" if mark is not None and mark.holder else ""

@@ -40,6 +40,13 @@ class SessionLost(StateError):
         super().__init__("the database does not answer")
 
 
+class NoState(StateError):
+    """The schema is there, and what says whose it is has been removed."""
+
+    def __init__(self) -> None:
+        super().__init__("its table owner is empty")
+
+
 @attrs.frozen
 class Mark:
     """Whose the documents are: which state it is, how often it was taken over, and who did last."""
@@ -99,9 +106,11 @@ class Session:
         return Mark(*rows[0]) if rows else None
 
     async def take_over(self, holder: str) -> Mark:
-        """One epoch further. Waits for a write that is being committed."""
-        [row] = await self._ask(_TAKE_OVER, [holder])
-        return Mark(*row)
+        """One epoch further. Waits for a write that is being committed. Raises `NoState`."""
+        rows = await self._ask(_TAKE_OVER, [holder])
+        if not rows:
+            raise NoState
+        return Mark(*rows[0])
 
     async def close(self) -> None:
         """End it, and with it the lock."""
