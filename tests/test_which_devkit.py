@@ -53,6 +53,22 @@ def test_commands_say_which_devkit_they_talk_to(devkit: DevkitProcess) -> None:
     assert command(devkit, "run", "greeter", "--json").stderr == ""
 
 
+def test_a_run_that_lacks_parameters_says_how_they_are_given(devkit: DevkitProcess) -> None:
+    assert devkit.modules is not None
+    inputs = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+    write_module(devkit.modules / "asking", inputs=inputs)
+    until(lambda: devkit.request("GET", "/v1/modules/asking").status_code == 200)
+    refused = command(devkit, "run", "asking")
+    assert refused.returncode == 1
+    assert "/word" in refused.stderr
+    assert "--input FILE" in " ".join(refused.stderr.split())
+    wrong = devkit.root / "wrong.json"
+    wrong.write_text("{}")
+    refused = command(devkit, "run", "asking", "--input", str(wrong))
+    assert "INPUT_INVALID" in refused.stderr
+    assert "--input FILE" not in refused.stderr
+
+
 def test_run_warns_when_the_last_save_is_not_what_runs(devkit: DevkitProcess) -> None:
     assert devkit.modules is not None
     manifest = write_module(devkit.modules / "edited") / "manifest.json"

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from devkit_api.cli.client import Connection, DevkitUnreachable, RunOutOfSight, module_files
+from devkit_api.cli.client import Connection, DevkitUnreachable, RequestFailed, RunOutOfSight, module_files
 from devkit_api.cli.inputs import sources
 from devkit_api.cli.show import err, out, print_devkit, print_json
 
@@ -69,7 +69,7 @@ def run(  # noqa: PLR0917  click passes them by name
         request["version"] = version
     if named:
         request["dataContext"] = {"sources": sources(devkit, named, show_progress=not as_json)}
-    started = devkit.request("POST", "/v1/api/module-runs", json=request)
+    started = _start(devkit, request, has_input=input_file is not None)
     run_id = started["runId"]
     if started["waitingFor"]:
         _print_waiting(started)
@@ -94,6 +94,18 @@ def reset(yes: bool) -> None:
         click.confirm(f"Delete every module, run and file of the devkit at {devkit.endpoint}?", abort=True)
     devkit.request("POST", "/v1/devkit/reset")
     out.print("[green]The devkit is empty.[/green]")
+
+
+def _start(devkit: Connection, request: dict[str, Any], *, has_input: bool) -> dict[str, Any]:
+    """The run as accepted."""
+    try:
+        started: dict[str, Any] = devkit.request("POST", "/v1/api/module-runs", json=request)
+    except RequestFailed as exc:
+        if exc.code == "INPUT_INVALID" and not has_input:
+            exc.hint += " No parameters were given: --input FILE names a JSON file with them, as the templates'"
+            exc.hint += " examples/sample_input.json is one."
+        raise
+    return started
 
 
 def _find_devkit(*, quiet: bool) -> Connection:
