@@ -110,3 +110,13 @@ def test_message_that_was_taken_counts_as_sent_though_the_peer_is_gone_by_then(m
     sender.send({"op": "run"}, [nothing])
     sender.close()
     os.close(nothing)
+
+
+def test_a_peer_that_was_killed_with_something_unread_is_gone() -> None:
+    """The kernel answers with a reset instead of an end, and a zygote would print a traceback into the devkit's log."""
+    here, there = socket.socketpair()
+    connection = wire.Connection(here)
+    connection.send({"unread": 1})
+    there.close()
+    assert connection.receive() is None
+    connection.close()

@@ -118,7 +118,10 @@ class Connection:
     def receive(self) -> Message | None:
         """The next message, or None when the peer is gone. Raises `ProtocolError`."""
         while not self._ready:
-            data, fds, _, _ = socket.recv_fds(self._sock, CHUNK, MAX_FDS)
+            try:
+                data, fds, _, _ = socket.recv_fds(self._sock, CHUNK, MAX_FDS)
+            except ConnectionResetError:  # it was killed with something of ours unread
+                data, fds = b"", []
             if not data:
                 self._decoder.close()
                 return None
