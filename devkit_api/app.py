@@ -93,8 +93,7 @@ from devkit_api.system.health import Health
 from devkit_api.system.metrics import METRICS, Metrics, Sources
 from devkit_api.system.routes import HEALTH
 
-# Guessing a key must be slow; a misconfigured client may still try a few times a second.
-WRONG_CREDENTIALS = RateLimit(20, 1, 60)
+# Each costs a slow hash.
 LOGINS = RateLimit(30, 60, 10)
 
 
@@ -207,7 +206,7 @@ def _rate_limiter(settings: Settings) -> RateLimiter:
             "read": settings.rate_limit_read,
             "write": settings.rate_limit_write,
             "run": settings.rate_limit_run,
-            "refused": WRONG_CREDENTIALS,
+            "refused": settings.rate_limit_refused,
             "login": LOGINS,
         }
     )

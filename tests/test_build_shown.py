@@ -26,11 +26,11 @@ class Devkit:
         self.shown = shown
 
     def events(self, _run_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "state", {"status": "running"}
+        yield "state", {"status": "running", "waitingFor": None}
         yield "log", {"message": STEP, "level": "INFO", "logger": "devkit.environment"}
         until(self.shown)
         yield "log", {"message": "the module's own line"}
-        yield "state", {"status": "completed"}
+        yield "state", {"status": "completed", "waitingFor": None}
 
     def request(self, *_: Any, **__: Any) -> dict[str, Any]:
         return {"status": "completed"}

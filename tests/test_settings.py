@@ -43,6 +43,7 @@ WRONG = {
     "MAX_OBJECT_BYTES": "0",
     "RATE_LIMIT_READ": "fast",
     "RATE_LIMIT_WRITE": "0/second",
+    "RATE_LIMIT_REFUSED": "off",
     "RATE_LIMIT_RUN": "5/day",
     "LOG_LEVEL": "LOUD",
     "LOG_FORMAT": "xml",

@@ -65,4 +65,4 @@ class RateLimited(DevkitError):
     code = "RATE_LIMITED"
     status = 429
     template = "Too many {kind} requests."
-    hint = "Try again after the seconds in Retry-After; DEVKIT_RATE_LIMIT_* sets the limits."
+    hint = "Try again after the seconds in Retry-After; DEVKIT_RATE_LIMIT_* sets all limits but that of signing in."

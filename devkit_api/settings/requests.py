@@ -14,6 +14,7 @@ from devkit_api.settings.values import (
     path,
     positive_seconds,
     rate_limit,
+    strict_rate_limit,
     url,
     whole_number,
 )
@@ -133,6 +134,11 @@ class RequestSettings:
     rate_limit_run: RateLimit | None = setting(
         "RATE_LIMIT_RUN", RateLimit(3000, 1, 6000), rate_limit, "Run starts per caller.", example="3000/second:6000"
     )
+    # Guessing a key must be slow; a misconfigured client may still try a few times a second.
+    rate_limit_refused: RateLimit = setting(
+        "RATE_LIMIT_REFUSED", RateLimit(20, 1, 60), strict_rate_limit, "Wrong credentials per address.",
+        example="20/second:60",
+    )  # fmt: skip
     log_level: str = setting(
         "LOG_LEVEL", "INFO", choice("DEBUG", "INFO", "WARNING", "ERROR"), "Least severe level logged.", example="INFO"
     )

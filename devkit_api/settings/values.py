@@ -223,8 +223,12 @@ def secret(value: str) -> str:
 @_expects("<count>/<second|minute|hour>[:<burst>] or off")
 def rate_limit(value: str) -> Any:
     """`600/minute`, `600/minute:50` or `off` (None)."""
-    if value.strip().lower() == "off":
-        return None
+    return None if value.strip().lower() == "off" else strict_rate_limit(value)
+
+
+@_expects("<count>/<second|minute|hour>[:<burst>]")
+def strict_rate_limit(value: str) -> Any:
+    """`600/minute` or `600/minute:50`: a limit that is never off."""
     match = re.fullmatch(r"([1-9][0-9]{0,8})/(second|minute|hour)(?::([1-9][0-9]{0,8}))?", value.strip())
     if not match:
         raise ValueError(f"{value!r} is not like 600/minute:50")
