@@ -8,19 +8,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
 from aiohttp.test_utils import TestClient
 from hypothesis import HealthCheck, settings
 
-from devkit_api.app import create_app
-from devkit_api.execution.zygote.pool import ZygotePool
-from devkit_api.settings import load_settings
-from tests.support.client import DevkitServer
-from tests.support.process import REPO, TEST_KEY, DevkitProcess
+from tests.support.client import begin_nothing_ahead, client_of
+from tests.support.process import REPO, DevkitProcess
 from tests.support.waiting import PATIENCE
 
 # How fast a machine is proves nothing: no example is too slow, and none takes too long to make up.
@@ -65,32 +62,19 @@ def make_devkit(tmp_path: Path) -> Iterator[Callable[..., DevkitProcess]]:
 
 @pytest.fixture
 def nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Applications in this process begin the processes of modules with the first run. Most tests of them run none, and
-    would wait half a second each for the interpreter that is made ready at the start.
-    """
-    monkeypatch.setattr(ZygotePool, "open", lambda _: None)
+    """No processes for modules before the first run."""
+    begin_nothing_ahead(monkeypatch)
 
 
 @pytest.fixture
 async def make_client(tmp_path: Path, nothing_ahead: None) -> Any:
     """In-process clients of the application, with the API key on every request."""
-    clients = []
+    async with AsyncExitStack() as clients:
 
-    async def make(**settings: Any) -> TestClient[Any, Any]:
-        environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "state"), "DEVKIT_CATALOGS": "off"}
-        environ |= {f"DEVKIT_{name.upper()}": str(value) for name, value in settings.items()}
-        app = create_app(load_settings(environ))
-        client = TestClient(DevkitServer(app), headers={"X-API-Key": TEST_KEY})
-        await client.start_server()
-        client.app_state = tmp_path / "state"
-        client.anonymous = ClientSession()  # the same server without the key
-        clients.append(client)
-        return client
+        async def make(**settings: Any) -> TestClient[Any, Any]:
+            return await clients.enter_async_context(client_of(tmp_path / "state", **settings))
 
-    yield make
-    for client in clients:
-        await client.anonymous.close()
-        await client.close()
+        yield make
 
 
 @pytest.fixture(scope="session")

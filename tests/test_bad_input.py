@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import pytest
+import pytest_asyncio
 from aiohttp import ClientResponse, FormData
 from aiohttp.test_utils import TestClient
 from yarl import URL
@@ -28,9 +29,11 @@ from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.runs.routes import RUNS
 from devkit_api.security.headers import SECURITY_HEADERS
 from devkit_api.security.tokens import Signer
-from tests.support.client import send_raw, snapshot
+from tests.support.client import begin_nothing_ahead, client_of, send_raw, snapshot
 from tests.support.modules import manifest, write_module
 from tests.support.process import TEST_KEY
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Client = TestClient[Any, Any]
 SECRET = "quite-secret-thing-4711"
@@ -43,16 +46,16 @@ class Devkit:
         self.client, self.state, self.modules = client, state, modules
         self.run_id = self.token = ""
         self.before: dict[str, str] = {}
+        self.prepared: dict[str, str] = {}
 
-    async def prepare(self) -> Devkit:
+    async def prepare(self) -> None:
         contract = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
         await self.post("/v1/devkit/modules", json={"manifest": manifest("outside", inputs=contract)})
         run = await (await self.post("/v1/module-runs", json={"moduleId": "outside", "mode": "async"})).json()
         self.run_id, self.token = run["runId"], run["token"]
         await self.post(f"/v1/module-runs/{self.run_id}/heartbeat", headers={"X-API-Key": self.token})
-        self.before = snapshot(self.state)
-        assert any(name.startswith("runs/") and name.endswith(".json") for name in self.before)
-        return self
+        self.prepared = snapshot(self.state)
+        assert any(name.startswith("runs/") and name.endswith(".json") for name in self.prepared)
 
     @property
     def port(self) -> int:
@@ -102,12 +105,27 @@ def check_envelope(status: int, headers: Any, body: bytes) -> dict[str, Any]:
     return error
 
 
-@pytest.fixture
-async def devkit(make_client: Any, tmp_path: Path) -> Devkit:
-    modules = tmp_path / "roots"
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def application(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Devkit]:
+    """One for all tests, as what is refused leaves no trace."""
+    folder = tmp_path_factory.mktemp("bad-input")
+    modules = folder / "roots"
     modules.mkdir()
-    client = await make_client(source_roots=modules, max_source_bytes=256 * 1024, queue_limit=3)
-    return await Devkit(client, tmp_path / "state", modules).prepare()
+    with pytest.MonkeyPatch.context() as patch:
+        begin_nothing_ahead(patch)
+        settings = {"source_roots": modules, "max_source_bytes": 256 * 1024, "rate_limit_refused": "10000/second"}
+        async with client_of(folder / "state", **settings) as client:
+            yield Devkit(client, folder / "state", modules)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def devkit(application: Devkit) -> Devkit:
+    """With a run of its own once another test has changed something."""
+    if not application.prepared or snapshot(application.state) != application.prepared:
+        await application.post(f"/v1/module-runs/{application.run_id}/cancel")
+        await application.prepare()
+    application.before = application.prepared
+    return application
 
 
 # --- JSON bodies ------------------------------------------------------------------------------------------------------
@@ -430,12 +448,13 @@ def _traversals(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", _traversals(Path("/x")))
-async def test_source_paths_stay_under_their_roots(devkit: Devkit, tmp_path: Path, name: str) -> None:
-    write_module(tmp_path / "elsewhere")
-    write_module(tmp_path / "roots-other")
-    (devkit.modules / "out").symlink_to(tmp_path / "elsewhere")
-    (devkit.modules / "loop").symlink_to(devkit.modules / "loop")
-    (devkit.modules / "file").write_text("{}")
+async def test_source_paths_stay_under_their_roots(devkit: Devkit, name: str) -> None:
+    elsewhere = write_module(devkit.modules.parent / "elsewhere")
+    write_module(devkit.modules.parent / "roots-other")
+    if not (devkit.modules / "file").exists():
+        (devkit.modules / "out").symlink_to(elsewhere)
+        (devkit.modules / "loop").symlink_to(devkit.modules / "loop")
+        (devkit.modules / "file").write_text("{}")
     path = _traversals(devkit.modules)[name]
     answer = await devkit.post("/v1/devkit/modules", json={"source": {"path": path}})
     await devkit.refused(answer, None, "SOURCE_PATH_REFUSED", "SOURCE_INVALID")
@@ -538,10 +557,10 @@ def _form(archive: bytes, sent: Any | None = None) -> FormData:
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("archive", BAD_ZIPS.values(), ids=BAD_ZIPS)
-async def test_bad_zips_are_refused(devkit: Devkit, tmp_path: Path, archive: bytes) -> None:
+async def test_bad_zips_are_refused(devkit: Devkit, archive: bytes) -> None:
     answer = await devkit.post("/v1/devkit/modules", data=_form(archive))
     await devkit.refused(answer, 422, "SOURCE_INVALID")
-    assert not list(tmp_path.rglob("evil.py"))
+    assert not list(devkit.modules.parent.rglob("evil.py"))
 
 
 async def test_too_many_files_are_refused(devkit: Devkit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -953,7 +972,7 @@ async def test_altered_addresses_are_refused(devkit: Devkit) -> None:
     await devkit.refused(await devkit.client.session.get(url), 403, "SIGNATURE_INVALID")
 
 
-def test_expired_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_expired_addresses_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = UrlSigner(Signer("a-signing-secret-of-the-tests"))
     get = dict(parse_qsl(urlsplit(urls.get_url("http://x", "run", "name", 60)).query))
     expected = Expected(3, "0" * 64)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-from aiohttp.test_utils import TestServer
+import pytest
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestClient, TestServer
 
+from devkit_api.app import create_app
+from devkit_api.execution.zygote.pool import ZygotePool
 from devkit_api.protocol import Runner
+from devkit_api.settings import load_settings
+from tests.support.process import TEST_KEY
 from tests.support.waiting import PATIENCE
 
 # What changes without any request being accepted: the health probe, the lock and the credentials of the first start.
@@ -28,14 +34,39 @@ class DevkitServer(TestServer):
         return Runner(self.app, **kwargs)
 
 
+def begin_nothing_ahead(patch: pytest.MonkeyPatch) -> None:
+    """Applications in this process begin the processes of modules with the first run. Most tests of them run none, and
+    would wait half a second each for the interpreter that is made ready at the start.
+    """
+    patch.setattr(ZygotePool, "open", lambda _: None)
+
+
+@asynccontextmanager
+async def client_of(state: Path, **settings: Any) -> AsyncIterator[TestClient[Any, Any]]:
+    """The application as these settings make it, without catalogs unless they say so; the key is on every request."""
+    environ = {"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(state), "DEVKIT_CATALOGS": "off"}
+    environ |= {f"DEVKIT_{name.upper()}": str(value) for name, value in settings.items()}
+    client = TestClient(DevkitServer(create_app(load_settings(environ))), headers={"X-API-Key": TEST_KEY})
+    await client.start_server()
+    client.app_state = state
+    client.anonymous = ClientSession()  # the same server without the key
+    try:
+        yield client
+    finally:
+        await client.anonymous.close()
+        await client.close()
+
+
 def snapshot(state: Path) -> dict[str, str]:
     """Every file and folder of a state directory with the digest of its content. What goes meanwhile is not there."""
     found = {}
-    for path in below(state):
-        name = path.relative_to(state).as_posix()
-        if not f"{name}/".startswith(_EXCEPTED):
-            with suppress(FileNotFoundError):
-                found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    for at, folders, names in os.walk(state):
+        folder = "" if at == str(state) else f"{os.path.relpath(at, state)}/"
+        if not folder.startswith(_EXCEPTED):
+            found.update({f"{folder}{name}": "folder" for name in folders if not f"{name}/".startswith(_EXCEPTED)})
+            for name in names:
+                with suppress(FileNotFoundError), Path(at, name).open("rb") as file:
+                    found[f"{folder}{name}"] = hashlib.file_digest(file, "sha256").hexdigest()
     return found
 
 

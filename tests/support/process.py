@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ class DevkitProcess:
         self.process: subprocess.Popen[str] | None = None
         self.endpoint = ""
         self.address = ""
+        self._sessions = threading.local()
 
     def environment(self) -> dict[str, str]:
         """The server's own environment: nothing of the caller's settings leaks in."""
@@ -80,6 +83,7 @@ class DevkitProcess:
         self.address = line.split("ready at", 1)[1].strip()
         # Behind a proxy, clients are told the proxy's address; tests reach the server itself as well.
         self.endpoint = (self.state / "endpoint").read_text() if "public_url" in self.settings else self.address
+        self._sessions = threading.local()
         return self
 
     def log_text(self) -> str:
@@ -105,10 +109,18 @@ class DevkitProcess:
         self.stop(signal.SIGKILL)
 
     def request(self, method: str, path: str, *, key: str | None = TEST_KEY, **options: Any) -> requests.Response:
-        """One request with the API key (or another, or none)."""
+        """One request with the API key (or another, or none), over a connection that is kept for the next."""
         headers = {**({"X-API-Key": key} if key else {}), **options.pop("headers", {})}
         options.setdefault("timeout", PATIENCE)
-        return requests.request(method, self.endpoint + path, headers=headers, **options)
+        return self._session().request(method, self.endpoint + path, headers=headers, **options)
+
+    def _session(self) -> requests.Session:
+        """The thread's own, for the server as it runs now. It keeps connections, and no cookies."""
+        session: requests.Session | None = getattr(self._sessions, "session", None)
+        if session is None:
+            session = self._sessions.session = requests.Session()
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        return session
 
     def run(self, module_id: str, parameters: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
         """Start a run in async mode; the run document."""

@@ -19,22 +19,26 @@ _PORTS = range(20_000, 32_000)
 
 def until(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
     """What `probe` returns, once that is something."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while not (found := probe()):
-        assert time.monotonic() < deadline, f"it did not happen within {within:g} s; last seen: {found!r}"
         # Another process, or a thread of a library, does not tell when its state changes: it is asked again.
-        time.sleep(0.03)
+        time.sleep(_pause(time.monotonic() - began, within, found))
     return found
 
 
 async def until_async(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
     """`until` for what happens in this loop or beside it."""
-    deadline = time.monotonic() + within
+    began = time.monotonic()
     while not (found := probe()):
-        assert time.monotonic() < deadline, f"it did not happen within {within:g} s; last seen: {found!r}"
         # A file system or a thread does not tell when its state changes: it is asked again.
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(_pause(time.monotonic() - began, within, found))
     return found
+
+
+def _pause(waited: float, within: float, found: object) -> float:
+    """Seconds until it is asked again: seldom when it takes long, as questions cost others their time."""
+    assert waited < within, f"it did not happen within {within:g} s; last seen: {found!r}"
+    return min(max(waited / 8, 0.02), 0.25)
 
 
 def free_port() -> int:
