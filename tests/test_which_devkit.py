@@ -23,12 +23,12 @@ time.sleep(600)
 
 
 LONG = "long/" * 20 + "name.txt"
-GREET = f"""
+GREET = """
 print("Grüße — läuft")
 self.storage.save_file("seen.txt", b"seen")
-self.storage.save_file("{LONG}", b"long")
+self.storage.save_file("LONG", b"long")
 return self.success(results={})
-"""
+""".replace("LONG", LONG)
 
 
 @pytest.fixture(scope="module")
