@@ -1,7 +1,7 @@
 """A connection that is read all the time, whatever else its side is doing.
 
-A WebSocket answers the other side's pings only while somebody waits for its next message. A source on its way, or a
-wait for another run's, can take longer than a side waits for the answer.
+A WebSocket answers pings only while somebody waits for its next message, and before aiohttp 3.14 hears only then that
+the other side is there. A source on its way, or a wait for another run's, can take longer than it waits for that.
 """
 
 from __future__ import annotations
