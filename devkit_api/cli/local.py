@@ -195,7 +195,8 @@ def _scheduler(settings: Settings) -> Finding:
     assert settings.dask_scheduler is not None  # noqa: S101  the settings were checked
     if find_spec("distributed") is None:
         return Finding("Dask scheduler", "missing", "pip install 'hla-compass-devkit[dask]'")
-    from devkit_api.execution.cluster.scheduler import SchedulerGone, look_once  # an extra, and slow to import
+    # An extra, and slow to import.
+    from devkit_api.execution.cluster.scheduler import WITHOUT_TLS, SchedulerGone, is_encrypted, look_once
 
     try:
         found = asyncio.run(look_once(settings.dask_scheduler, settings.dask_resource))
@@ -204,7 +205,9 @@ def _scheduler(settings: Settings) -> Finding:
         return Finding("Dask scheduler", "warn", text)
     workers, runs = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((found.workers, "worker"), (found.slots, "run")))
     text = f"{settings.dask_scheduler}: {workers}, {runs} at a time"
-    return Finding("Dask scheduler", "ok" if found.slots else "warn", text)
+    if not is_encrypted(settings.dask_scheduler):
+        text += f"; {WITHOUT_TLS}"
+    return Finding("Dask scheduler", "ok" if found.slots and is_encrypted(settings.dask_scheduler) else "warn", text)
 
 
 def existing_folder(path: Path) -> Path:

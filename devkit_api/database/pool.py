@@ -27,7 +27,7 @@ import psycopg2
 from aiopg.connection import Cursor
 
 from devkit_api.database import sockets
-from devkit_api.database.failures import connection_lost
+from devkit_api.database.failures import connection_lost, first_line
 from devkit_api.database.pool_stats import PoolCounts, PoolStats
 from devkit_api.errors import Unavailable
 
@@ -108,7 +108,7 @@ class Pool:
                 if not connection_lost(exc):
                     raise
                 lost = exc
-        log.warning("the database does not answer", exc_info=lost)
+        log.warning("the database does not answer (%s)", first_line(lost))
         raise unavailable() from None
 
     async def run_reading(self, work: Callable[[Any], Awaitable[T]]) -> T:

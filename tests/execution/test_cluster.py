@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from devkit_api.execution.cluster.scheduler import WITHOUT_TLS
 from devkit_api.execution.isolation import Level, probe_level
 from tests.support.cluster import Cluster, DaskProcess
 from tests.support.modules import write_module
@@ -197,8 +198,10 @@ def test_what_the_devkit_shows_of_the_cluster(devkit: DevkitProcess, cluster: Cl
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=True)
     checks = {check["name"]: check for check in json.loads(ran.stdout)["checks"]}
     assert checks["Dask scheduler"] == {
-        "name": "Dask scheduler", "state": "ok", "text": f"{cluster.address}: 2 workers, 2 runs at a time"
+        "name": "Dask scheduler", "state": "warn",
+        "text": f"{cluster.address}: 2 workers, 2 runs at a time; {WITHOUT_TLS}",
     }  # fmt: skip
+    assert WITHOUT_TLS in devkit.log_text()
 
 
 def test_cancel_ends_the_whole_group_at_the_worker(devkit: DevkitProcess) -> None:
@@ -365,3 +368,4 @@ def test_runs_outlast_a_scheduler_over_tls(
         # Dask's own lines are among them: all are the devkit's form, and none is a traceback.
         lines = [json.loads(line) for line in devkit.log_text().splitlines()]
         assert not [line for line in lines if "exc_info" in line]
+        assert WITHOUT_TLS not in devkit.log_text()

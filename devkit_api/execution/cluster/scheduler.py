@@ -22,6 +22,10 @@ _CONNECT_SECONDS = 5.0
 _ASK_SECONDS = 5.0
 _LOOK_EVERY = 1.0
 _LONGEST_TEXT = 500
+WITHOUT_TLS = (
+    "without TLS a module with network can leave its isolation and become the worker's user (docs/security.md,"
+    " Runs on a cluster)"
+)
 _NEEDED = f"hla-compass-devkit[dask] {__version__}"
 
 
@@ -35,6 +39,11 @@ class Cluster:
 
     workers: int = 0
     slots: int = 0
+
+
+def is_encrypted(address: str) -> bool:
+    """Whether the scheduler lets in only who has a certificate."""
+    return address.startswith(("tls://", "wss://"))
 
 
 class Call:
@@ -122,6 +131,8 @@ class Scheduler:
         while True:
             client: distributed.Client = await retrying(self.connect)
             log.info("connected to the Dask scheduler", extra={"scheduler": self.address})
+            if not is_encrypted(self.address):
+                log.warning(WITHOUT_TLS, extra={"scheduler": self.address})
             try:
                 await self._watch(client)
             except SchedulerGone:
