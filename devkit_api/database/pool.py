@@ -107,7 +107,10 @@ class Pool:
             except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
                 if not connection_lost(exc):
                     raise
+                lost: Exception = exc
+            except TimeoutError as exc:  # no answer at all, not even that the statement's time is up
                 lost = exc
+                break
         log.warning("the database does not answer (%s)", first_line(lost))
         raise unavailable() from None
 
@@ -248,7 +251,7 @@ async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[
                 await execute(cursor, statement, parameters)
                 rows: list[Row] = await cursor.fetchall()
                 return rows
-        except StatementCancelled:
+        except (StatementCancelled, TimeoutError):
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
         except psycopg2.errors.DeadlockDetected:
             continue

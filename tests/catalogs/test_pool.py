@@ -8,8 +8,9 @@ import os
 import pytest
 
 from devkit_api.database import pool as pool_module
-from devkit_api.database.pool import Pool, fetch
+from devkit_api.database.pool import Pool, fetch, write
 from devkit_api.database.target import Target
+from devkit_api.errors import Unavailable
 from tests.support.waiting import until_async
 
 
@@ -62,6 +63,20 @@ async def test_who_was_woken_and_goes_away_wakes_the_next(target: Target) -> Non
         first.cancel()
         assert await second == [(1,)]
         assert pool.counts.refused == 0
+    finally:
+        await pool.close()
+
+
+async def test_a_server_that_gives_no_answer_is_unavailable(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when it is cut off without a word: its own limit for the statement does not come through either."""
+    pool = Pool(target.owner(), 1, 60)
+    await pool.open()
+    monkeypatch.setattr(pool, "_statement_seconds", -4.9)
+    try:
+        for ask in (fetch, write):
+            with pytest.raises(Unavailable):
+                await ask(pool, "SELECT pg_sleep(60)")
+        assert pool.in_use == 0
     finally:
         await pool.close()
 
