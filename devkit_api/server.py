@@ -9,6 +9,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -72,14 +73,14 @@ async def _serve(settings: Settings, on_ready: OnReady, on_waiting: OnWaiting) -
         if settings.standby and ownership is not None and not await stand_by(ownership, sock, stop, tls, on_waiting):
             return
         try:
-            await _set_up(runner, settings)
-            await web.SockSite(runner, sock, ssl_context=tls).start()
-            open_doors(app, runner, tls)
-            if not stop.is_set():
-                on_ready(app[ADDRESS])
-            await stop.wait()
-            log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
-            await end_runs_elsewhere(app)
+            if await _set_up_unless(stop, runner, settings):
+                await web.SockSite(runner, sock, ssl_context=tls).start()
+                open_doors(app, runner, tls)
+                if not stop.is_set():
+                    on_ready(app[ADDRESS])
+                await stop.wait()
+                log.info("stopping", extra={"grace_seconds": settings.shutdown_grace})
+                await end_runs_elsewhere(app)
         finally:
             await runner.cleanup()
     if ownership is not None and ownership.lost is not None:
@@ -97,6 +98,30 @@ def _stop_when_lost(app: web.Application, stop: asyncio.Event) -> None:
         stop.set()
 
     ownership.on_lost = lost
+
+
+async def _set_up_unless(stop: asyncio.Event, runner: Runner, settings: Settings) -> bool:
+    """Open everything; False when `stop` came first: a database that is away is waited for, and so is a directory."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        # In this task, which also takes everything down: some of what is opened has to be closed where it was opened.
+        async with asyncio.timeout(None) as limit:
+
+            def end(_: asyncio.Task[Any]) -> None:
+                limit.reschedule(0)
+
+            stopping.add_done_callback(end)
+            try:
+                await _set_up(runner, settings)
+            finally:
+                stopping.remove_done_callback(end)
+    except TimeoutError:
+        if not stop.is_set():
+            raise
+        return False
+    finally:
+        stopping.cancel()
+    return True
 
 
 async def _set_up(runner: Runner, settings: Settings) -> None:

@@ -464,7 +464,7 @@ def test_own_doctor(desk: Desk, tmp_path: Path) -> None:
     plain = {k: v for k, v in desk.environment.items() if not k.startswith("HLA_")}
     here = attrs.evolve(desk, folder=tmp_path, environment={**plain, "DEVKIT_API_KEY": "a-secret-0123456789"})
     narrow = attrs.evolve(here, environment={**here.environment, "COLUMNS": "80"})
-    printed = narrow.own("doctor").stdout
+    printed = narrow.own("doctor", "--settings").stdout
     report = json.loads(here.own("doctor", "--json").stdout)
     # At the width of a plain terminal every name is whole, with its value and where that came from.
     for row in report["settings"]:
@@ -477,6 +477,12 @@ def test_own_doctor(desk: Desk, tmp_path: Path) -> None:
     assert (rows["DEVKIT_API_KEY"]["value"], rows["DEVKIT_API_KEY"]["source"]) == ("********", "environment")
     assert (rows["DEVKIT_PORT"]["value"], rows["DEVKIT_PORT"]["source"]) == ("4100", "default")
     assert "a-secret-0123456789" not in printed + json.dumps(report)
+    # What is seen without asking for more: what was set, what was found, and whether it is enough.
+    short = here.own("doctor").stdout
+    assert "DEVKIT_API_KEY = ********  (environment)" in short
+    assert "DEVKIT_PORT" not in short
+    assert len(short.splitlines()) <= 24
+    assert short.splitlines()[-1].startswith("The devkit can start")
 
     wrong = {**plain, "DEVKIT_PORT": "many", "DEVKIT_WORKERS": "0", "DEVKIT_PROT": "1"}
     bad = attrs.evolve(here, environment=wrong)

@@ -22,11 +22,13 @@ time.sleep(600)
 """
 
 
+LONG = "long/" * 20 + "name.txt"
 GREET = """
 print("Grüße — läuft")
 self.storage.save_file("seen.txt", b"seen")
+self.storage.save_file("LONG", b"long")
 return self.success(results={})
-"""
+""".replace("LONG", LONG)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,14 @@ def test_a_followed_run_tells_the_module_s_lines_and_what_to_do_next(devkit: Dev
     assert f"python -m devkit_api files {run_id} --save results" in done.stdout
     log = devkit.request("GET", f"/v1/module-runs/{run_id}/logs").text
     assert "API request telemetry" in log  # the log itself is whole
+
+
+def test_files_are_listed_whole_and_copied(devkit: DevkitProcess, tmp_path: Path) -> None:
+    run_id = command(devkit, "run", "greeter").stdout.split()[1]
+    done = command(devkit, "files", run_id, "--save", str(tmp_path / "got"), COLUMNS="80")
+    assert sorted(line.split("\t")[:2] for line in done.stdout.splitlines()) == [[LONG, "4"], ["seen.txt", "4"]]
+    assert (tmp_path / "got" / LONG).read_bytes() == b"long"
+    assert f"Saved in {tmp_path / 'got'}" in done.stderr
 
 
 def test_a_devkit_that_stops_under_a_followed_run_is_told_from_one_that_never_was(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from devkit_api.cli.client import Connection
-from devkit_api.cli.show import out, print_json
+from devkit_api.cli.show import err, out, print_json
 
 _CHUNK = 256 * 1024
 
@@ -21,7 +21,10 @@ _CHUNK = 256 * 1024
 @click.option("--save", "folder", type=click.Path(file_okay=False, path_type=Path), help="Copy the files to here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
 def files(run_id: str, folder: Path | None, as_json: bool) -> None:
-    """List the files RUN_ID saved, and copy them when asked to. Existing files are not overwritten."""
+    """List the files RUN_ID saved, and copy them when asked to. Existing files are not overwritten.
+
+    In a terminal as a table; else a file a line: name, bytes and type, with tabs between.
+    """
     found = list(_pages(Connection.find(), run_id))
     if folder is not None:
         for file in found:
@@ -29,14 +32,26 @@ def files(run_id: str, folder: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        err.print("The run saved no files.")
+        return
+    _print_list(found)
+    if folder is not None:
+        err.print(f"[green]Saved[/green] in {escape(str(folder))}", soft_wrap=True)
+
+
+def _print_list(found: list[dict[str, Any]]) -> None:
+    """A table for people. Where nobody looks on, a file a line, with tabs: names stay whole, however long."""
+    if not out.is_terminal:
+        for file in found:
+            click.echo("\t".join((file["name"], str(file["sizeBytes"]), file["contentType"])))
+        return
     table = Table()
     for heading in ("File", "Bytes", "Type"):
         table.add_column(heading, overflow="fold")
     for file in found:
         table.add_row(escape(file["name"]), str(file["sizeBytes"]), escape(file["contentType"]))
-    out.print(table if found else "The run saved no files.")
-    if folder is not None and found:
-        out.print(f"[green]Saved[/green] in {escape(str(folder))}", soft_wrap=True)
+    out.print(table)
 
 
 def _pages(devkit: Connection, run_id: str) -> Iterator[dict[str, Any]]:

@@ -75,9 +75,10 @@ class Finding:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")
-def doctor(as_json: bool) -> None:
-    """Show every setting, where its value came from, and what is missing."""
+@click.option("--settings", "every", is_flag=True, help="Show every setting with its help, not only what was set.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON alone, with every setting.")
+def doctor(every: bool, as_json: bool) -> None:
+    """Check this machine and the settings: what was set, what is missing, whether the devkit can start."""
     try:
         settings = load_settings(os.environ)
     except SettingsError as exc:
@@ -91,7 +92,8 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json({"ok": ok, "settings": _rows(settings), "checks": [attrs.asdict(f) for f in findings]})
     else:
-        _print_report(settings, findings)
+        _print_settings(settings, every=every)
+        _print_findings(findings)
     sys.exit(0 if ok else 1)
 
 
@@ -159,8 +161,9 @@ def _state_in_postgres(settings: Settings) -> Iterator[Finding]:
     import psycopg2
 
     from devkit_api.database.embedded import EmbeddedPostgres
+    from devkit_api.database.failures import first_line
     from devkit_api.database.lifetime import external_target
-    from devkit_api.state.postgres.look import look, reason
+    from devkit_api.state.postgres.look import look
 
     server = None if settings.db_host else EmbeddedPostgres(settings.state_dir / "postgres")
     if server is not None and not server.is_running:
@@ -169,7 +172,8 @@ def _state_in_postgres(settings: Settings) -> Iterator[Finding]:
     try:
         found = look(server.target if server else external_target(settings))
     except psycopg2.Error as exc:
-        yield Finding(name, "missing", f"{settings.db_host or 'the embedded server'} does not answer: {reason(exc)}")
+        where = settings.db_host or "the embedded server"
+        yield Finding(name, "missing", f"{where} cannot be used: {first_line(exc)}")
         return
     held = "nothing there yet" if found.documents is None else f"{found.documents} documents"
     owner = f"owned by {found.owner}" if found.owner else "owned by no devkit now"
@@ -211,13 +215,21 @@ def existing_folder(path: Path) -> Path:
     return next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
 
 
-def _print_report(settings: Settings, findings: list[Finding]) -> None:
-    out.print("[bold]Settings[/bold]")
+def _print_settings(settings: Settings, *, every: bool) -> None:
+    """Above the findings, so that these, and not what is as always, are what is seen last."""
     # Lines, not a table: a table of four columns cuts names to pieces at 80.
     for row in _rows(settings):
+        if not every and row["source"] == "default":
+            continue
         source = f"  [dim]({escape(row['source'])})[/dim]"
         out.print(f"[bold]{row['variable']}[/bold] = {escape(row['value'])}{source}", soft_wrap=True)
-        out.print(Padding(f"[dim]{escape(row['help'])}[/dim]", (0, 0, 0, 4), expand=False))
+        if every:
+            out.print(Padding(f"[dim]{escape(row['help'])}[/dim]", (0, 0, 0, 4), expand=False))
+    if not every:
+        out.print("[dim]Every other setting has its default (doctor --settings).[/dim]", soft_wrap=True)
+
+
+def _print_findings(findings: list[Finding]) -> None:
     colours = {"ok": "green", "warn": "yellow", "missing": "red"}
     order = list(colours)
     for finding in sorted(findings, key=lambda finding: order.index(finding.state)):

@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from devkit_api.catalogs.seed import seed
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.failures import first_line
 from devkit_api.database.migrate import migrate
 from devkit_api.database.pools import Database, make_database
 from devkit_api.database.target import Target
@@ -93,7 +94,7 @@ async def reached(target: Target, work: Callable[[], Awaitable[T]]) -> T:
         return await attempts(_awaited, work)
     except (psycopg2.Error, TimeoutError) as exc:
         log.debug("the database cannot be prepared", exc_info=exc)
-        reason = f"the database {target.name} at {target.host}:{target.port} cannot be prepared ({_why(exc)})"
+        reason = f"the database {target.name} at {target.host}:{target.port} cannot be prepared ({first_line(exc)})"
         fix = f"check {PREFIX}DB_HOST, _PORT, _NAME, _USER and _PASSWORD, or unset {PREFIX}DB_HOST for the embedded one"
         raise SettingsError([Problem(f"{PREFIX}DB_HOST", reason, fix)]) from exc
 
@@ -114,8 +115,3 @@ def _migrate_and_seed(target: Target) -> None:
     seeded = seed(target)
     if applied or seeded:
         log.info("database ready", extra={"migrations": applied, "seeded": seeded})
-
-
-def _why(exc: Exception) -> str:
-    """The first line of what the server said."""
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]

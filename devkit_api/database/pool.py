@@ -9,7 +9,9 @@ Its edges, handled here and nowhere else:
   often as there can be dead ones.
 - `wait_closed()` waits for connections in use without end: it is bounded.
 - Giving a closed connection back wakes nobody who waits for one.
-- The socket of a connection that failed stays with the event loop (`sockets.py`).
+- Who is woken for one and goes away instead wakes nobody else.
+- The socket of a connection that failed stays with the event loop, and one closed twice takes another's from it
+  (`sockets.py`).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import psycopg2
 from aiopg.connection import Cursor
 
 from devkit_api.database import sockets
+from devkit_api.database.failures import connection_lost, first_line
 from devkit_api.database.pool_stats import PoolCounts, PoolStats
 from devkit_api.errors import Unavailable
 
@@ -56,7 +59,7 @@ class Pool:
         self._arguments = arguments
         self._statement_seconds = statement_seconds
         self._pool: Any = None
-        self._waking: asyncio.Future[None] | None = None
+        self._waking: asyncio.Future[None] | None = None  # kept, or it might be collected
 
     async def open(self, *, ready: int = 1) -> None:
         """Connect `ready` times; the rest when needed."""
@@ -104,8 +107,11 @@ class Pool:
             except (psycopg2.DatabaseError, psycopg2.InterfaceError) as exc:
                 if not connection_lost(exc):
                     raise
+                lost: Exception = exc
+            except TimeoutError as exc:  # no answer at all, not even that the statement's time is up
                 lost = exc
-        log.warning("the database does not answer", exc_info=lost)
+                break
+        log.warning("the database does not answer (%s)", first_line(lost))
         raise unavailable() from None
 
     async def run_reading(self, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -136,7 +142,11 @@ class Pool:
             # Not `wait_for`, which makes a task of every wait.
             async with asyncio.timeout(_ACQUIRE_SECONDS):
                 return await pool._acquire()
+        except asyncio.CancelledError:
+            self._wake(pool)
+            raise
         except (TimeoutError, psycopg2.Error, RuntimeError):
+            self._wake(pool)
             self.counts.refused += 1
             raise unavailable() from None
 
@@ -147,20 +157,24 @@ class Pool:
     def give_back(self, connection: Any) -> None:
         """Back to the pool; a connection in the middle of something is closed instead."""
         pool, raw = self._pool, connection.raw
-        if pool is None:  # closed meanwhile
+        if pool is None or connection not in pool._used:  # closed meanwhile, and perhaps opened again
             connection.close()
             return
         idle = psycopg2.extensions.TRANSACTION_STATUS_IDLE
         if connection.closed or raw.isexecuting() or raw.get_transaction_status() != idle:
             connection.close()  # a closed one as well: it is taken from the event loop
-        if not (connection.closed or pool._closing or pool._cond._waiters) and connection in pool._used:
+        if not (connection.closed or pool._closing or pool._cond._waiters):
             pool._used.remove(connection)
             pool._free.append(connection)
             return
         # It is back when this returns; what is left is a task of the pool's own that wakes who waits.
         pool.release(connection)
         if connection.closed:
-            # For a closed one it has none, although there is room for another now.
+            self._wake(pool)  # for a closed one it has none, although there is room for another now
+
+    def _wake(self, pool: Any) -> None:
+        """Let one of those who wait for a connection look again."""
+        if pool._cond._waiters:
             self._waking = asyncio.ensure_future(pool._wakeup())
 
     async def _connected(self, _connection: Any) -> None:
@@ -237,7 +251,7 @@ async def write(pool: Pool, statement: Any, parameters: Sequence[Any] | Mapping[
                 await execute(cursor, statement, parameters)
                 rows: list[Row] = await cursor.fetchall()
                 return rows
-        except StatementCancelled:
+        except (StatementCancelled, TimeoutError):
             raise Unavailable(what="An answer of the database in time", headers=_RETRY) from None
         except psycopg2.errors.DeadlockDetected:
             continue
@@ -255,17 +269,6 @@ def unavailable() -> Unavailable:
 
 
 _RETRY = {"Retry-After": "1"}
-
-
-def connection_lost(exc: psycopg2.Error) -> bool:
-    """Whether the connection failed, not the statement: SQLSTATE class 08, an administrator's shutdown, or no code at
-    all because the socket closed.
-
-    psycopg2 says the last with any of three types; what is wrong with a statement has a type of its own.
-    """
-    if exc.pgcode:
-        return bool(exc.pgcode.startswith(("08", "57P")))
-    return isinstance(exc, psycopg2.OperationalError | psycopg2.InterfaceError) or type(exc) is psycopg2.DatabaseError
 
 
 def _terminate(arguments: dict[str, Any], pid: int, user: str) -> None:

@@ -13,7 +13,7 @@ from aiofiles.os import wrap
 
 # What more than this many entries are need not be known.
 _MOST = 10_000
-# Where it is, what it is and, for files, how much and since when.
+# Where it is, what it is and, for files, how much and since when: by the kernel's own time, which no run can set.
 _Entry = tuple[str, int, int, int, int]
 
 
@@ -53,7 +53,7 @@ def _entries(folder: Path) -> frozenset[_Entry] | None:
                 for entry in entries:
                     info = entry.stat(follow_symlinks=False)
                     is_folder = stat.S_ISDIR(info.st_mode)
-                    changed = (0, 0) if is_folder else (info.st_size, info.st_mtime_ns)
+                    changed = (0, 0) if is_folder else (info.st_size, info.st_ctime_ns)
                     found.add((entry.path, info.st_ino, info.st_mode, *changed))
                     if is_folder:
                         folders.append(entry.path)

@@ -22,7 +22,7 @@ from devkit_api.errors import (
 from devkit_api.httpio import json_answer
 from devkit_api.logs import correlation_id
 from devkit_api.routing import endpoint_of
-from devkit_api.state import StateError
+from devkit_api.state import StateError, WriteRefused
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ def render(request: web.Request, exc: Exception) -> web.Response:
         log.info("the client went away", extra={"route": _route(request)})
     elif error is exc and error.status >= 500:
         log.warning("refused: %s", error.code, extra={"route": _route(request)})
+    elif isinstance(exc, WriteRefused):
+        log.error("request failed: %s (%s)", error.code, exc, extra={"route": _route(request)})
     elif error.status >= 500:
         log.error("request failed: %s", error.code, exc_info=exc, extra={"route": _route(request)})
     return answer(error)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 
-from devkit_api.state.store import StateError
+from devkit_api.state.store import StateError, WriteRefused
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Write:
             if failure is None:
                 waiter.set_result(None)
             else:
-                waiter.set_exception(StateError(f"{key[0]}: {failure}"))
+                waiter.set_exception(WriteRefused(f"{key[0]}: {failure}"))
 
 
 class WriteQueue:

@@ -20,6 +20,10 @@ class StoreLocked(StateError):
         super().__init__(reason)
 
 
+class WriteRefused(StateError):
+    """A change was not stored. Who refused it has said so in the log."""
+
+
 class OwnershipLost(StateError):
     """Another process has taken over the state this one had: it may write no more."""
 

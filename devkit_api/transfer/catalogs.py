@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2 import sql
 
 from devkit_api.catalogs.writer import settle
+from devkit_api.database.failures import first_line
 from devkit_api.database.migrate import migrate, shipped
 from devkit_api.database.target import Target
 from devkit_api.transfer import TransferRefused
@@ -126,8 +127,7 @@ class CatalogWriter:
         try:
             self._cursor.copy_expert(query, _Source(chunks))
         except psycopg2.Error as exc:
-            reason = (str(exc).strip().splitlines() or ["?"])[0][:200]
-            raise TransferRefused(f"the rows of {full_name} are not taken: {reason}") from None
+            raise TransferRefused(f"the rows of {full_name} are not taken: {first_line(exc)}") from None
 
     def _triggers(self, verb: str) -> None:
         for table in self._known.values():

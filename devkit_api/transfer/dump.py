@@ -17,6 +17,7 @@ from aiofiles.os import wrap
 from devkit_api import __version__
 from devkit_api.atomic import fsync_folder
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.failures import first_line
 from devkit_api.database.lifetime import external_target
 from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
@@ -233,8 +234,3 @@ def _copy(catalogs: CatalogReader, table: Table, writer: Writer, count: Callable
 
     catalogs.copy(table, add)
     return part > 0
-
-
-def first_line(exc: psycopg2.Error) -> str:
-    """What the database said, in one line."""
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]

@@ -19,6 +19,7 @@ import psycopg2
 from aiofiles.os import wrap
 
 from devkit_api.database.embedded import EmbeddedPostgres
+from devkit_api.database.failures import first_line
 from devkit_api.database.lifetime import external_target
 from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
@@ -31,7 +32,7 @@ from devkit_api.transfer.archive import Member, Reader, damage_refused
 from devkit_api.transfer.catalogs import CatalogWriter, is_used
 from devkit_api.transfer.commit import STAGING, commit, discard
 from devkit_api.transfer.documents import DocumentRows
-from devkit_api.transfer.dump import Progress, Summary, first_line, owned
+from devkit_api.transfer.dump import Progress, Summary, owned
 from devkit_api.transfer.layout import CATALOGS, FORMAT, HEADER, holds_content, state_path, table_of
 from devkit_api.transfer.objects import OBJECTS, Delivery, bucket_of, waiting
 

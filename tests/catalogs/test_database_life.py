@@ -18,7 +18,7 @@ from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -115,7 +115,8 @@ def test_external_database_is_used_and_none_is_embedded(
             assert (refused.status_code, refused.json()["error"]["code"]) == (403, "SQL_REFUSED"), sql
         done = command(devkit, "catalog", "import", str(rows), "--catalog", "mine")
         assert done.returncode == 0, done.stderr
-        assert len(devkit.request("GET", "/v1/api/data-catalogs").json()["catalogs"]) == 2
+        # What another process adds is seen a moment later.
+        until(lambda: len(devkit.request("GET", "/v1/api/data-catalogs").json()["catalogs"]) == 2)
         assert devkit.request("POST", "/v1/devkit/reset").status_code == 200
         (left,) = devkit.request("GET", "/v1/api/data-catalogs").json()["catalogs"]
         assert left["currentVersion"]["rowCounts"]["peptides"] == 59

@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import attrs
 import pytest
-from aiohttp import WSMessage, WSMsgType
+from aiohttp import WSMessage, WSMsgType, test_utils, web
 
 from devkit_api import __version__, jsonio
 from devkit_api.errors import SourceInvalid, TicketInvalid
+from devkit_api.execution.cluster.attended import attended
 from devkit_api.execution.cluster.codec import (
     EngineSettings,
     decode_outcome,
@@ -237,6 +239,47 @@ def write_lines(fd: int) -> None:
         file.write(LINES)
 
 
+async def test_a_side_that_does_something_else_is_heard_all_the_same() -> None:
+    """It answers pings: one that did not would be taken for gone."""
+    answered = asyncio.Event()
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        channel = web.WebSocketResponse(autoping=False)
+        await channel.prepare(request)
+        await channel.ping(b"there?")
+        assert (await channel.receive()).type is WSMsgType.PONG
+        answered.set()
+        await channel.send_str("1")
+        await channel.close()
+        return channel
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    async with (
+        test_utils.TestServer(app) as server,
+        aiohttp.ClientSession() as http,
+        http.ws_connect(server.make_url("/")) as channel,
+        attended(channel) as side,
+    ):
+        await asyncio.wait_for(answered.wait(), PATIENCE)  # meanwhile this side asks for no message
+        assert (await side.receive()).data == "1"
+        assert [(await side.receive()).type for _ in range(2)] == [WSMsgType.CLOSE] * 2
+
+
+async def test_a_side_reads_only_so_far_ahead_and_loses_nothing() -> None:
+    ours, theirs = connection()
+    async with attended(ours) as side:
+        for number in range(100):
+            await theirs.send_str(f"{number}")
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert ours.inbox.qsize() > 90
+        assert [int((await side.receive()).data) for _ in range(100)] == list(range(100))
+        await side.close()
+        with pytest.raises(Broken):
+            await listen(side)
+
+
 async def test_a_box_nobody_empties_any_more_lets_the_process_go_on() -> None:
     ours, _ = connection()
     ours.room.clear()
@@ -244,9 +287,8 @@ async def test_a_box_nobody_empties_any_more_lets_the_process_go_on() -> None:
     room = [outbox.on_output(b"x" * 64 * 1024) for _ in range(20)][-1]
     assert room is not None
     outbox.drop()
+    assert outbox.on_output(b"x" * 2 * 1024**2) is None, "nobody would ever say that there is room again"
     await asyncio.wait_for(room, PATIENCE)
-    await asyncio.sleep(0)
-    assert outbox.on_output(b"x") is None
 
 
 @pytest.fixture
@@ -323,6 +365,40 @@ async def test_sources_that_nobody_needs_make_room(shelf: tuple[Path, BundleStor
     async with sources.held(two.name, over_the_wire(two)):
         pass
     assert [at(bundle.name).exists() for bundle in (one, two, three)] == [False, True, True]
+
+
+async def test_sources_that_go_while_others_come(shelf: tuple[Path, BundleStore]) -> None:
+    """Two runs make room at once, and a third needs what is going: it is fetched again, and stays."""
+    one, two, new = [await add(shelf, name) for name in ("one", "two", "new")]
+    sources, steps = await fetching(shelf, 10_000), list[str]()
+    removing, go_on, remove = asyncio.Event(), asyncio.Event(), sources.bundles.remove
+
+    async def remove_slowly(digest: str) -> None:
+        removing.set()
+        await go_on.wait()
+        await remove(digest)
+        steps.append(f"removed {digest}")
+
+    async def use(bundle: Path) -> bytes:
+        async def fetch(folder: Path) -> None:
+            steps.append(f"fetched {bundle.name}")
+            await over_the_wire(bundle)(folder)
+
+        async with sources.held(bundle.name, fetch):
+            return (sources.bundles.path(bundle.name) / "backend" / "main.py").read_bytes()
+
+    await use(one)
+    await use(two)
+    steps.clear()
+    sources.bundles.remove, sources.cache_bytes = remove_slowly, 1  # type: ignore[method-assign]
+    users = [asyncio.create_task(use(new))]
+    await asyncio.wait_for(removing.wait(), PATIENCE)
+    users += [asyncio.create_task(use(bundle)) for bundle in (new, one)]
+    await asyncio.sleep(0)  # in which each goes as far as it can
+    go_on.set()
+    found = await asyncio.gather(*users)
+    assert found == [(bundle / "backend" / "main.py").read_bytes() for bundle in (new, new, one)]
+    assert steps.index(f"removed {one.name}") < steps.index(f"fetched {one.name}")
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 
 from devkit_api.execution.isolation import FIRST_USER, USERS, Isolation, Level
 from devkit_api.execution.protocol import Limits
+from devkit_api.execution.scratch import Scratch
 from devkit_api.execution.zygote.pool import ZygotePool
 from devkit_api.runs.failures import conclude
 from tests.execution.conftest import Bench, Listener
@@ -153,11 +154,13 @@ async def test_shared_memory_is_as_large_as_the_memory_of_a_run(bench: Bench) ->
 
 
 @needs_root
-async def test_what_cannot_be_removed_from_shared_memory_costs_the_zygote(bench: Bench) -> None:
-    deep = "    os.chdir('/dev/shm')\n    for _ in range(3000):\n        os.mkdir('deep')\n        os.chdir('deep')\n"
+@pytest.mark.parametrize("name", ["deep", "d"])  # too long a name for the kernel, or too deep for what recurses
+async def test_what_cannot_be_removed_from_shared_memory_costs_the_zygote(bench: Bench, name: str) -> None:
+    deep = f"    os.chdir('/dev/shm')\n    for _ in range(3000):\n        os.mkdir({name!r}); os.chdir({name!r})\n"
     code = "if input_data['deep']:\n" + deep + "return self.success(results=os.listdir('/dev/shm'))"
     module = bench.module("digger", code, prelude="import os")
-    assert (await bench.run(module, {"deep": True})).results == ["deep"]
+    digger = await bench.run(module, {"deep": True})
+    assert (digger.outcome.exit_code, digger.results) == (0, [name])
     assert (await bench.run(module, {"deep": False})).results == []
 
 
@@ -177,6 +180,19 @@ def test_what_a_run_leaves_in_shared_memory_goes_with_it_where_there_are_no_name
         assert min(run["made"]) >= 0
     assert len(told["before"]) == 1
     assert told["left"] == told["before"]
+
+
+async def test_a_file_that_was_changed_is_noticed_whatever_times_it_has(tmp_path: Path) -> None:
+    scratch = Scratch(tmp_path / "tmp", None)
+    kept = scratch.make() / "kept"
+    kept.write_text("of the import")
+    before = kept.stat()
+    await scratch.note()
+    assert await scratch.is_as_noted()
+    kept.write_text("of a run, too")
+    os.utime(kept, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (kept.stat().st_size, kept.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert not await scratch.is_as_noted()
 
 
 PLACES = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,29 @@ def init(file: Path) -> subprocess.CompletedProcess[str]:
 def values(file: Path) -> dict[str, str]:
     lines = (line for line in file.read_text().splitlines() if not line.startswith("#"))
     return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize("backend", ["json", "postgres"])
+def test_a_devkit_that_waits_for_its_database_can_be_stopped(tmp_path: Path, backend: str) -> None:
+    """The database takes the connection, and says nothing: the devkit would wait for it, and then call it wrong."""
+    environment = {
+        **os.environ, **DATABASE, "DEVKIT_DB_HOST": "127.0.0.1", "DEVKIT_STATE_DIR": str(tmp_path / "state"),
+        "DEVKIT_PORT": "0", "DEVKIT_STATE_BACKEND": backend, "PYTHONPATH": str(REPO),
+    }  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        database.settimeout(PATIENCE)
+        environment["DEVKIT_DB_PORT"] = str(database.getsockname()[1])
+        with subprocess.Popen(
+            [sys.executable, "-m", "devkit_api"], env=environment, cwd=tmp_path, text=True, stderr=subprocess.PIPE
+        ) as devkit:
+            try:
+                with database.accept()[0]:
+                    devkit.terminate()
+                    told = devkit.communicate(timeout=PATIENCE)[1]
+            finally:
+                devkit.kill()
+    assert devkit.returncode == 0, told
+    assert "Traceback" not in told
 
 
 def test_the_script_makes_good_secrets_once_and_keeps_them(tmp_path: Path) -> None:

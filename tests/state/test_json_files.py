@@ -191,6 +191,20 @@ def test_a_server_starts_with_a_corrupt_state(make_devkit: Callable[..., DevkitP
         assert "set aside" in devkit.log_text()
 
 
+async def test_a_refused_write_is_a_line_of_the_log(
+    make_client: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has taken the state over, or fills the disk, would else fill the log as well."""
+    client = await make_client()
+    with monkeypatch.context() as patch:
+        _break_disk(patch, "fsync")
+        answer = await client.post("/v1/devkit/modules", json={"manifest": manifest("second")})
+    assert answer.status == 503
+    [told] = [record for record in caplog.records if record.getMessage().startswith("request failed")]
+    assert told.getMessage() == "request failed: STATE_WRITE_FAILED (modules: No space left on device)"
+    assert told.exc_info is None
+
+
 @pytest.mark.parametrize("failing", ["fsync", "open", "replace"])
 async def test_a_full_disk_acknowledges_nothing(
     make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, caplog: pytest.LogCaptureFixture

@@ -151,6 +151,26 @@ async def test_a_write_of_unknown_outcome_is_not_given_up_and_later_ones_are(
     assert [item async for item in store.scan("runs")] == [("a", {"n": 1})]
 
 
+async def test_a_document_the_server_refuses_is_refused_after_an_unknown_outcome_too(
+    store: PostgresStore, target: Target, ask: Ask
+) -> None:
+    """It was refused the first time as well. The check is the test's."""
+    ask("ALTER TABLE devkit_state.documents ADD CHECK (document->>'n' <> 'bad')")
+    blocker = psycopg2.connect(**target.owner())
+    blocker.cursor().execute("SELECT * FROM devkit_state.owner FOR UPDATE")
+    writing = [asyncio.create_task(store.put("runs", key, {"n": key})) for key in ("bad", "good")]
+    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    pids = await until_async(lambda: ask(waiting))
+    end_sessions(ask, pids)
+    await until_async(lambda: [pid for pid in ask(waiting) if pid not in pids])
+    blocker.rollback()
+    blocker.close()
+    with pytest.raises(StateError, match="violates check constraint"):
+        await asyncio.wait_for(writing[0], PATIENCE)
+    await asyncio.wait_for(writing[1], PATIENCE)
+    assert ask(DOCUMENTS) == [("good", "good")]
+
+
 async def test_writes_are_refused_while_there_is_no_server(
     store: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +239,19 @@ async def test_a_devkit_that_was_taken_over_notices_without_writing(
     assert "someone else, process 1" in reason
     assert target.password is not None
     assert target.password not in reason
+
+
+async def test_a_database_that_does_not_tell_whose_the_state_is_says_why(
+    target: Target, ask: Ask, store: PostgresStore
+) -> None:
+    """It answers all the same: this is nothing to wait out."""
+    lost = asyncio.get_running_loop().create_future()
+    store.ownership.on_lost = lost.set_result
+    ask("REVOKE SELECT ON devkit_state.owner FROM CURRENT_USER")
+    assert "permission denied for table owner" in await asyncio.wait_for(lost, PATIENCE)
+    for taking in (PostgresStore(target).open, lambda: PostgresStore(target).ownership.stand_by(lambda _: None)):
+        with pytest.raises(SettingsError, match="permission denied for table owner"):
+            await asyncio.wait_for(taking(), PATIENCE)
 
 
 async def test_whoever_takes_over_waits_for_a_write_that_is_being_committed(

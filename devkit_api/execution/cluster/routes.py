@@ -6,6 +6,7 @@ from aiohttp import web
 
 from devkit_api.describe import Parameter, describe
 from devkit_api.errors import BadRequest, TicketInvalid
+from devkit_api.execution.cluster.attended import attended
 from devkit_api.execution.cluster.frames import CHUNK, HEARTBEAT_SECONDS, PATH, TICKET_HEADER
 from devkit_api.execution.cluster.tickets import Tickets
 from devkit_api.middleware import rate_limit
@@ -34,7 +35,8 @@ async def attach(request: web.Request) -> web.StreamResponse:
         raise
     try:
         await channel.prepare(request)
-        await holder.converse(channel)
+        async with attended(channel) as heard:
+            await holder.converse(heard)
     finally:
         holder.leave()  # also when it was gone before the handshake was answered
     return channel

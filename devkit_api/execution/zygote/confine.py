@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import shutil
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -119,15 +118,23 @@ def names_in(folder: str) -> list[str]:
 
 
 def _remove(path: str) -> None:
+    """Whatever modes, and however deep: what recurses would end at a depth that a run chooses."""
     if os.path.islink(path) or not os.path.isdir(path):
         os.unlink(path)
         return
-    for parent, folders, _ in os.walk(path):
-        for folder in (parent, *(os.path.join(parent, name) for name in folders)):
-            if not os.path.islink(folder):
-                os.chmod(folder, 0o700)
-    with suppress(RecursionError):
-        shutil.rmtree(path, ignore_errors=True)
+    folders = [path]
+    for folder in folders:  # it grows meanwhile
+        with suppress(OSError):
+            os.chmod(folder, 0o700)
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        os.unlink(entry.path)
+    for folder in reversed(folders):
+        with suppress(OSError):
+            os.rmdir(folder)
 
 
 def replace_environment(environment: dict[str, str]) -> None:

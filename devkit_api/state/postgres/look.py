@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import attrs
-import psycopg2
 
 from devkit_api.database.migrate import connect
 from devkit_api.database.target import Target
@@ -34,8 +33,3 @@ def look(target: Target) -> Look:
         cursor.execute("SELECT (SELECT count(*) FROM devkit_state.documents), holder FROM devkit_state.owner")
         documents, holder = cursor.fetchone()
         return Look(documents, holder if is_owned else None)
-
-
-def reason(exc: psycopg2.Error) -> str:
-    """What the server said, in one line."""
-    return (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]

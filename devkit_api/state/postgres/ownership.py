@@ -15,14 +15,15 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
 
 import psycopg2
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from devkit_api.database.failures import first_line
 from devkit_api.database.lifetime import reached
 from devkit_api.database.target import Target
 from devkit_api.settings import PREFIX, Problem, SettingsError
@@ -76,31 +77,37 @@ class Ownership:
         if self.is_taken:
             return
         session = await reached(self._target, self._open)
-        if not await self._locked(session):
-            mark = await session.mark()
-            await session.close()
-            raise StoreLocked(self._told(mark), ADVICE)
-        await self._begin(session)
+        async with self._closing_on_error(session):
+            if not await self._locked(session):
+                raise StoreLocked(self._told(await session.mark()), ADVICE)
+            await self._begin(session)
 
     async def stand_by(self, on_waiting: Callable[[str], None]) -> None:
         """Take it as soon as nobody has it; `on_waiting` is told who does. Raises `SettingsError`."""
-        session: Session | None = await reached(self._target, self._open)
+        session, courtesy = await reached(self._target, self._open), 0.0
         while True:
             try:
-                if session is None:
-                    session = await self._open_again()
-                    await asyncio.sleep(_COURTESY_SECONDS)
-                if await session.lock():
+                async with self._closing_on_error(session):
+                    await asyncio.sleep(courtesy)
+                    while not await session.lock():
+                        on_waiting(self._told(await session.mark()))
+                        await asyncio.sleep(_ASK_SECONDS)
                     return await self._begin(session)
-                on_waiting(self._told(await session.mark()))
-                await asyncio.sleep(_ASK_SECONDS)
-            except SessionLost:
-                log.warning("the database is away; this devkit goes on standing by")
-                session = None
-            except asyncio.CancelledError:
-                if session is not None:
-                    await session.close()
-                raise
+            except SessionLost as exc:
+                log.warning("this devkit goes on standing by: %s", exc)
+                session, courtesy = await self._open_again(), _COURTESY_SECONDS
+
+    @asynccontextmanager
+    async def _closing_on_error(self, session: Session) -> AsyncIterator[None]:
+        """Keep the session only if all goes well. What is wrong with the schema becomes `SettingsError`."""
+        try:
+            yield
+        except BaseException as exc:
+            await session.unlock()
+            await session.close()
+            if isinstance(exc, psycopg2.Error | NoState):
+                raise self._unusable(exc) from exc
+            raise
 
     async def _locked(self, session: Session) -> bool:
         """Whether we get the lock; that of a devkit that was just killed is free in a moment."""
@@ -114,16 +121,9 @@ class Ownership:
         """We have the lock: make the schema, say so to whoever had the state before us, and keep an eye on it."""
         try:
             await asyncio.to_thread(prepare, self._target)
-            self.mark = await session.take_over(self._holder)
         except psycopg2.OperationalError as exc:
-            await session.close()
-            raise SessionLost from exc
-        except (psycopg2.Error, NoState) as exc:
-            await session.close()
-            raise self._unusable(exc) from exc
-        except BaseException:
-            await session.close()
-            raise
+            raise SessionLost(exc) from exc
+        self.mark = await session.take_over(self._holder)
         self._session = session
         self.lost = None
         self._watcher = asyncio.create_task(self._watch(), name="state-ownership")
@@ -159,13 +159,16 @@ class Ownership:
             self.lose(f"another devkit ({found.holder}) has taken over the state in the database {self._target.name}")
 
     async def _watch(self) -> None:
-        while self.lost is None:
-            await asyncio.sleep(_LOOK_SECONDS)
-            try:
-                assert self._session is not None  # noqa: S101  released only with this task
-                self.compare(await self._session.mark())
-            except SessionLost:
-                await self._take_again()
+        try:
+            while self.lost is None:
+                await asyncio.sleep(_LOOK_SECONDS)
+                try:
+                    assert self._session is not None  # noqa: S101  released only with this task
+                    self.compare(await self._session.mark())
+                except SessionLost:
+                    await self._take_again()
+        except psycopg2.Error as exc:
+            self.lose(f"the database {self._target.name} no longer tells whose the state is ({first_line(exc)})")
 
     async def _take_again(self) -> None:
         """Our lock went with the session: the server was away, or the network."""
@@ -184,7 +187,7 @@ class Ownership:
                 # The server may not have noticed yet that our old session is gone.
                 await asyncio.sleep(_ASK_SECONDS)
             except SessionLost:
-                continue
+                await asyncio.sleep(_ASK_SECONDS)
 
     async def _open(self) -> Session:
         return await Session.open(self._target)
@@ -199,8 +202,7 @@ class Ownership:
 
     def _unusable(self, exc: Exception) -> SettingsError:
         """The schema is there, and is not what we would have made."""
-        found = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
-        reason = f"the schema devkit_state in the database {self._target.name} cannot be used ({found})"
+        reason = f"the schema devkit_state in the database {self._target.name} cannot be used ({first_line(exc)})"
         fix = (
             "name a database of the devkit's own, let its user own that schema, or restore a backup;"
             " devkit_state itself may be dropped only if no devkit keeps anything in it"

@@ -11,6 +11,7 @@ import aiopg
 import attrs
 import psycopg2
 
+from devkit_api.database.failures import PASSING, connection_lost, first_line
 from devkit_api.database.pool import StatementCancelled, execute
 from devkit_api.database.target import Target
 from devkit_api.state.store import StateError
@@ -34,10 +35,11 @@ _TAKE_OVER = (
 
 
 class SessionLost(StateError):
-    """The session ended, or does not answer."""
+    """The session ended, does not answer, or cannot be used now, for what the text says."""
 
-    def __init__(self) -> None:
-        super().__init__("the database does not answer")
+    def __init__(self, exc: Exception) -> None:
+        is_said = isinstance(exc, psycopg2.Error) and not connection_lost(exc)
+        super().__init__(f"it cannot be used now ({first_line(exc)})" if is_said else "the database does not answer")
 
 
 class NoState(StateError):
@@ -57,7 +59,9 @@ class Mark:
 
 
 class Session:
-    """A connection of its own. Every method raises `SessionLost` once it is gone."""
+    """A connection of its own. Every method raises `SessionLost` once it is gone, and `psycopg2.Error` for a statement
+    that the database will not take however often it is asked.
+    """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -93,7 +97,7 @@ class Session:
     async def unlock(self) -> None:
         """Give it back now: the server takes a moment to see that a session has ended."""
         if self._is_locked and not self.is_closed:
-            with suppress(SessionLost):
+            with suppress(SessionLost, psycopg2.Error):
                 await self._ask("SELECT pg_advisory_unlock(%s, %s)", [*LOCK])
         self._is_locked = False
 
@@ -128,8 +132,14 @@ class Session:
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 yield
-        except psycopg2.errors.UndefinedTable:
-            raise
         except (psycopg2.Error, StatementCancelled, TimeoutError, OSError) as exc:
+            if isinstance(exc, psycopg2.Error) and not _may_pass(exc):
+                raise
             await self.close()
-            raise SessionLost() from exc
+            raise SessionLost(exc) from exc
+
+
+def _may_pass(exc: psycopg2.Error) -> bool:
+    """Whether it is about the connection or the server, not about the statement."""
+    is_operational = isinstance(exc, psycopg2.OperationalError) or (exc.pgcode or "").startswith(PASSING)
+    return is_operational or connection_lost(exc)

@@ -14,7 +14,8 @@ import attrs
 import psycopg2
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from devkit_api.database.pool import Pool, StatementCancelled, connection_lost, execute
+from devkit_api.database.failures import PASSING, connection_lost, first_line
+from devkit_api.database.pool import Pool, StatementCancelled, execute
 from devkit_api.errors import Unavailable
 from devkit_api.state.postgres.ownership import Ownership
 from devkit_api.state.queue import Key
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 # Seconds in which the database may come back before writes are refused.
 PATIENCE = 10.0
 _AWAY = "the database does not answer"
-# Of the writing connection's own trouble, which may pass: deadlocks, locks, a standby that is becoming the primary.
-_PASSING = ("40", "55P03", "25006", "53300")
 # About the document itself: the others of its batch are fine.
 _OF_A_DOCUMENT = ("22", "23", "54")
 
@@ -135,11 +134,12 @@ class Writer:
             self._is_unknown = self._is_unknown or is_sent
             return _Unknown() if is_sent else _NotStored()
         code = exc.pgcode or ""
-        if code.startswith(_PASSING) or self._is_unknown:
+        # What is wrong with a document was wrong with it the time before as well: then nothing is unknown.
+        is_about_a_document = code.startswith(_OF_A_DOCUMENT)
+        if code.startswith(PASSING) or (self._is_unknown and not is_about_a_document):
             return _NotStored()
         log.error("the database refused a write", exc_info=exc)
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
-        return _Refused(reason, is_about_a_document=code.startswith(_OF_A_DOCUMENT))
+        return _Refused(first_line(exc), is_about_a_document=is_about_a_document)
 
     def _is_enough(self, state: RetryCallState) -> bool:
         if self.ownership.lost is not None:

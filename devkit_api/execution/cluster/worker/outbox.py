@@ -20,7 +20,7 @@ class Outbox:
         self._size = 0
         self._has_more = asyncio.Event()
         self._room: asyncio.Future[None] | None = None
-        self._is_closed = False
+        self._is_closed = self._is_dropped = False
         self._sending = asyncio.create_task(self._send_all(), name="outbox")
         # Whoever listens finds out about a broken connection as well; nobody may wait for this task.
         self._sending.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -46,11 +46,12 @@ class Outbox:
 
     def drop(self) -> None:
         """Nobody listens any more: what comes from now on goes nowhere."""
+        self._is_dropped = True
         self._sending.cancel()
         self._give_up()
 
     def _add(self, kind: bytes, data: bytes) -> asyncio.Future[None] | None:
-        if self._sending.done():
+        if self._is_dropped or self._sending.done():
             return None
         self._waiting.append((kind, data))
         self._size += len(data)

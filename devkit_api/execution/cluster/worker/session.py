@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from devkit_api import __version__
 from devkit_api.execution.cluster import frames
+from devkit_api.execution.cluster.attended import attended
 from devkit_api.execution.cluster.codec import EngineSettings, decode_spec, encode_outcome
 from devkit_api.execution.cluster.frames import Broken, Channel, expect, listen, say, send
 from devkit_api.execution.cluster.summons import Summons
@@ -46,8 +47,9 @@ async def answer_summons(text: str) -> str | None:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
             await _call(http, summons) as channel,
+            attended(channel) as heard,
         ):
-            await _Session(summons, worker, channel).hold()
+            await _Session(summons, worker, heard).hold()
     except aiohttp.WSServerHandshakeError as exc:
         if exc.status == _NO_LONGER:
             return None

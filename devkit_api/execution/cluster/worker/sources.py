@@ -52,6 +52,8 @@ class FetchedSources:
             yield
         finally:
             self._held[digest] -= 1
+            if not self._held[digest]:
+                del self._held[digest]
 
     async def _fetch(self, digest: str, fetch: Fetch) -> int:
         self._count += 1
@@ -65,7 +67,8 @@ class FetchedSources:
         finally:
             await asyncio.to_thread(remove_tree, staging)
         if bundle.digest != digest:
-            await self.bundles.remove(bundle.digest)
+            if bundle.digest not in self._sizes:  # else it is another's, and right there
+                await self.bundles.remove(bundle.digest)
             raise SourceChanged
         await asyncio.to_thread(_make_removable, self.bundles.path(digest))
         return bundle.size_bytes
@@ -74,9 +77,11 @@ class FetchedSources:
         for digest in list(self._sizes):
             if sum(self._sizes.values()) <= self.cache_bytes:
                 return
-            if not self._held[digest]:
-                del self._sizes[digest]
-                await self.bundles.remove(digest)
+            if digest in self._sizes and not self._held[digest]:
+                # Nobody is in its lock, as nobody holds it; who comes meanwhile waits, and fetches it again.
+                async with self._locks.of(digest):
+                    del self._sizes[digest]
+                    await self.bundles.remove(digest)
 
 
 def _make_removable(bundle: Path) -> None:
