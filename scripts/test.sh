@@ -172,8 +172,8 @@ step 'zizmor' 'Each finding names the line of the workflow and what to do.' zizm
 step 'generated docs' 'Run: python scripts/make_docs.py' python scripts/make_docs.py --check
 end_beside
 begin_beside check_the_rest
-# The whole suite waits often: three files run side by side. What is named runs alone, so that it can be debugged.
-(($#)) || set -- -n 3 --dist loadfile --no-loadscope-reorder --durations 15
+# The whole suite waits often: four files run side by side. What is named runs alone, so that it can be debugged.
+(($#)) || set -- -n 4 --dist loadfile --no-loadscope-reorder --durations 15
 # In a folder of its own: a pytest that starts elsewhere closes the shared one to the users that PostgreSQL and modules run as.
 set -- --basetemp "$scratch/pytest" "$@"
 step 'pytest' 'Run one test alone with: ./scripts/test.sh -k NAME' python -m pytest "$@"

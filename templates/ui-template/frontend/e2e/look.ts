@@ -23,7 +23,7 @@ export function lookAt(viewport: { width: number; height: number }): void {
     const findings: Record<string, string[]> = {};
     for (const tab of TABS) {
       await show(stage, tab);
-      findings[tab] = await look(stage, `${theme}-${viewport.width}-${tab}`);
+      findings[tab] = await look(stage, theme, `${theme}-${viewport.width}-${tab}`);
     }
     expect(findings).toEqual(Object.fromEntries(TABS.map((tab) => [tab, []])));
   });
@@ -41,9 +41,10 @@ async function show(stage: Stage, tab: string): Promise<void> {
   }
 }
 
-async function look(stage: Stage, name: string): Promise<string[]> {
+/** Themes differ in colours alone: of the others, only those are looked at. */
+async function look(stage: Stage, theme: string, name: string): Promise<string[]> {
   const overflow = await stage.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   await stage.picture(name.toLowerCase().replaceAll(' ', '-'));
-  const found = await stage.violations();
+  const found = await stage.violations(theme === THEMES[0] ? undefined : ['color-contrast']);
   return overflow > 0 ? [`${overflow} pixels wider than the screen`, ...found] : found;
 }

@@ -20,6 +20,7 @@ export const restart = process.env.E2E_RESTART;
 
 /** One browser for all walks; each walk has windows of its own. */
 let browser: Promise<Browser> | undefined;
+const STANDARDS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
 export class Stage {
@@ -104,14 +105,14 @@ export class Stage {
     await this.page.getByText('Run completed', { exact: true }).waitFor({ timeout: 150_000 });
   }
 
-  /** Violations axe finds on the page as it stands, one line each. */
-  async violations(): Promise<string[]> {
-    await this.page.addScriptTag({ path: AXE });
-    return this.page.evaluate(async () => {
+  /** Violations axe finds on the page as it stands, one line each; of the rules with these tags, or of one rule. */
+  async violations(rules: string[] = STANDARDS): Promise<string[]> {
+    if (!(await this.page.evaluate(() => 'axe' in window))) await this.page.addScriptTag({ path: AXE });
+    return this.page.evaluate(async (runOnly) => {
       const { axe } = window as unknown as { axe: { run(o: object): Promise<{ violations: Array<{ id: string; nodes: Array<{ target: string[]; failureSummary: string }> }> }> } };
-      const found = await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
+      const found = await axe.run({ runOnly });
       return found.violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary.slice(0, 220)}`));
-    });
+    }, rules);
   }
 
   /** Keeps a picture when E2E_SCREENSHOTS names a directory. */
