@@ -10,6 +10,7 @@ import click
 
 from devkit_api import __version__
 from devkit_api.cli.client import DevkitUnreachable, NoCredentials, NotADevkit, RequestFailed, RunOutOfSight
+from devkit_api.importing import for_good
 from devkit_api.settings import SettingsError
 from devkit_api.state import OwnershipLost, StateError, StoreLocked
 
@@ -48,7 +49,8 @@ class _Commands(click.Group):
         if name not in _COMMANDS:
             return None
         module, _, attribute = _COMMANDS[name].partition(":")
-        return cast("click.Command", getattr(import_module(f"{__name__}.{module}"), attribute))
+        with for_good():
+            return cast("click.Command", getattr(import_module(f"{__name__}.{module}"), attribute))
 
 
 @click.group(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,7 +59,8 @@ class _Commands(click.Group):
 def cli(context: click.Context) -> None:
     """The HLA-Compass platform on your own machine."""
     if context.invoked_subcommand is None:
-        from devkit_api.cli.serve import serve
+        with for_good():
+            from devkit_api.cli.serve import serve
 
         context.invoke(serve)
 

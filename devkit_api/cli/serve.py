@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from devkit_api.atomic import write_atomic
 from devkit_api.cli.show import err, out
+from devkit_api.importing import for_good
 from devkit_api.logs import configure_logging
 from devkit_api.public_address import PublicAddress
 from devkit_api.security.credentials import load_credentials
@@ -63,7 +64,8 @@ def serve(
     configure_logging(settings.log_level, settings.log_format)
     for name in unknown_variables(os.environ):
         err.print(f"[yellow]Warning[/yellow] {escape(name)} is not a setting of the devkit; is it misspelt?")
-    from devkit_api.server import serve as run_server
+    with for_good():
+        from devkit_api.server import serve as run_server
 
     if export_file is not None:
         _check_export(export_file)
