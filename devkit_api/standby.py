@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from contextlib import suppress
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from devkit_api import __version__
 from devkit_api.errors import StandingBy
@@ -84,7 +84,9 @@ def make_app() -> web.Application:
 async def _complete(request: web.Request, response: web.StreamResponse) -> None:
     correlation.begin(request)
     headers.complete(response)
-    response.force_close()  # so that the next request finds whoever answers by then
+    # So that the next request finds whoever answers by then. The headers are made already: this one is said by hand.
+    response.force_close()
+    response.headers[hdrs.CONNECTION] = "close"
 
 
 async def _ready(_request: web.Request) -> web.Response:

@@ -214,7 +214,7 @@ def test_schemathesis_finds_nothing(reference_devkit: DevkitProcess, bearer: str
             "--phases", phases,
             "--checks", "all", "--exclude-checks",
             "positive_data_acceptance,missing_required_header,allow_header_conformance",
-            "--exclude-path-regex", "/events$", "--max-examples", "3", "--workers", "2",
+            "--exclude-path-regex", "/events$", "--max-examples", "3",
             "--generation-deterministic", "--request-timeout", "60", "--max-response-time", "60", "--no-color",
         ],
         check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300,

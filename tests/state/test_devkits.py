@@ -189,6 +189,7 @@ def test_a_standby_takes_over(make_devkit: Make, modules: Path, database: dict[s
     answer = second.request("GET", "/v1/system/ready")
     assert (answer.status_code, answer.json()["missing"]) == (503, {"server": "standby"})
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Connection"] == "close"  # or a client would send its next request where nobody reads it
     assert second.request("GET", "/v1/system/health").json()["status"] == "standby"
     answer = second.request("POST", "/v1/module-runs", json={"moduleId": "saver"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "STANDING_BY")

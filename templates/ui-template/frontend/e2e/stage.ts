@@ -61,8 +61,23 @@ export class Stage {
     if (!(await password.isVisible())) await this.page.getByText('E-mail and password').click();
     await this.page.getByLabel('E-mail', { exact: true }).fill(LOGIN.email);
     await password.fill(LOGIN.password);
-    await this.page.getByRole('button', { name: 'Sign in' }).click();
-    await password.waitFor({ state: 'detached' });
+    // On a busy machine the page may wait in vain for the answer, and people press again.
+    let problem: string | null = null;
+    for (let presses = 0; presses === 0 || (presses < 4 && problem?.startsWith('No answer')); presses++) {
+      await this.page.getByRole('button', { name: 'Sign in' }).click();
+      problem = await this.afterSignIn();
+    }
+    if (problem !== null) throw new Error(`Not signed in: ${problem}`);
+  }
+
+  /** What the page says once its question is answered; null when it is signed in. */
+  private async afterSignIn(): Promise<string | null> {
+    await this.page.locator('#sign-in-problem').waitFor({ state: 'detached' });
+    const answered = await this.page.waitForFunction(() => {
+      const problem = document.getElementById('sign-in-problem');
+      return problem || !document.querySelector('.m-sign-in') ? { problem: problem && problem.textContent } : false;
+    });
+    return (await answered.evaluate((found) => found && found.problem)) || null;
   }
 
   /** By its text: while focused, a tab's accessible name also says which of how many it is. */

@@ -16,6 +16,9 @@ globalThis.ResizeObserver ??= class {
   disconnect() {}
 } as unknown as typeof ResizeObserver;
 
+/** jsdom asks each rule of antd's style sheets about each element. What they say is looked at in a real browser (`e2e`). */
+window.getComputedStyle = (element) => (element as HTMLElement).style;
+
 beforeEach(() => {
   sessionStorage.clear();
   localStorage.clear();
