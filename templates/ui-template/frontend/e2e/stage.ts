@@ -63,7 +63,7 @@ export class Stage {
     await password.fill(LOGIN.password);
     // On a busy machine the page may wait in vain for the answer, and people press again.
     let problem: string | null = null;
-    for (let presses = 0; presses === 0 || (presses < 4 && problem?.startsWith('No answer')); presses++) {
+    for (let presses = 0; presses === 0 || (presses < 6 && problem === 'Signing in took too long.'); presses++) {
       await this.page.getByRole('button', { name: 'Sign in' }).click();
       problem = await this.afterSignIn();
     }
