@@ -21,7 +21,7 @@ from tests.support.waiting import PATIENCE
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as `python -m build --wheel` builds it, from a copy: a build leaves traces."""
+    """Built as a release is, from the source archive; of a copy, as a build leaves traces."""
     folder = tmp_path_factory.mktemp("wheel")
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPO, check=True, capture_output=True,
@@ -37,7 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     junk.mkdir(parents=True)
     (junk / "index.js").write_text("")
     built = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(folder / "source")],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(folder / "source")],
         check=True, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert "would be ignored" not in built.stdout + built.stderr, "a folder that setuptools may leave out one day"
