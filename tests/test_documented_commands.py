@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import certifi
+import psutil
 import pytest
 
 from tests.support import pages
@@ -98,6 +101,7 @@ def surroundings(repository: Path, certificates: Path) -> Iterator[dict[str, str
             "UV_NO_CACHE": "1",
             "UV_NO_CONFIG": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONFAULTHANDLER": "1",
             "COLUMNS": "200",
         }
 
@@ -133,13 +137,40 @@ def test_the_commands_of(page: str, session: Path, repository: Path, surrounding
         "PYTEST_ADDOPTS": f"{PLUGINS} {chosen}",
     }  # fmt: skip
     (session / "script").write_text(session_of(page))
+    code = _run(session, inside.get(page, home / "work"), variables)
+    assert code == 0, "\n".join([str(code), *(_tail(session / name) for name in ("output", "server.log", "page.log"))])
+
+
+def _run(session: Path, folder: Path, variables: dict[str, str]) -> int | str:
+    """The script's exit code, or what its processes were doing when it took too long."""
     with (session / "output").open("w") as output:
-        done = subprocess.run(
-            ["bash", str(session / "script")], check=False, cwd=inside.get(page, home / "work"), env=variables,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, timeout=4 * PATIENCE,
-            start_new_session=True,
+        shell = subprocess.Popen(
+            ["bash", str(session / "script")], cwd=folder, env=variables,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    assert done.returncode == 0, (session / "output").read_text()[-6000:]
+    try:
+        return shell.wait(timeout=2 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        return _ended([psutil.Process(shell.pid), *psutil.Process(shell.pid).children(recursive=True)])
+    finally:
+        shell.wait()
+
+
+def _ended(processes: list[psutil.Process]) -> str:
+    """What these were; a Python among them says in its output where it was, as PYTHONFAULTHANDLER asks for."""
+    told = []
+    for process in processes:
+        with suppress(psutil.Error):
+            told.append(f"{process.pid} {process.ppid()} {process.status()} {' '.join(process.cmdline())[:200]}")
+            process.send_signal(signal.SIGABRT)
+    for process in psutil.wait_procs(processes, timeout=5)[1]:
+        with suppress(psutil.Error):
+            process.kill()
+    return "it took too long:\n" + "\n".join(told)
+
+
+def _tail(log: Path) -> str:
+    return f"--- {log.name}\n{log.read_text()[-6000:]}" if log.exists() else ""
 
 
 @pytest.mark.parametrize("name", NAMES)

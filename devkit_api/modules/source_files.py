@@ -34,6 +34,17 @@ class SourceFile:
         return self.opener()  # type: ignore[operator,no-any-return]
 
 
+def source_folders(root: Path) -> list[Path]:
+    """The folders that `folder_files` reads, `root` first; no more than a bundle may have files."""
+    found = []
+    for folder, folders, _ in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT_FOLDERS)
+        found.append(Path(folder))
+        if len(found) == MAX_FILES:
+            break
+    return found
+
+
 def folder_files(root: Path) -> Iterator[SourceFile]:
     """What a bundle takes of a folder. Raises `SourceInvalid`."""
     for folder, folders, names in os.walk(root):

@@ -32,8 +32,10 @@ stop_page() {
   page=''
 }
 wait_for() {
+  local until=$((SECONDS + 180))
   until grep -qE "$2" "$3"; do
     kill -0 "$1" 2>/dev/null || { cat "$3"; return 1; }
+    ((SECONDS < until)) || { echo "it does not say '$2', but"; cat "$3"; kill -ABRT -- "-$1"; return 1; }
     sleep 0.1
   done
 }

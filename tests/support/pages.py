@@ -148,7 +148,7 @@ AFTERWARDS = (
     (
         "docs/first-module.md",
         "npm run dev",
-        'curl --fail --silent "$(grep -oE \'http://localhost:[0-9]+\' "$SESSION/page.log" | head -n 1)/health"'
+        'curl -fs --max-time 60 "$(grep -oE \'http://localhost:[0-9]+\' "$SESSION/page.log" | head -n 1)/health"'
         ' | grep \'"devkit":"ready"\'',
     ),
     ("docs/testing.md", "pytest", "last '2 passed'"),
