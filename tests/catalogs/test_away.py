@@ -159,7 +159,7 @@ async def test_an_upload_whose_completion_was_not_answered_goes_on(plane: Plane,
     with pytest.raises(Unavailable):
         await uploads.complete(plane.catalog, upload.upload_id, body)
     if not took_effect:
-        await asyncio.wait(uploads._verifying.values())
+        await asyncio.gather(*uploads._verifying.values())
         await uploads.complete(plane.catalog, upload.upload_id, body)
     await plane.claimed(upload)
 
@@ -265,7 +265,7 @@ async def test_an_upload_whose_part_is_gone_for_good_ends_and_says_so(plane: Pla
     await uploads._records.move(upload, "verifying")
     await objects.delete(CATALOG_IMPORTS, upload.part_name(1))
     await uploads._sweeper.sweep()
-    await asyncio.wait(uploads._verifying.values())
+    await asyncio.gather(*uploads._verifying.values())
     shown = uploads.view(await uploads.get(plane.catalog, upload.upload_id))
     assert shown["status"] == "aborted"
     assert "no longer stored" in shown["reason"]
