@@ -10,8 +10,14 @@ from typing import Any, TypeVar
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as EndpointError
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception, stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    before_sleep_log,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from devkit_api.errors import ObjectStoreUnavailable
 
@@ -45,7 +51,7 @@ async def retried(work: Callable[[], Awaitable[T]]) -> T:
     """
     retrying = AsyncRetrying(
         retry=retry_if_exception(_may_pass),
-        wait=wait_exponential_jitter(multiplier=0.1, max=2, jitter=0.1),
+        wait=wait_random_exponential(0.2, max=2),
         stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(TOTAL_SECONDS),
         before_sleep=before_sleep_log(log, logging.WARNING),
         reraise=True,

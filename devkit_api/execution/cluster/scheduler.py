@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 import distributed
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from devkit_api import __version__
 from devkit_api.execution.cluster.summons import Summons, task_for
@@ -124,7 +124,7 @@ class Scheduler:
 
     async def _keep(self) -> None:
         retrying = AsyncRetrying(
-            wait=wait_exponential_jitter(initial=0.2, max=5, jitter=0.5),
+            wait=wait_random_exponential(0.5, max=5),
             retry=retry_if_exception_type(Exception),  # with half a TLS configuration, Dask raises a TypeError
             before_sleep=self._say_missing,
         )

@@ -13,7 +13,7 @@ import aiohttp
 import attrs
 from aiofiles.os import wrap
 from distributed import Worker, get_worker
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from devkit_api import __version__
 from devkit_api.execution.cluster import frames
@@ -69,7 +69,7 @@ async def _call(http: aiohttp.ClientSession, summons: Summons) -> Any:
         trust = ssl.create_default_context()
         trust.load_verify_locations(cadata=summons.authority)
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(_TRIES), wait=wait_exponential_jitter(initial=0.2, max=3), reraise=True,
+        stop=stop_after_attempt(_TRIES), wait=wait_random_exponential(0.4, max=3), reraise=True,
         retry=retry_if_exception_type((aiohttp.ClientConnectorError, TimeoutError)),
     )  # fmt: skip
     return await retrying(_connect, http, summons, trust)
