@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -27,6 +27,10 @@ from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
+# What a shell may have that changes what programs print: a build machine's asks some of them for colours.
+COLOURS = ("CI", "FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "PY_COLORS")
+# Settings of a devkit, of the SDK and of tools are not those of a reader.
+SETTINGS = ("DEVKIT_", "HLA_", "UV_", "PIP_", "PYTEST")
 # What a module's author has, not what this suite has besides.
 PLUGINS = "-p asyncio -p aiohttp -p devkit_api.testing.plugin -p no:cacheprovider"
 
@@ -83,11 +87,12 @@ def certificates(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def surroundings(repository: Path, certificates: Path) -> Iterator[dict[str, str]]:
     """The variables of every page's shell."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DEVKIT_", "HLA_", "UV_", "PIP_", "PYTEST"))}
+    kept = of_a_reader(os.environ)
     # A package index that knows the SDK.
     with simple_index({"hla-compass": ("6.0.2", SDK_WHEEL)}) as index:
         yield {
             **kept,
+            "NO_COLOR": "1",
             "PATH": f"{Path(sys.executable).parent}:{kept['PATH']}",
             "PYTHONPATH": f"{certificates}:{repository}",
             "USE_VENV": sys.prefix,
@@ -104,6 +109,11 @@ def surroundings(repository: Path, certificates: Path) -> Iterator[dict[str, str
             "PYTHONFAULTHANDLER": "1",
             "COLUMNS": "200",
         }
+
+
+def of_a_reader(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those that every page's shell may have from the one the tests run in."""
+    return {k: v for k, v in variables.items() if k not in COLOURS and not k.startswith(SETTINGS)}
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +181,12 @@ def _ended(processes: list[psutil.Process]) -> str:
 
 def _tail(log: Path) -> str:
     return f"--- {log.name}\n{log.read_text()[-6000:]}" if log.exists() else ""
+
+
+def test_pages_are_the_same_on_a_build_machine() -> None:
+    """`npm run dev` colours its address there, and nothing would find it."""
+    asked = {"CI": "true", "FORCE_COLOR": "1", "DEVKIT_PORT": "1", "HOME": "/home/reader", "CIRCLE": "kept"}
+    assert of_a_reader(asked) == {"HOME": "/home/reader", "CIRCLE": "kept"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from devkit_api.testing import server
 from tests.support.modules import write_module
 from tests.support.process import REPO
 from tests.support.waiting import PATIENCE
@@ -95,6 +96,24 @@ def test_who_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
     )
     done = pytest_run(tmp_path, "-p", "no:asyncio", "-p", "no:aiohttp", "-p", "no:schemathesis")
     assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_colours_and_a_narrow_terminal_do_not_change_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build machine's shell may ask every program for colours."""
+    monkeypatch.setenv("PYTHONPATH", str(REPO))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "20")
+    with server.RunningDevkit({}) as devkit:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", devkit.endpoint)
+        assert devkit.request("GET", "/v1/system/ready").status_code == 200
+
+
+def test_a_devkit_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import signal\n\nsignal.pause()\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{REPO}")
+    monkeypatch.setattr(server, "_START_SECONDS", 0.5)
+    with pytest.raises(server.DevkitDidNotStart, match=r"nothing within 0\.5 s"), server.RunningDevkit({}):
+        pass
 
 
 def test_it_is_an_entry_point() -> None:

@@ -102,7 +102,8 @@ def serve_again_and_again() -> None:
 def _say_ready(settings: Settings, address: PublicAddress) -> None:
     # For commands beside the server, which need no proxy to reach it.
     write_atomic(settings.state_dir / "endpoint", address.own_url.encode())
-    out.print(f"HLA-Compass devkit is ready at [bold]{address.base_url}[/bold]")
+    # Programs wait for this line: no colours, which some shells ask for everywhere, and not folded.
+    click.echo(f"HLA-Compass devkit is ready at {address.base_url}")
     if settings.modules_dir is not None:
         out.print(f"Watching {escape(str(settings.modules_dir))} for modules.")
     out.print("Point the hla-compass SDK and CLI at it:")

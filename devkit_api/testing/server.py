@@ -7,12 +7,15 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import requests
 
+# A database of one's own is waited for, and a slow machine makes the embedded one.
+_START_SECONDS = 300.0
 _STOP_SECONDS = 30
 
 
@@ -65,15 +68,25 @@ class RunningDevkit:
                 env=inherited | environment(folder / "state", self.api_key, self._settings),
                 cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
-        assert self._process.stdout is not None  # noqa: S101  it is PIPE
-        line = self._process.stdout.readline()
+        line = self._first_line(self._process)
         if "ready at " not in line:
             self._stop()
             said = (folder / "server.log").read_text(encoding="utf-8", errors="replace")[-4000:]
             self._folder.cleanup()
-            raise DevkitDidNotStart(f"{line}{said}")
+            raise DevkitDidNotStart(f"{line}{said}" or f"it said nothing within {_START_SECONDS:g} s")
         self.endpoint = line.split("ready at ", 1)[1].strip()
         return self
+
+    @staticmethod
+    def _first_line(process: subprocess.Popen[str]) -> str:
+        """Empty for a process that ends, or stands still, before it has said anything."""
+        assert process.stdout is not None  # noqa: S101  it is PIPE
+        limit = threading.Timer(_START_SECONDS, process.kill)
+        limit.start()
+        try:
+            return process.stdout.readline()
+        finally:
+            limit.cancel()
 
     def __exit__(self, *_: object) -> None:
         self._stop()
