@@ -16,7 +16,8 @@ T = TypeVar("T")
 PATIENCE = 180.0
 # Linux gives connections their own ports from 32768 on: a port from below is not taken between two uses of it.
 # Each of the processes that share a run of the suite has a part of them, and gives none twice.
-_SHARE = range(20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16, 32_000, 16)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SHARE = range(20_000 + _WORKER, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 _PORTS = iter(random.sample(_SHARE, len(_SHARE)))
 
 
