@@ -79,6 +79,7 @@ class UserBook:
 
     async def check(self, email: str, password: str) -> User | None:
         """The user when the password is right. An unknown address takes as long as a wrong password."""
+        self._file.forget_age()  # who was added or removed a moment ago is so at once; each try costs much more
         user = next((user for user in self.users() if user.email == email.lower()), None)
         salt, expected = (user.salt, user.digest) if user else ("0" * 32, "")
         async with self._one_at_a_time:

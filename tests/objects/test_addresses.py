@@ -26,8 +26,8 @@ asked = urllib.request.Request(
     f"{address}/v1/module-runs/{self._context.get('run_id')}/files",
     headers={"X-API-Key": self._context.get("module_run_api_key")},
 )
-[file] = json.load(urllib.request.urlopen(asked, timeout=30))["files"]
-listed = urllib.request.urlopen(file["url"], timeout=30).read().decode()
+[file] = json.load(urllib.request.urlopen(asked, timeout=180))["files"]
+listed = urllib.request.urlopen(file["url"], timeout=180).read().decode()
 return self.success(results={"address": address, "kept": kept, "listed": listed})
 """
 

@@ -30,7 +30,7 @@ class Reader:
         return await put(self.app[OBJECTS], name, data, RUN)
 
     def url(self, info: ObjectInfo) -> URL:
-        address = urlsplit(self.app[URL_SIGNER].get_url("http://x", RUN, info.name, 60, info.version))
+        address = urlsplit(self.app[URL_SIGNER].get_url("http://x", RUN, info.name, 900, info.version))
         return URL(f"http://127.0.0.1:{self.client.port}{address.path}?{address.query}", encoded=True)
 
     async def get(self, url: URL, **headers: str) -> ClientResponse:

@@ -270,9 +270,9 @@ async def test_puts_of_one_name_at_once_leave_one_whole_file(store: ObjectStore)
 
 async def test_direct_addresses_take_and_give_the_bytes(store: ObjectStore) -> None:
     data = b"direct"
-    direct = await store.direct_put(RUN, "d.csv", expected(data), INFO, 60)
+    direct = await store.direct_put(RUN, "d.csv", expected(data), INFO, 900)
     if direct is None:
-        assert await store.direct_get(RUN, await put(store, "d.csv", data), 60) is None
+        assert await store.direct_get(RUN, await put(store, "d.csv", data), 900) is None
         return
     async with aiohttp.ClientSession() as http:
         async with http.put(direct.url, data=data, headers=direct.headers) as answer:
@@ -280,7 +280,7 @@ async def test_direct_addresses_take_and_give_the_bytes(store: ObjectStore) -> N
         stored = await store.stat(RUN, "d.csv")
         assert stored is not None
         assert (stored.sha256, stored.metadata) == (expected(data).sha256, INFO["metadata"])
-        address = await store.direct_get(RUN, stored, 60)
+        address = await store.direct_get(RUN, stored, 900)
         assert address is not None
         async with http.get(address) as answer:
             assert await answer.read() == data

@@ -17,7 +17,6 @@ from tests.support.process import TEST_KEY, DevkitProcess
 from tests.support.waiting import PATIENCE
 
 ORIGIN = "http://localhost:5173"
-CLIENT_TIMEOUT = 2.0  # seconds of the server's own patience
 HEAD = f"Host: devkit\r\nX-API-Key: {TEST_KEY}\r\n"
 
 

@@ -29,7 +29,7 @@ ORIGIN = "http://localhost:5173"
 def claims(**changes: Any) -> dict[str, Any]:
     now = int(time.time())
     base = {"iss": "hla-compass-devkit", "aud": "hla-compass-devkit", "sub": "someone", "iat": now, "nbf": now}
-    return {k: v for k, v in {**base, "exp": now + 60, "role": "developer", **changes}.items() if v is not None}
+    return {k: v for k, v in {**base, "exp": now + 3600, "role": "developer", **changes}.items() if v is not None}
 
 
 def bearer(token: str) -> dict[str, str]:

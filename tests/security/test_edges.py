@@ -26,7 +26,7 @@ from devkit_api.security.proxies import Proxies
 from devkit_api.settings import SettingsError, load_settings
 from tests.support.client import DevkitServer
 from tests.support.process import TEST_KEY
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until_async
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,10 @@ async def test_an_answer_comes_in_time_and_a_write_goes_on_behind_it(tmp_path: P
         load_settings({"DEVKIT_API_KEY": TEST_KEY, "DEVKIT_STATE_DIR": str(tmp_path / "s"), "DEVKIT_CATALOGS": "off"})
     )
     app[ANSWER_SECONDS] = 0.2
-    release, ended = asyncio.Event(), []
+    release, begun, ended = asyncio.Event(), set[str](), list[str]()
 
     async def slow(request: web.Request) -> web.Response:
+        begun.add(request.path)
         try:
             await release.wait()
             ended.append(request.method)
@@ -101,6 +102,7 @@ async def test_an_answer_comes_in_time_and_a_write_goes_on_behind_it(tmp_path: P
         assert "nothing was changed" in (await read.json())["error"]["message"]
         assert "goes on" in (await write.json())["error"]["message"]
         stream = asyncio.create_task(client.get("/stream"))
+        await until_async(lambda: "/stream" in begun)
         await client.get("/slow")  # a whole deadline later the stream is still open
         assert not stream.done()
         release.set()

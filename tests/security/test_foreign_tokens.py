@@ -12,7 +12,7 @@ from typing import Any
 
 import jwt
 import pytest
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -21,6 +21,7 @@ from devkit_api.lifetimes import HTTP
 from devkit_api.logs import correlation_id
 from devkit_api.security import jwks
 from tests.security.test_chain import SECRET, bearer, claims
+from tests.support.waiting import PATIENCE
 
 RSA_KEY = rsa.generate_private_key(65537, 2048)
 SMALL_KEY = rsa.generate_private_key(65537, 1024)
@@ -57,6 +58,13 @@ def confused(secret: bytes, kid: str) -> str:
 PEM = RSA_KEY.public_key().public_bytes(
     serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An issuer is waited for, and not asked again, however long a test takes."""
+    monkeypatch.setattr(jwks, "_TIMEOUT", ClientTimeout(total=PATIENCE))
+    monkeypatch.setattr(jwks, "_PAUSE_SECONDS", PATIENCE)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from devkit_api.security import private_files
 from devkit_api.security.api_keys import ApiKeyBook
 from devkit_api.security.principals import ALL_SCOPES, Role
 from devkit_api.security.private_files import PrivateFile
@@ -107,6 +108,19 @@ async def test_refresh_tokens_rotate_and_reuse_ends_the_family(make_client: Any,
     )
     assert (status, answer) == (200, {"refreshSessionsRevoked": True})
     assert (await post("/v1/auth/refresh", {"refresh_token": again["refresh_token"]}))[0] == 401
+
+
+async def test_who_was_added_or_removed_a_moment_ago_is_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_files, "_RECHECK_SECONDS", PATIENCE)
+    server, command_line = (UserBook(PrivateFile(tmp_path / "users.json")) for _ in range(2))
+    anna = ("anna@lab.example", PASSWORD)
+    assert await server.check(*anna) is None
+    added = command_line.add(*anna, Role.DEVELOPER)
+    assert await server.check(*anna) == added
+    command_line.remove(anna[0])
+    assert await server.check(*anna) is None
 
 
 @pytest.mark.process

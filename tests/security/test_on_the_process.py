@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import socket
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from tests.security.attack import (
     HEAD,
     ORIGIN,
     assert_complete,
+    assert_no_surprises,
     connection,
     every_route,
     pipelined,
@@ -32,13 +33,24 @@ from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.process
 
+WRONG_KEYS = 60
 
-async def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_cut(devkit: DevkitProcess) -> None:
-    slow = [await asyncio.open_connection("127.0.0.1", port(devkit)) for _ in range(200)]
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
+    """A server that soon loses patience: who does not mean to try it must not be slow."""
+    root = tmp_path_factory.mktemp("strict")
+    with DevkitProcess(root, client_timeout=5, rate_limit_refused=f"1/hour:{WRONG_KEYS}") as running:
+        yield running
+        assert_no_surprises(running)
+
+
+async def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_cut(strict: DevkitProcess) -> None:
+    slow = [await asyncio.open_connection("127.0.0.1", port(strict)) for _ in range(200)]
     for _, writer in slow:
         writer.write(b"GET /v1/modules HTTP/1.1\r\nHost: devkit\r\nX-A: ")
     for _ in range(20):
-        answer = await asyncio.to_thread(devkit.request, "GET", "/v1/modules", timeout=PATIENCE)
+        answer = await asyncio.to_thread(strict.request, "GET", "/v1/modules", timeout=PATIENCE)
         assert answer.status_code == 200
 
     async def until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,8 +65,8 @@ async def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_cut(devkit: 
         await asyncio.gather(*(until_cut(*each) for each in slow))
 
 
-async def test_a_body_that_trickles_is_answered_408_and_cut(devkit: DevkitProcess) -> None:
-    async with connection(devkit) as (reader, writer):
+async def test_a_body_that_trickles_is_answered_408_and_cut(strict: DevkitProcess) -> None:
+    async with connection(strict) as (reader, writer):
         head = f"POST /v1/module-runs HTTP/1.1\r\n{HEAD}Content-Type: application/json\r\nContent-Length: 5000\r\n\r\n"
         writer.write(head.encode() + b'{"moduleId')
 
@@ -307,18 +319,14 @@ def test_old_field_names_are_taken_and_said_to_be_old_once(devkit: DevkitProcess
     assert "Deprecation" not in devkit.request("GET", "/v1/module-runs?moduleId=guarded").headers
 
 
-def test_wrong_keys_are_slowed_down(devkit: DevkitProcess) -> None:
-    with socket.create_connection(("127.0.0.1", port(devkit)), source_address=("127.0.0.9", 0)) as sock:
-        statuses = set()
-        for _ in range(100):
-            sock.sendall(raw("GET", "/v1/modules", key="guess-0123456789"))
-            head = b""
-            while b"\r\n\r\n" not in head:
-                head += sock.recv(65536)
-            size = int(re.search(rb"(?i)content-length: (\d+)", head)[1])  # type: ignore[index]
-            body = head.partition(b"\r\n\r\n")[2]
-            while len(body) < size:
-                body += sock.recv(65536)
-            statuses.add(int(head.split()[1]))
-    assert statuses == {401, 429}
-    assert devkit.request("GET", "/v1/modules").status_code == 200
+def test_wrong_keys_are_slowed_down(strict: DevkitProcess) -> None:
+    guessing = HTTPConnection("127.0.0.1", port(strict), timeout=PATIENCE, source_address=("127.0.0.9", 0))
+    statuses = []
+    for _ in range(WRONG_KEYS + 20):
+        guessing.request("GET", "/v1/modules", headers={"X-API-Key": "guess-0123456789"})
+        with guessing.getresponse() as answer:
+            answer.read()
+            statuses.append(answer.status)
+    guessing.close()
+    assert statuses == [401] * WRONG_KEYS + [429] * 20
+    assert strict.request("GET", "/v1/modules").status_code == 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import time
@@ -14,7 +15,10 @@ T = TypeVar("T")
 # Seconds until a test gives up on what should have happened long before.
 PATIENCE = 180.0
 # Linux gives connections their own ports from 32768 on: a port from below is not taken between two uses of it.
-_PORTS = range(20_000, 32_000)
+# Each of the processes that share a run of the suite has a part of them, and gives none twice.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SHARE = range(20_000 + _WORKER, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+_PORTS = iter(random.sample(_SHARE, len(_SHARE)))
 
 
 def until(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
@@ -43,7 +47,7 @@ def _pause(waited: float, within: float, found: object) -> float:
 
 def free_port() -> int:
     """A loopback port for a server that has to come back to it, or that takes no port 0."""
-    for port in random.sample(_PORTS, len(_PORTS)):
+    for port in _PORTS:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
