@@ -42,8 +42,10 @@ def _pause(waited: float, within: float, found: object) -> float:
 
 
 def free_port() -> int:
-    """A loopback port for a server that has to come back to it, or that takes no port 0."""
+    """A loopback port for a server that has to come back to it, or that takes no port 0. No other test gets it."""
     for port in random.sample(_PORTS, len(_PORTS)):
+        if not _reserve(port):
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -52,3 +54,19 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError("no port is free")
+
+
+# For as long as this process lives: between two uses a port looks free to the tests that run beside.
+_reserved: list[socket.socket] = []
+
+
+def _reserve(port: int) -> bool:
+    """Whether this process may use a port. By a name that the kernel gives to one, and takes back when that ends."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0hla-compass-devkit-tests-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved.append(name)
+    return True
