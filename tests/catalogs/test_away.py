@@ -19,6 +19,7 @@ from devkit_api.catalogs import purge
 from devkit_api.catalogs import service as service_module
 from devkit_api.catalogs.control import ingestions as ingestions_module
 from devkit_api.catalogs.control import jobs as jobs_module
+from devkit_api.catalogs.control import uploads as uploads_module
 from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.jobs import Jobs
 from devkit_api.catalogs.control.routes import ADMIN
@@ -165,6 +166,30 @@ async def test_an_upload_whose_completion_was_not_answered_goes_on(plane: Plane,
     if not took_effect:
         await asyncio.gather(*uploads._verifying.values())
         await uploads.complete(plane.catalog, upload.upload_id, body)
+    await plane.claimed(upload)
+
+
+async def test_an_upload_that_is_completed_while_it_is_looked_at_is_verified(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a completion that was not answered, what looks may have found it as it was before the next one."""
+    upload, body = await plane.sent()
+    uploads = plane.app[CATALOG_UPLOADS]
+    has_looked, go_on, get = asyncio.Event(), asyncio.Event(), uploads._records.get
+
+    async def get_and_dawdle(*names: str) -> Upload:
+        found = await get(*names)
+        if names == (upload.upload_id,) and not has_looked.is_set():
+            has_looked.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(uploads._records, "get", get_and_dawdle)
+    monkeypatch.setattr(uploads_module, "_WAIT_SECONDS", 0)
+    uploads._verify_soon(upload)
+    await has_looked.wait()
+    assert (await uploads.complete(plane.catalog, upload.upload_id, body))["status"] == "verifying"
+    go_on.set()
     await plane.claimed(upload)
 
 
