@@ -30,6 +30,7 @@ class CatalogService:
         self._database = database
         self._known: dict[tuple[str, str], Catalog] = {}
         self._read_at = float("-inf")
+        self._changes = 0
         self._reading = asyncio.Lock()
 
     @property
@@ -67,14 +68,17 @@ class CatalogService:
 
     def forget(self) -> None:
         """The directory has changed: read it again."""
+        self._changes += 1
         self._read_at = float("-inf")
 
     async def _directory(self) -> dict[tuple[str, str], Catalog]:
         if monotonic() - self._read_at >= _FRESH_SECONDS:
             async with self._reading:
                 if monotonic() - self._read_at >= _FRESH_SECONDS:
+                    began, changes = monotonic(), self._changes
                     self._known = await self._read()
-                    self._read_at = monotonic()
+                    if changes == self._changes:  # else it may have been read before the change
+                        self._read_at = began
         return self._known
 
     async def _read(self) -> dict[tuple[str, str], Catalog]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import grp
 import hashlib
 import importlib.util
 import logging
@@ -20,12 +21,14 @@ import os
 import pwd
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import psutil
@@ -42,6 +45,9 @@ _LONGEST_SOCKET_PATH = 100
 # Recovery after an unclean stop in the middle of a large load replays up to `max_wal_size`.
 _START_SECONDS = 120.0
 _STOP_SECONDS = 20.0
+# As long as the keeper gives the server of a devkit that was killed.
+_LEFTOVER_SECONDS = 60.0
+_USER_SECONDS = 5.0
 _POLL = 0.01
 _VERSION = "18"
 
@@ -142,16 +148,24 @@ class EmbeddedPostgres:
             )
 
     async def _end_leftover(self) -> None:
-        """A devkit that was killed leaves a server that is just stopping: wait for it, or stop it."""
-        process = self._process()
-        if process is None:
+        """A devkit that was killed leaves a server that is just stopping: wait for it, or stop it.
+
+        A server that was killed itself leaves children, which go a moment later, and beside which none starts.
+        """
+        if not self._pid_lines():
             return
-        process.terminate()
-        try:
-            await asyncio.to_thread(process.wait, _STOP_SECONDS)
-        except psutil.TimeoutExpired:
-            reason = f"a PostgreSQL of an earlier devkit (process {process.pid}) does not stop"
-            raise SettingsError([Problem(str(self.data), reason, f"kill -INT {process.pid}")]) from None
+        server = self._process()
+        left = await asyncio.to_thread(self._children_left) if server is None else [server]
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGQUIT if server is None else signal.SIGTERM)
+        deadline = monotonic() + _LEFTOVER_SECONDS
+        while left := [process for process in left if self._is_ours(process)]:
+            if monotonic() > deadline:
+                reason = f"a PostgreSQL of an earlier devkit (process {left[0].pid}) does not stop"
+                raise SettingsError([Problem(str(self.data), reason, f"kill -INT {left[0].pid}")])
+            # Not our children: nothing tells that they end, and where nobody collects them they are never quite gone.
+            await asyncio.sleep(_POLL)
 
     def _launch(self, changes: Mapping[str, str]) -> None:
         settings = {
@@ -204,9 +218,19 @@ class EmbeddedPostgres:
         lines = self._pid_lines()
         try:
             process = psutil.Process(int(lines[0]))
-            return process if process.name() == "postgres" and process.cwd() == str(self.data) else None
         except (IndexError, ValueError, psutil.Error):
             return None
+        return process if self._is_ours(process) else None
+
+    def _children_left(self) -> list[psutil.Process]:
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        """Whether a process is one of this cluster's, and still at work."""
+        try:
+            return bool(process.name() == "postgres" and process.cwd() == str(self.data))
+        except psutil.Error:
+            return False
 
     def _pid_lines(self) -> list[str]:
         try:
@@ -234,13 +258,29 @@ def _binaries() -> Path:
 
 
 def _ensure_system_user() -> None:
+    """Devkits that start for the first time together all want it: one makes it, and holds up the others."""
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
+    deadline = monotonic() + _USER_SECONDS
+    while not _has_system_user():
+        done = subprocess.run(command, check=False, capture_output=True) if shutil.which(command[0]) else None  # noqa: S603
+        if done is None or done.returncode not in {0, *_USERADD_BUSY} or monotonic() > deadline:
+            fix = f"make a system user {_SYSTEM_USER}, or start the devkit as another user than root"
+            raise SettingsError([Problem("root", "PostgreSQL does not run as root", fix)])
+        if done.returncode:
+            sleep(10 * _POLL)  # nothing tells when the other is ready
+
+
+# Another has the file of users or of groups, or has made the user a moment ago.
+_USERADD_BUSY = (1, 9, 10)
+
+
+def _has_system_user() -> bool:
     try:
         pwd.getpwnam(_SYSTEM_USER)
+        grp.getgrnam(_SYSTEM_USER)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
-        if shutil.which(command[0]) is None or subprocess.run(command, check=False, capture_output=True).returncode:  # noqa: S603
-            fix = f"make a system user {_SYSTEM_USER}, or start the devkit as another user than root"
-            raise SettingsError([Problem("root", "PostgreSQL does not run as root", fix)]) from None
+        return False
+    return True
 
 
 def _as_server() -> dict[str, Any]:

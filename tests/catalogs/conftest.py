@@ -21,7 +21,7 @@ from devkit_api.database.target import Target
 from tests.support.modules import write_module
 from tests.support.postgres import external_postgres, new_database
 from tests.support.process import TEST_KEY, DevkitProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 # A module that reads the only source of its data context.
 SELECTOR = """
@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
 def catalog_devkit(folder: Path) -> Iterator[DevkitProcess]:
     """A running devkit with the demo catalog. Tests must leave it as it is."""
     write_module(folder / "modules" / "asker", ASKER)
-    settings = {"catalogs": "on", "sql_timeout": "2", "sql_max_rows": "20000", "sql_max_bytes": "1000000"}
+    settings = {"catalogs": "on", "sql_max_rows": "20000", "sql_max_bytes": "1000000"}
     with DevkitProcess(folder / "shared", folder / "modules", **settings) as devkit:
         yield devkit
 
@@ -155,6 +155,11 @@ def asking(target: Target) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
 
     yield run
     connection.close()
+
+
+def see(devkit: DevkitProcess, catalog: str, version: str) -> None:
+    """Wait until the devkit sees a version that another process wrote: it looks for those once in a second."""
+    until(lambda: devkit.request("GET", f"/v1/data/{catalog}/peptides?limit=1&version={version}").ok)
 
 
 def sdk_client(devkit: DevkitProcess, config: Path, monkeypatch: pytest.MonkeyPatch, key: str = TEST_KEY) -> APIClient:

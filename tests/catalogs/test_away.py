@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from unittest.mock import AsyncMock
@@ -14,7 +16,10 @@ import pytest
 from aiohttp import web
 
 from devkit_api.catalogs import purge
+from devkit_api.catalogs import service as service_module
+from devkit_api.catalogs.control import ingestions as ingestions_module
 from devkit_api.catalogs.control import jobs as jobs_module
+from devkit_api.catalogs.control import uploads as uploads_module
 from devkit_api.catalogs.control.ingestion_routes import INGESTIONS
 from devkit_api.catalogs.control.jobs import Jobs
 from devkit_api.catalogs.control.routes import ADMIN
@@ -164,6 +169,30 @@ async def test_an_upload_whose_completion_was_not_answered_goes_on(plane: Plane,
     await plane.claimed(upload)
 
 
+async def test_an_upload_that_is_completed_while_it_is_looked_at_is_verified(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a completion that was not answered, what looks may have found it as it was before the next one."""
+    upload, body = await plane.sent()
+    uploads = plane.app[CATALOG_UPLOADS]
+    has_looked, go_on, get = asyncio.Event(), asyncio.Event(), uploads._records.get
+
+    async def get_and_dawdle(*names: str) -> Upload:
+        found = await get(*names)
+        if names == (upload.upload_id,) and not has_looked.is_set():
+            has_looked.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(uploads._records, "get", get_and_dawdle)
+    monkeypatch.setattr(uploads_module, "_WAIT_SECONDS", 0)
+    uploads._verify_soon(upload)
+    await has_looked.wait()
+    assert (await uploads.complete(plane.catalog, upload.upload_id, body))["status"] == "verifying"
+    go_on.set()
+    await plane.claimed(upload)
+
+
 async def test_an_upload_that_nobody_verifies_is_found_by_the_sweeper(plane: Plane) -> None:
     upload, _ = await plane.sent()
     uploads = plane.app[CATALOG_UPLOADS]
@@ -248,6 +277,55 @@ async def test_what_is_begun_for_a_catalog_that_goes_meanwhile_is_told_so(
         await jobs._jobs.by_id(queued)
 
 
+async def test_a_version_is_seen_by_whoever_hears_that_its_job_is_completed(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that committed it may come back later than the caller who asks how the job is."""
+    body, catalogs = await plane.ingestion(), plane.app[CATALOGS]
+    go_on, load_job = threading.Event(), ingestions_module.load_job
+
+    def load_and_dawdle(*arguments: Any) -> None:
+        load_job(*arguments)
+        go_on.wait(PATIENCE)
+
+    monkeypatch.setattr(ingestions_module, "load_job", load_and_dawdle)
+    monkeypatch.setattr(service_module, "_FRESH_SECONDS", math.inf)
+    assert (await catalogs.by_id(plane.catalog)).version(None) is None
+    try:
+        ended = await plane.ended(await plane.app[INGESTIONS].submit(plane.catalog, body))
+        found = (await catalogs.by_id(plane.catalog)).version(None)
+    finally:
+        go_on.set()
+    assert (ended["status"], ended["progress"]) == ("completed", None)
+    assert found is not None
+    assert found.version_id == ended["catalogVersionId"]
+
+
+async def test_what_changes_while_the_directory_is_read_is_seen_by_the_next_who_asks(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogs = plane.app[CATALOGS]
+    has_read, go_on, read = asyncio.Event(), asyncio.Event(), catalogs._read
+
+    async def read_and_dawdle() -> Any:
+        found = await read()
+        has_read.set()
+        await go_on.wait()
+        return found
+
+    monkeypatch.setattr(service_module, "_FRESH_SECONDS", math.inf)
+    monkeypatch.setattr(catalogs, "_read", read_and_dawdle)
+    catalogs.forget()
+    early = asyncio.create_task(catalogs.by_id(plane.catalog))
+    await has_read.wait()
+    renamed = "UPDATE devkit.catalogs SET label = 'Another' WHERE catalog_id = %s RETURNING 1"
+    await write(catalogs.database.owner, renamed, [plane.catalog])
+    catalogs.forget()
+    go_on.set()
+    assert (await early).label == "L"
+    assert (await catalogs.by_id(plane.catalog)).label == "Another"
+
+
 async def test_a_job_that_goes_between_two_looks_is_not_there(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     body, jobs = await plane.ingestion(), plane.app[INGESTIONS]._jobs
     job = await jobs.submit(plane.catalog, "key", "replace", None, body["sourceManifest"])
@@ -261,9 +339,10 @@ async def test_a_job_that_goes_between_two_looks_is_not_there(plane: Plane, monk
 async def test_an_upload_whose_part_is_gone_for_good_ends_and_says_so(plane: Plane) -> None:
     upload, _ = await plane.sent()
     uploads, objects = plane.app[CATALOG_UPLOADS], plane.app[OBJECTS]
-    # Taken away from outside between the completion and the look at the bytes.
-    await uploads._records.move(upload, "verifying")
+    # Taken away from outside between the completion and the look at the bytes. The sweep of the start may still be at
+    # work, and must not look at them before.
     await objects.delete(CATALOG_IMPORTS, upload.part_name(1))
+    await uploads._records.move(upload, "verifying")
     await uploads._sweeper.sweep()
     await asyncio.gather(*uploads._verifying.values())
     shown = uploads.view(await uploads.get(plane.catalog, upload.upload_id))

@@ -77,9 +77,18 @@ class Plane:
         )
         assert put.status_code == 200, put.text
         done = {"stateVersion": begun["stateVersion"], "parts": [{**part, "etag": put.headers["ETag"]}]}
-        claimed: dict[str, Any] = self.ok("POST", place + "/complete", done)
+        self.ok("POST", place + "/complete", done)
+        claimed = self.verified(place)
         assert claimed["status"] == "claimed", claimed
         return claimed
+
+    def verified(self, place: str) -> dict[str, Any]:
+        """The upload once it has been looked at: a completion answers before that when it takes long."""
+        return until(lambda: self._verified(place))
+
+    def _verified(self, place: str) -> dict[str, Any] | None:
+        found: dict[str, Any] = self.ok("GET", place)
+        return None if found["status"] == "verifying" else found
 
     def ended(self, catalog: str, job: str) -> dict[str, Any]:
         """The job once it has ended."""
@@ -282,8 +291,7 @@ def test_uploads_replay_their_key_and_hold_to_their_plan(plane: Plane, fresh_key
     assert plane.refused("POST", complete, {"stateVersion": 0, "parts": wrong})[1] == "CATALOG_UPLOAD_INVALID"
     assert plane.refused("POST", complete, {"stateVersion": 7, "parts": done}) == (409, "STATE_CONFLICT")
     plane.ok("POST", complete, {"stateVersion": 0, "parts": done})
-    until(lambda: plane.ok("GET", place)["status"] != "verifying")
-    claimed = plane.ok("GET", place)
+    claimed = plane.verified(place)
     assert claimed["status"] == "claimed"
     assert claimed["s3Uri"].startswith("s3://")
     assert plane.refused("POST", complete, {"stateVersion": 0, "parts": done}) == (409, "STATE_CONFLICT")
@@ -298,8 +306,8 @@ def test_an_upload_that_is_not_the_declared_file_is_quarantined(plane: Plane, fr
     part = {"partNumber": 1, "checksumSHA256": base64.b64encode(hashlib.sha256(b"abc").digest()).decode()}
     signed = plane.ok("POST", place + "/parts", {"parts": [part]})["parts"][0]
     etag = requests.put(signed["uploadUrl"], data=b"abc", timeout=PATIENCE).headers["ETag"]
-    ended = plane.ok("POST", place + "/complete", {"stateVersion": 0, "parts": [{**part, "etag": etag}]})
-    assert ended["status"] == "quarantined"
+    plane.ok("POST", place + "/complete", {"stateVersion": 0, "parts": [{**part, "etag": etag}]})
+    assert plane.verified(place)["status"] == "quarantined"
     uri = f"s3://hla-compass-devkit/catalog-imports/{begun['uploadId']}/a.csv"
     body = {"sourceManifest": [{"sourceUri": uri, "targetTable": "peptides"}], "idempotencyKey": "i", "mode": "append"}
     assert plane.refused("POST", f"/v1/data-catalogs/{catalog}/ingest", body) == (422, "CATALOG_INGESTION_INVALID")

@@ -147,14 +147,17 @@ def test_health_shows_that_connections_are_used_again(working_devkit: DevkitProc
         found: dict[str, int] = body["details"]["databasePools"]["owner"]
         return found
 
-    before = owner()
-    for _ in range(5):
-        working_devkit.request("GET", f"/v1/api/data/{DEMO_PROVIDER}/{DEMO_CATALOG}/hla-frequencies")
-    after = owner()
-    assert after["acquired"] - before["acquired"] >= 5
-    assert after["connected"] == before["connected"]
-    assert after["reused"] - before["reused"] >= 5
-    assert after["open"] <= after["limit"]
+    def reuses() -> bool:
+        before = owner()
+        for _ in range(5):
+            working_devkit.request("GET", f"/v1/api/data/{DEMO_PROVIDER}/{DEMO_CATALOG}/hla-frequencies")
+        after = owner()
+        assert after["acquired"] - before["acquired"] >= 5
+        assert after["open"] <= after["limit"]
+        return after["connected"] == before["connected"] and after["reused"] - before["reused"] >= 5
+
+    # Work of the devkit's own beside a request may need one connection more, and then has it.
+    until(reuses)
 
 
 def test_views_of_another_organisation_are_not_there(
@@ -163,7 +166,7 @@ def test_views_of_another_organisation_are_not_there(
     made = plane.ok("POST", "/v1/data-views", {"name": fresh_key, "sql": "SELECT 1 AS one", "catalogId": str(DEMO)})
     path = f"/v1/data-views/{made['id']}"
     key = command(working_devkit, "keys", "create", fresh_key, "--role", "developer").stdout.strip().splitlines()[-1]
-    until(lambda: working_devkit.request("GET", path, key=key).status_code != 401)  # a new key is known a little later
+    until(lambda: working_devkit.request("GET", path, key=key).ok)  # a new key is known a little later
     ask("UPDATE devkit.data_views SET organization_id = 'another' WHERE view_id = %s RETURNING 1", made["id"])
     for hidden in (path, f"{path}/status"):
         assert working_devkit.request("GET", hidden, key=key).status_code == 404

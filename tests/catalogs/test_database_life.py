@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import psutil
 import psycopg2
 import pytest
 
-from devkit_api.database import lifetime
+from devkit_api.database import embedded, lifetime
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.migrate import Migration, migrate, shipped
 from devkit_api.database.target import Target
@@ -54,7 +57,7 @@ def test_data_survives_a_stop_and_a_kill_and_no_server_is_left(make_devkit: Make
     devkit.kill()
     # The pipe closed with the devkit: the server stops by itself, or the next devkit's start waits for it.
     devkit.start()
-    assert not server.is_running()
+    until(lambda: not server.is_running())  # its keeper collects it a moment later
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
     server = _server(devkit)
     devkit.kill()
@@ -64,10 +67,50 @@ def test_data_survives_a_stop_and_a_kill_and_no_server_is_left(make_devkit: Make
 def test_unclean_stop_of_the_server_itself_is_recovered(make_devkit: Make) -> None:
     devkit = make_devkit(catalogs="on").start()
     made_at = _query(devkit, "SELECT created_at FROM devkit.catalogs")
-    _server(devkit).kill()
+    server = _server(devkit)
+    slow = next(child for child in server.children() if "checkpointer" in child.cmdline()[0])
+    slow.suspend()  # a child that does not notice the end of its server yet: no other starts beside it
+    server.kill()
     devkit.kill()
-    devkit.start()
+    try:
+        with ThreadPoolExecutor(1) as thread:
+            starting = thread.submit(devkit.start)
+            until(lambda: starting.done() or _is_told_to_quit(slow))
+            slow.resume()
+            starting.result()
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            slow.kill()
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
+
+
+def _is_told_to_quit(process: psutil.Process) -> bool:
+    """Whether SIGQUIT waits for a process that is suspended."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    (pending,) = (line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd"))
+    return bool(int(pending, 16) & 1 << (signal.SIGQUIT - 1))
+
+
+def test_devkits_that_start_together_make_the_user_of_the_server_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first two times another has the files of users; then it has made the user."""
+    calls = tmp_path / "calls"
+    calls.touch()
+    _write_useradd(tmp_path, f"echo >>{calls}; case $(wc -l <{calls}) in 1) exit 1;; 2) exit 10;; *) exit 9;; esac")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(embedded, "_has_system_user", lambda: calls.read_text().count("\n") == 3)
+    embedded._ensure_system_user()
+    _write_useradd(tmp_path, f"echo >>{calls}; exit 3")
+    with pytest.raises(SettingsError, match="make a system user"):
+        calls.write_text("")
+        embedded._ensure_system_user()
+    assert calls.read_text().count("\n") == 1
+
+
+def _write_useradd(folder: Path, script: str) -> None:
+    (folder / "useradd").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "useradd").chmod(0o755)
 
 
 def test_server_listens_on_a_private_socket_alone(catalog_devkit: DevkitProcess, target: Target) -> None:
@@ -81,7 +124,7 @@ def test_catalogs_off_starts_no_server_and_says_so(make_devkit: Make) -> None:
     with make_devkit(catalogs="off") as devkit:
         answer = devkit.request("GET", "/v1/data-catalogs")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "CATALOGS_OFF")
-        assert devkit.request("GET", "/v1/system/ready").status_code == 200
+        until(lambda: devkit.request("GET", "/v1/system/ready").status_code == 200)
         assert "database" not in devkit.request("GET", "/v1/system/health").json()["services"]
         assert not (devkit.state / "postgres").exists()
 
@@ -152,7 +195,8 @@ async def test_a_server_that_refuses_us_is_asked_once_and_one_that_starts_again(
 
 
 def test_health_names_the_database(catalog_devkit: DevkitProcess) -> None:
-    assert catalog_devkit.request("GET", "/v1/system/health").json()["services"]["database"] == "ok"
+    # A part that does not answer within two seconds is not well at that moment.
+    until(lambda: catalog_devkit.request("GET", "/v1/system/health").json()["services"]["database"] == "ok")
 
 
 def test_migrations_are_recorded_and_a_changed_history_is_refused(target: Target) -> None:

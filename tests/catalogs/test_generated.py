@@ -15,7 +15,7 @@ from hla_compass import APIClient
 from devkit_api.catalogs.ids import catalog_id
 from devkit_api.catalogs.writer import VERSIONED
 from devkit_api.database.embedded import EmbeddedPostgres
-from tests.catalogs.conftest import asking, sdk_client
+from tests.catalogs.conftest import asking, sdk_client, see
 from tests.support.modules import scaffold
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE
@@ -77,15 +77,16 @@ def test_every_peptide_is_read_once_while_another_version_is_written(
         "--seed",
         "8",
     ]
-    writer = subprocess.Popen(
+    with subprocess.Popen(
         command, env=generated.environment(), cwd=generated.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    found = [p["id"] for p in client.iter_peptides(filters={"version": label}, page_size=5000)]
-    assert writer.wait(timeout=PATIENCE) == 0
+    ) as writer:
+        found = [p["id"] for p in client.iter_peptides(filters={"version": label}, page_size=5000)]
+        assert writer.wait(timeout=PATIENCE) == 0
     expected = ask("SELECT peptide_id FROM vocabulary.peptides WHERE segment = %s ORDER BY 1", _segment(ask))
     assert found == [row[0] for row in expected]
     assert len(found) == COUNT
     assert client.data.sql.query("SELECT count(*) AS n FROM peptides", version=label)["data"] == [{"n": COUNT}]
+    see(generated, "devkit/synthetic", "p20000-s10-r8")
     assert client.data.sql.query("SELECT count(*) AS n FROM peptides", version="p20000-s10-r8")["data"] == [
         {"n": 20000}
     ]
@@ -144,7 +145,7 @@ def test_same_seed_same_rows_and_a_version_is_made_once(generated: DevkitProcess
     prints = [
         ask(
             "SELECT md5(string_agg(p.sequence || m.normalized_intensity || s.sample_name || r.start_position, '|'"
-            " ORDER BY p.peptide_id, s.sample_name)) FROM vocabulary.peptides p"
+            " ORDER BY p.peptide_id, s.sample_name, r.start_position)) FROM vocabulary.peptides p"
             " JOIN observation.sample_peptide_mappings m USING (peptide_id)"
             " JOIN observation.samples s USING (sample_id)"
             " JOIN vocabulary.protein_peptide_mappings r USING (peptide_id)"

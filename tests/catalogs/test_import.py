@@ -21,7 +21,7 @@ from devkit_api.catalogs.imports.load import ImportPlan, Loaded, Source, load
 from devkit_api.catalogs.writer import CatalogSpec
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.errors import DevkitError, ImportInvalid, ImportTooLarge, ImportUnreadable
-from tests.catalogs.conftest import command, sdk_client
+from tests.catalogs.conftest import command, sdk_client, see
 from tests.support.process import DevkitProcess
 
 pytestmark = pytest.mark.process
@@ -103,6 +103,7 @@ def test_the_command_imports_what_the_sdk_then_reads(
         ("GILGFVFTL", "P03485", 58, 66, 965.559), ("GILGFVFTL", "X99999", 12, 20, 965.559),
         ("NLVPMVATV", "P06725", 495, 503, 942.521),
     ]  # fmt: skip
+    see(working_devkit, f"local/{fresh_key}", "v1")
     api = sdk_client(working_devkit, tmp_path, monkeypatch).for_catalog("local", fresh_key)
     assert [p["sample_count"] for p in api.get_peptides(filters={"sequence": "GILGFVFTL"})] == [2]
 

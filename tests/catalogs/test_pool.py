@@ -11,7 +11,7 @@ from devkit_api.database import pool as pool_module
 from devkit_api.database.pool import Pool, fetch, write
 from devkit_api.database.target import Target
 from devkit_api.errors import Unavailable
-from tests.support.waiting import until_async
+from tests.support.waiting import PATIENCE, until_async
 
 
 async def test_a_connection_closed_twice_leaves_the_next_file_of_its_number_alone(
@@ -51,7 +51,8 @@ async def test_a_connection_closed_twice_leaves_the_next_file_of_its_number_alon
             os.close(number)
 
 
-async def test_who_was_woken_and_goes_away_wakes_the_next(target: Target) -> None:
+async def test_who_was_woken_and_goes_away_wakes_the_next(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_ACQUIRE_SECONDS", PATIENCE)
     pool = Pool(target.owner(), 1, 60)
     await pool.open()
     try:

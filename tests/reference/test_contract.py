@@ -138,23 +138,31 @@ class Caller:
             stored = requests.put(part.get("uploadUrl") or part["url"], data=FILE, timeout=PATIENCE)
             self.part = {"etag": stored.headers["ETag"]}
         elif name == "post_v1_catalogs_catalog_id_uploads_upload_id_complete":
-            self.uri = answer.json()["s3Uri"]
+            self.uri = self._claimed()
         if name in MADE:
             place, field = MADE[name]
             self.places[place] = answer.json()[field]
         if name == "post_v1_data_catalogs_catalog_id_ingest":
             self.places["version_id"] = self._ingested()
 
+    def _claimed(self) -> str:
+        """The address of the upload once it is verified: the completion may have answered before."""
+        return str(self._once_not({"verifying"}, "/v1/catalogs/{catalog_id}/uploads/{upload_id}")["s3Uri"])
+
     def _ingested(self) -> str:
-        address = "/v1/data-catalogs/{catalog_id}/ingestions/{job_id}".format(**self.places)
+        ended = self._once_not({"queued", "running"}, "/v1/data-catalogs/{catalog_id}/ingestions/{job_id}")
+        return str(ended["catalogVersionId"])
 
-        def ended() -> dict[str, Any] | None:
-            job: dict[str, Any] = self.devkit.request(
-                "GET", address, key=None, headers={"Authorization": self.bearer}
-            ).json()
-            return None if job["status"] in {"queued", "running"} else job
+    def _once_not(self, states: set[str], path: str) -> dict[str, Any]:
+        """What is at this address, once it is in none of these states."""
+        address = path.format(**self.places)
 
-        return str(until(ended)["catalogVersionId"])
+        def found() -> dict[str, Any] | None:
+            answer = self.devkit.request("GET", address, key=None, headers={"Authorization": self.bearer})
+            shown: dict[str, Any] = answer.json()
+            return None if shown["status"] in states else shown
+
+        return until(found)
 
     def check(self, operation: dict[str, Any], answer: requests.Response) -> None:
         """Status, type and shape are documented ones."""
@@ -217,7 +225,7 @@ def test_schemathesis_finds_nothing(reference_devkit: DevkitProcess, bearer: str
             "--exclude-path-regex", "/events$", "--max-examples", "3",
             "--generation-deterministic", "--request-timeout", "60", "--max-response-time", "60", "--no-color",
         ],
-        check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        check=False, cwd=tmp_path, capture_output=True, text=True, timeout=3 * PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-9000:] + done.stderr[-2000:]
     for phase in phases.split(","):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import socket
 import time
@@ -15,10 +14,7 @@ T = TypeVar("T")
 # Seconds until a test gives up on what should have happened long before.
 PATIENCE = 180.0
 # Linux gives connections their own ports from 32768 on: a port from below is not taken between two uses of it.
-# Each of the processes that share a run of the suite has a part of them, and gives none twice.
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_SHARE = range(20_000 + _WORKER, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-_PORTS = iter(random.sample(_SHARE, len(_SHARE)))
+_PORTS = range(20_000, 32_000)
 
 
 def until(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
@@ -46,8 +42,10 @@ def _pause(waited: float, within: float, found: object) -> float:
 
 
 def free_port() -> int:
-    """A loopback port for a server that has to come back to it, or that takes no port 0."""
-    for port in _PORTS:
+    """A loopback port for a server that has to come back to it, or that takes no port 0. No other test gets it."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if not _reserve(port):
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -56,3 +54,19 @@ def free_port() -> int:
                 continue
             return port
     raise AssertionError("no port is free")
+
+
+# For as long as this process lives: between two uses a port looks free to the tests that run beside.
+_reserved: list[socket.socket] = []
+
+
+def _reserve(port: int) -> bool:
+    """Whether this process may use a port. By a name that the kernel gives to one, and takes back when that ends."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0hla-compass-devkit-tests-{port}")
+    except OSError:
+        name.close()
+        return False
+    _reserved.append(name)
+    return True

@@ -212,7 +212,9 @@ class IngestionService:
     def _now(self, job: Document) -> Document:
         """The job, and how far its loading is."""
         work = self._work.get(job["jobId"])
-        return {**job, "progress": work.view() if work else None}
+        if work is not None and job["status"] == "completed":
+            self._catalogs.forget()  # its thread has not come back yet, and who hears of the version may ask for it
+        return {**job, "progress": work.view() if work is not None and job["status"] == "running" else None}
 
 
 def _conflict(job: Document, reason: str) -> StateConflict:

@@ -68,6 +68,7 @@ class UploadService:
         self._bucket, self._max_bytes = bucket, max_bytes
         self._part_bytes = min(PART_BYTES, max_bytes)
         self._verifying: dict[str, asyncio.Task[None]] = {}
+        self._to_verify: set[str] = set()
         self._locks, self._gate = KeyedLocks(), Gate()
 
     async def open(self) -> None:
@@ -228,11 +229,25 @@ class UploadService:
                 )
 
     def _verify_soon(self, upload: Upload) -> asyncio.Task[None]:
-        """The task that verifies an upload, begun if there is none."""
-        if (task := self._verifying.get(upload.upload_id)) is None:
-            task = self._verifying[upload.upload_id] = asyncio.create_task(self._verify(upload.upload_id))
-            task.add_done_callback(lambda _: self._verifying.pop(upload.upload_id, None))
+        """The task that verifies an upload, begun if there is none. One at work looks once more: it may have found the
+        upload as it was before it was completed.
+        """
+        upload_id = upload.upload_id
+        self._to_verify.add(upload_id)
+        if (task := self._verifying.get(upload_id)) is None or task.done():
+            task = self._verifying[upload_id] = asyncio.create_task(self._verify_while_asked(upload_id))
+            task.add_done_callback(lambda ended: self._forget(upload_id, ended))
         return task
+
+    def _forget(self, upload_id: str, task: asyncio.Task[None]) -> None:
+        if self._verifying.get(upload_id) is task:
+            del self._verifying[upload_id]
+            self._to_verify.discard(upload_id)
+
+    async def _verify_while_asked(self, upload_id: str) -> None:
+        while upload_id in self._to_verify:
+            self._to_verify.remove(upload_id)
+            await self._verify(upload_id)
 
     async def _verify(self, upload_id: str) -> None:
         away = while_away(ObjectStoreUnavailable, StateError, OSError, most_seconds=60)
