@@ -46,14 +46,18 @@ _POLL = 0.01
 _VERSION = "18"
 
 # Descriptor 3 is the pipe from the devkit; `postgres` must not hold it. Arguments: binaries, data, options.
+# Who waits for the pipe's end goes with the server: `pg_ctl` stops whichever server it finds, the next one as well.
 _KEEPER = """
 exec 3<&0
 bin=$1; data=$2; shift 2
 "$bin/postgres" -D "$data" "$@" 3<&- </dev/null &
 server=$!
 ( cat <&3 >/dev/null; exec "$bin/pg_ctl" -D "$data" -m fast -w -t 60 stop ) >/dev/null 2>&1 &
+stopper=$!
 exec 3<&-
 wait "$server"
+kill "$stopper"
+wait "$stopper"
 """
 
 _HBA = "local all all peer map=devkit\n"
@@ -234,13 +238,23 @@ def _binaries() -> Path:
 
 
 def _ensure_system_user() -> None:
+    if _has_system_user():
+        return
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
+    if shutil.which(command[0]) is not None:
+        subprocess.run(command, check=False, capture_output=True)  # noqa: S603  nothing of it comes from outside
+    # It fails as well when another devkit, started at the same moment, makes the user first.
+    if not _has_system_user():
+        fix = f"make a system user {_SYSTEM_USER}, or start the devkit as another user than root"
+        raise SettingsError([Problem("root", "PostgreSQL does not run as root", fix)])
+
+
+def _has_system_user() -> bool:
     try:
         pwd.getpwnam(_SYSTEM_USER)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SYSTEM_USER]
-        if shutil.which(command[0]) is None or subprocess.run(command, check=False, capture_output=True).returncode:  # noqa: S603
-            fix = f"make a system user {_SYSTEM_USER}, or start the devkit as another user than root"
-            raise SettingsError([Problem("root", "PostgreSQL does not run as root", fix)]) from None
+        return False
+    return True
 
 
 def _as_server() -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +16,14 @@ import psutil
 import psycopg2
 import pytest
 
-from devkit_api.database import lifetime
+from devkit_api.database import embedded, lifetime
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.migrate import Migration, migrate, shipped
 from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until, until_async
 
 pytestmark = pytest.mark.process
 
@@ -68,6 +73,58 @@ def test_unclean_stop_of_the_server_itself_is_recovered(make_devkit: Make) -> No
     devkit.kill()
     devkit.start()
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
+
+
+async def test_a_server_that_ended_by_itself_leaves_nothing_that_stops_the_next_one(folder: Path) -> None:
+    """What waits for the end of its devkit would stop the server it finds then, whoever has started it."""
+    former, later = (EmbeddedPostgres(folder / "successive") for _ in range(2))
+    await former.start()
+    keeper = former._keeper
+    assert keeper is not None
+    assert keeper.stdin is not None
+    os.kill(int((former.data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    await asyncio.to_thread(keeper.wait, PATIENCE)
+    await later.start()
+    try:
+        keeper.stdin.close()
+        await until_async(lambda: not _of_session(keeper.pid))
+        assert later.is_running
+    finally:
+        await later.stop()
+
+
+def _of_session(leader: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getsid(pid) == leader:
+                found.append(pid)
+    return found
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_the_servers_user_may_be_made_by_another_devkit_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    users: list[str] = []
+
+    def made_by_another(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        users.extend(["pgserver"] if is_made else [])
+        return subprocess.CompletedProcess(command, 9)
+
+    def look_up(name: str) -> str:
+        if name not in users:
+            raise KeyError(name)
+        return name
+
+    monkeypatch.setattr(embedded.pwd, "getpwnam", look_up)
+    monkeypatch.setattr(embedded.shutil, "which", lambda name: name)
+    monkeypatch.setattr(embedded.subprocess, "run", made_by_another)
+    if is_made:
+        embedded._ensure_system_user()
+        return
+    with pytest.raises(SettingsError, match="make a system user pgserver"):
+        embedded._ensure_system_user()
 
 
 def test_server_listens_on_a_private_socket_alone(catalog_devkit: DevkitProcess, target: Target) -> None:
