@@ -169,7 +169,7 @@ def test_animal_ends_as_it_must_and_others_are_unaffected(zoo: DevkitProcess, na
     for n, run_id in enumerate(calm):
         assert zoo.wait(run_id)["status"] == "completed"
         assert zoo.request("GET", f"/v1/module-runs/{run_id}/result").json()["data"]["results"] == {"n": n}
-    assert zoo.request("GET", "/v1/system/ready").status_code == 200
+    until(lambda: zoo.request("GET", "/v1/system/ready").status_code == 200)
     # Zygotes come and go beside the runs, and are neither for a moment.
     until(lambda: _left_over(zoo) == [])
 
@@ -292,7 +292,7 @@ def test_killed_server_leaves_no_orphan_and_accounts_for_every_run(
         assert not set(old) & set(_forks(devkit))
         devkit.request("POST", "/v1/devkit/reset", json={"confirm": True})
     devkit.stop()
-    assert _forks(devkit) == {}
+    until(lambda: _forks(devkit) == {})
 
 
 def _wait_for_some_to_work(devkit: DevkitProcess, run_ids: list[str]) -> None:
@@ -301,8 +301,8 @@ def _wait_for_some_to_work(devkit: DevkitProcess, run_ids: list[str]) -> None:
         return [run["runId"] for run in runs if run["status"] == "running" and run["runId"] in run_ids]
 
     until(lambda: len(running()) >= 8)
-    first = running()[0]
-    until(lambda: "working" in _log(devkit, first))
+    for run_id in running()[:8]:  # of a run that is only about to begin there may be no process yet
+        until(lambda run_id=run_id: "working" in _log(devkit, run_id))
 
 
 def _state(devkit: DevkitProcess, run_id: str) -> tuple[str, str | None]:
