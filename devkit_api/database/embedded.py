@@ -48,18 +48,24 @@ _STOP_SECONDS = 20.0
 # As long as the keeper gives the server of a devkit that was killed.
 _LEFTOVER_SECONDS = 60.0
 _USER_SECONDS = 5.0
+# Another has the file of users or of groups, or has made the user a moment ago.
+_USERADD_BUSY = (1, 9, 10)
 _POLL = 0.01
 _VERSION = "18"
 
 # Descriptor 3 is the pipe from the devkit; `postgres` must not hold it. Arguments: binaries, data, options.
+# Who waits for the pipe's end goes with the server: `pg_ctl` stops whichever server it finds, the next one as well.
 _KEEPER = """
 exec 3<&0
 bin=$1; data=$2; shift 2
 "$bin/postgres" -D "$data" "$@" 3<&- </dev/null &
 server=$!
 ( cat <&3 >/dev/null; exec "$bin/pg_ctl" -D "$data" -m fast -w -t 60 stop ) >/dev/null 2>&1 &
+stopper=$!
 exec 3<&-
 wait "$server"
+kill "$stopper"
+wait "$stopper"
 """
 
 _HBA = "local all all peer map=devkit\n"
@@ -268,10 +274,6 @@ def _ensure_system_user() -> None:
             raise SettingsError([Problem("root", "PostgreSQL does not run as root", fix)])
         if done.returncode:
             sleep(10 * _POLL)  # nothing tells when the other is ready
-
-
-# Another has the file of users or of groups, or has made the user a moment ago.
-_USERADD_BUSY = (1, 9, 10)
 
 
 def _has_system_user() -> bool:

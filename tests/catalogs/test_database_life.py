@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from tests.catalogs.conftest import command
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, until, until_async
 
 pytestmark = pytest.mark.process
 
@@ -82,6 +84,33 @@ def test_unclean_stop_of_the_server_itself_is_recovered(make_devkit: Make) -> No
         with suppress(psutil.NoSuchProcess):
             slow.kill()
     assert _query(devkit, "SELECT created_at FROM devkit.catalogs") == made_at
+
+
+async def test_a_server_that_ended_by_itself_leaves_nothing_that_stops_the_next_one(folder: Path) -> None:
+    """What waits for the end of its devkit would stop the server it finds then, whoever has started it."""
+    former, later = (EmbeddedPostgres(folder / "successive") for _ in range(2))
+    await former.start()
+    keeper = former._keeper
+    assert keeper is not None
+    assert keeper.stdin is not None
+    os.kill(int((former.data / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+    await asyncio.to_thread(keeper.wait, PATIENCE)
+    await later.start()
+    try:
+        keeper.stdin.close()
+        await until_async(lambda: not _of_session(keeper.pid))
+        assert later.is_running
+    finally:
+        await later.stop()
+
+
+def _of_session(leader: int) -> list[int]:
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if os.getsid(pid) == leader:
+                found.append(pid)
+    return found
 
 
 def _is_told_to_quit(process: psutil.Process) -> bool:

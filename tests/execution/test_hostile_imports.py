@@ -79,7 +79,7 @@ async def test_an_import_takes_no_more_memory_than_a_run_may(bench: Bench) -> No
     HARD = [resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE)]
     """
     module = bench.module("eater", "return self.success(results={'hard': HARD})", prelude=prelude)
-    limits = Limits(runtime_seconds=30, output_bytes=10_000, memory_mb=256)
+    limits = Limits(runtime_seconds=PATIENCE, output_bytes=10_000, memory_mb=256)
     result = await bench.run(module, limits=limits)
     assert result.results["hard"] == [256 * 1024**2, 1024]
     assert result.outcome.metrics.import_seconds is not None, "it was imported ahead of the run"

@@ -96,26 +96,28 @@ def test_run_of_an_ordinary_user_sees_only_its_own(tmp_path: Path) -> None:
         assert told["left"] == []
 
 
-def _shared_here() -> set[tuple[str, str]]:
-    """Shared memory, semaphores and queues of the users that runs may be, on this machine."""
+def _shared_here(user: int) -> set[tuple[str, str]]:
+    """Shared memory, semaphores and queues that this user has made on this machine."""
     found = set()
     for kind in ("shm", "sem", "msg"):
         names, *rows = (line.split() for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines())
-        found |= {(kind, row[1]) for row in rows if int(row[names.index("cuid")]) >= FIRST_USER}
+        found |= {(kind, row[1]) for row in rows if int(row[names.index("cuid")]) == user}
     return found
 
 
 @needs_root
 async def test_what_a_run_leaves_in_shared_memory_goes_with_it(bench: Bench) -> None:
-    code = "before = seen(); ids = made(); return self.success(results={'before': before, 'ids': ids, 'mq': queue()})"
-    first, second = (bench.module(name, code, prelude=SHARED) for name in ("sharer", "neighbour"))
-    here = _shared_here()
+    code = """
+    before = seen()
+    return self.success(results={'before': before, 'ids': made(), 'mq': queue(), 'user': os.getuid()})
+    """
+    first, second = (bench.module(name, code, prelude="import os\n" + SHARED) for name in ("sharer", "neighbour"))
     for module in (first, first, second):
         found = (await bench.run(module)).results
         assert min(found["ids"]) >= 0
         assert found["mq"] == -1
         assert found["before"] == [0, 0, 0]
-        assert _shared_here() == here
+        assert _shared_here(found["user"]) == set()
 
 
 LEAVES_FILES = """
@@ -136,13 +138,21 @@ def leave():
 
 @needs_root
 async def test_files_in_shared_memory_go_with_their_run_and_never_reach_the_machine(bench: Bench) -> None:
-    code = "return self.success(results={'before': leave(), 'pid': os.getppid()})"
+    code = "return self.success(results={'before': leave(), 'user': os.getuid()})"
     first, second = (bench.module(name, code, prelude=LEAVES_FILES) for name in ("sharer", "neighbour"))
     runs = [await bench.run(module) for module in (first, first, second)]
     assert [run.results["before"] for run in runs] == [[]] * 3
     assert runs[1].outcome.metrics.warm
-    here = [path for path in Path("/dev/shm").iterdir() if path.name.startswith(("devkit-test", "psm_"))]
-    assert not [path for path in here if path.lstat().st_uid >= FIRST_USER]
+    users = {run.results["user"] for run in runs}
+    assert not [entry.name for entry in os.scandir("/dev/shm") if _owner_of(entry) in users]
+
+
+def _owner_of(entry: os.DirEntry[str]) -> int | None:
+    """Whose it is; other programs of this machine remove theirs at any time."""
+    try:
+        return entry.stat(follow_symlinks=False).st_uid
+    except FileNotFoundError:
+        return None
 
 
 @needs_root
@@ -286,11 +296,12 @@ async def test_limits_of_the_manifest_and_the_settings_hold(bench: Bench) -> Non
         "import resource as r; return self.success(results={n: r.getrlimit(getattr(r, 'RLIMIT_' + n)) "
         "for n in ('DATA', 'NOFILE', 'FSIZE', 'CORE', 'CPU')})",
     )
-    limits = Limits(30, 1024 * 1024, memory_mb=300, open_files=77, file_bytes=12345)
+    limits = Limits(PATIENCE, 1024 * 1024, memory_mb=300, open_files=77, file_bytes=12345)
     found = (await bench.run(module, limits=limits)).results
     assert found["DATA"] == [300 * 1024**2] * 2
     assert (found["NOFILE"], found["FSIZE"], found["CORE"]) == ([77, 77], [12345, 12345], [0, 0])
-    assert 30 < found["CPU"][0] < 1000
+    cores = os.cpu_count() or 1
+    assert PATIENCE * cores < found["CPU"][0] < (PATIENCE + 60) * cores
 
 
 async def test_work_directory_does_not_carry_anything_over(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psutil
 import psycopg2
 import pytest
 import uvloop
+from tenacity import wait_fixed
 
 from devkit_api.database.embedded import EmbeddedPostgres
 from devkit_api.database.lifetime import prepare as prepare_catalogs
@@ -22,15 +24,19 @@ from devkit_api.database.target import Target
 from devkit_api.settings import SettingsError
 from devkit_api.state import StateError, StoreLocked
 from devkit_api.state.binding import bind, check_bound, check_database, check_files
-from devkit_api.state.postgres import ownership, writes
+from devkit_api.state.postgres import ownership, session, writes
 from devkit_api.state.postgres.schema import HISTORY, prepare
 from devkit_api.state.postgres.store import PostgresStore
-from tests.state.conftest import restart, start
-from tests.support.waiting import PATIENCE, free_port, until_async
+from tests.state.conftest import asking, restart, start
+from tests.support.waiting import PATIENCE, until, until_async
 
 Ask = Callable[..., list[tuple[Any, ...]]]
 Server = tuple[EmbeddedPostgres, int]
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s"
+# The server's own processes work in a database as well, and may be ended by its superuser alone.
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    " AND backend_type = 'client backend'"
+)
 LOCKED_BY = (
     "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 4100 AND objid = 1 AND granted"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
@@ -39,7 +45,8 @@ DOCUMENTS = "SELECT key, document->>'n' FROM devkit_state.documents ORDER BY key
 
 
 @pytest.fixture
-async def store(target: Target) -> AsyncIterator[PostgresStore]:
+async def store(target: Target, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PostgresStore]:
+    monkeypatch.setattr(session, "_ANSWER_SECONDS", PATIENCE)  # a busy server is not one that is away
     made = PostgresStore(target)
     await made.open()
     yield made
@@ -47,8 +54,10 @@ async def store(target: Target) -> AsyncIterator[PostgresStore]:
 
 
 def end_sessions(ask: Ask, pids: list[tuple[Any, ...]]) -> None:
+    """They are gone when this returns, and what they had locked is free."""
     for (pid,) in pids:
         ask("SELECT pg_terminate_backend(%s)", pid)
+    until(lambda: not ask("SELECT pid FROM pg_stat_activity WHERE pid = ANY(%s)", [pid for (pid,) in pids]))
 
 
 async def test_nothing_acknowledged_is_lost_when_the_server_restarts(
@@ -86,7 +95,8 @@ async def test_nothing_acknowledged_is_lost_when_the_server_restarts(
             return True
         raise AssertionError("the lock was not taken again")
 
-    await until_async(lambda: store.ownership._session is not None and not store.ownership._session.is_closed)
+    with asking(target) as ask:  # a session that is open does not have the lock yet
+        await until_async(lambda: ask(LOCKED_BY))
     assert await is_refused()
     assert store.ownership.epoch == 1
 
@@ -95,8 +105,8 @@ async def test_nothing_acknowledged_is_lost_when_the_server_restarts(
 def test_a_refused_connection_leaves_nothing_with_the_event_loop(make_loop: Callable[[], Any]) -> None:
     """Its socket's number goes to the next file: a pipe of a run, which must be read."""
 
-    async def connect_and_read() -> None:
-        pool = Pool(Target("127.0.0.1", free_port(), "x", "x", "x").owner(), 1, 1)
+    async def connect_and_read(port: int) -> None:
+        pool = Pool(Target("127.0.0.1", port, "x", "x", "x").owner(), 1, 1)
         loop, read = asyncio.get_running_loop(), asyncio.Event()
         for _ in range(3):
             with pytest.raises(psycopg2.OperationalError):
@@ -111,8 +121,9 @@ def test_a_refused_connection_leaves_nothing_with_the_event_loop(make_loop: Call
             os.close(reads)
             os.close(writes_to)
 
-    with asyncio.Runner(loop_factory=make_loop) as runner:
-        runner.run(connect_and_read())
+    with asyncio.Runner(loop_factory=make_loop) as runner, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else can
+        runner.run(connect_and_read(closed.getsockname()[1]))
 
 
 async def test_a_write_whose_connection_is_cut_is_sent_again(store: PostgresStore, target: Target, ask: Ask) -> None:
@@ -121,10 +132,9 @@ async def test_a_write_whose_connection_is_cut_is_sent_again(store: PostgresStor
     blocker = psycopg2.connect(**target.owner())
     blocker.cursor().execute("SELECT * FROM devkit_state.owner FOR UPDATE")
     writing = asyncio.create_task(store.put("runs", "a", {"n": 2}))
-    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    pids = await until_async(lambda: ask(waiting))
+    pids = await until_async(lambda: ask(WAITING))
     end_sessions(ask, pids)
-    again = await until_async(lambda: [pid for pid in ask(waiting) if pid not in pids])
+    again = await until_async(lambda: [pid for pid in ask(WAITING) if pid not in pids])
     assert again, "sent again on another connection"
     assert not writing.done()
     blocker.rollback()
@@ -140,7 +150,7 @@ async def test_a_write_of_unknown_outcome_is_not_given_up_and_later_ones_are(
     blocker = psycopg2.connect(**target.owner())
     blocker.cursor().execute("SELECT * FROM devkit_state.owner FOR UPDATE")
     writing = asyncio.create_task(store.put("runs", "a", {"n": 1}))
-    await until_async(lambda: ask("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    await until_async(lambda: ask(WAITING))
     # Sessions are cut in the middle of their statements, none gives up its locks: an orderly stop may end the blocker's
     # first, and the write goes through.
     psutil.Process(int((postgres[0].data / "postmaster.pid").read_text().split()[0])).send_signal(signal.SIGQUIT)
@@ -164,10 +174,9 @@ async def test_a_document_the_server_refuses_is_refused_after_an_unknown_outcome
     blocker = psycopg2.connect(**target.owner())
     blocker.cursor().execute("SELECT * FROM devkit_state.owner FOR UPDATE")
     writing = [asyncio.create_task(store.put("runs", key, {"n": key})) for key in ("bad", "good")]
-    waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    pids = await until_async(lambda: ask(waiting))
+    pids = await until_async(lambda: ask(WAITING))
     end_sessions(ask, pids)
-    await until_async(lambda: [pid for pid in ask(waiting) if pid not in pids])
+    await until_async(lambda: [pid for pid in ask(WAITING) if pid not in pids])
     blocker.rollback()
     blocker.close()
     with pytest.raises(StateError, match="violates check constraint"):
@@ -179,12 +188,13 @@ async def test_a_document_the_server_refuses_is_refused_after_an_unknown_outcome
 async def test_writes_are_refused_while_there_is_no_server(
     store: PostgresStore, postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writes, "PATIENCE", 0.2)
     await store.put("runs", "a", {"n": 1})
     await postgres[0].stop()
     try:
-        with pytest.raises(StateError, match="does not answer"):
-            await asyncio.wait_for(store.put("runs", "a", {"n": 2}), PATIENCE)
+        with monkeypatch.context() as patch:  # what comes after it has the usual patience
+            patch.setattr(writes, "PATIENCE", 0.2)
+            with pytest.raises(StateError, match="does not answer"):
+                await asyncio.wait_for(store.put("runs", "a", {"n": 2}), PATIENCE)
     finally:
         await start(postgres)
     assert await store.get("runs", "a") == {"n": 1}
@@ -273,7 +283,7 @@ async def test_whoever_takes_over_waits_for_a_write_that_is_being_committed(
     await store.close()
     second = PostgresStore(target)
     opening = asyncio.create_task(second.open())
-    await until_async(lambda: ask("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+    await until_async(lambda: ask(WAITING))
     committing.commit()
     committing.close()
     await opening
@@ -312,6 +322,8 @@ async def test_a_standby_takes_over_when_the_owner_ends(store: PostgresStore, ta
 async def test_a_standby_outlives_a_restart_and_lets_the_owner_go_first(
     store: PostgresStore, postgres: Server, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The owner has the whole of the standby's courtesy, not what a long pause between two of its tries leaves of it.
+    monkeypatch.setattr(ownership, "wait_random_exponential", lambda *_, **__: wait_fixed(0.05))
     second = PostgresStore(target)
     told: list[str] = []
     standing = asyncio.create_task(second.ownership.stand_by(told.append))

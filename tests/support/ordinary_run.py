@@ -64,6 +64,7 @@ async def look(root: Path) -> dict[str, object]:
     )  # fmt: skip
     bench = Bench(root, executor)
     (root / "bundles").mkdir(parents=True)
+    before = _left()
     (root / "credentials.env").write_text("DEVKIT_API_KEY=secret")
     await executor.open()
     try:
@@ -71,16 +72,18 @@ async def look(root: Path) -> dict[str, object]:
         result = await bench.run(module, {"state": str(root), "home": str(Path.home())})
         found = result.output
         level = executor.pool.isolation.level
-        return {"level": level, "devkit": os.getuid(), **found, "text": result.text, "left": _left()}
+        return {"level": level, "devkit": os.getuid(), **found, "text": result.text, "left": sorted(_left() - before)}
     finally:
         await executor.close()
 
 
-def _left() -> list[str]:
+def _left() -> set[str]:
     """Shared memory, semaphores, queues and files this user has made outside of the runs' namespaces."""
-    lines = [line for kind in ("shm", "sem", "msg") for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()]
-    files = [str(path) for path in Path("/dev/shm").glob("devkit-left*")]
-    return [line for line in lines if str(os.getuid()) in line.split()] + files
+    found = {str(path) for path in Path("/dev/shm").glob("devkit-left*")}
+    for kind in ("shm", "sem", "msg"):
+        names, *rows = (line.split() for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines())
+        found |= {f"{kind} {row[1]}" for row in rows if int(row[names.index("cuid")]) == os.getuid()}
+    return found
 
 
 if __name__ == "__main__":
