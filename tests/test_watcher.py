@@ -46,7 +46,9 @@ def _registered(client: Client, module_id: str) -> str | None:
     """The main.py of the module as a run of it would have it."""
     assert client.app is not None
     found = [m.bundle.digest for m in client.app[REGISTRY].current() if m.module_id == module_id and m.bundle]
-    return (client.app[BUNDLES].path(found[0]) / "backend" / "main.py").read_text() if found else None
+    # A look while the folder is being replaced may have found it without.
+    main = client.app[BUNDLES].path(found[0]) / "backend" / "main.py" if found else None
+    return main.read_text() if main and main.is_file() else None
 
 
 def _watched(client: Client) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import time
@@ -15,6 +16,7 @@ T = TypeVar("T")
 PATIENCE = 180.0
 # Linux gives connections their own ports from 32768 on: a port from below is not taken between two uses of it.
 _PORTS = range(20_000, 32_000)
+_given: set[int] = set()
 
 
 def until(probe: Callable[[], T | None], within: float = PATIENCE) -> T:
@@ -42,13 +44,21 @@ def _pause(waited: float, within: float, found: object) -> float:
 
 
 def free_port() -> int:
-    """A loopback port for a server that has to come back to it, or that takes no port 0."""
-    for port in random.sample(_PORTS, len(_PORTS)):
+    """A loopback port for a server that has to come back to it, or that takes no port 0.
+
+    It may be used long after: no other call gets it, in this process or in one that tests beside it.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ours = _PORTS[worker :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    for port in random.sample(ours, len(ours)):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise AssertionError("no port is free")
