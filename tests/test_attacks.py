@@ -306,6 +306,35 @@ async def test_a_module_registered_while_the_devkit_is_reset_has_its_source(
     assert again.created and await bundles.is_intact(again.module.bundle)
 
 
+async def test_of_two_looks_at_a_folder_the_later_one_stays(
+    make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held when it has seen the folder as it was before a save, while another one comes that sees the save."""
+    client = await make_client()
+    registry, bundles = client.server.app[REGISTRY], client.server.app[BUNDLES]
+    folder = write_module(tmp_path / "mods" / "mine", 'return self.success(results={"is": "old"})')
+    add_folder, arrived, go_on = bundles.add_folder, asyncio.Event(), asyncio.Event()
+
+    async def held(*arguments: Any) -> Any:
+        found = await add_folder(*arguments)
+        if not arrived.is_set():
+            arrived.set()
+            await go_on.wait()
+        return found
+
+    monkeypatch.setattr(bundles, "add_folder", held)
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as both:
+        both.create_task(registry.register_folder(folder, Origin.DIRECTORY))
+        await arrived.wait()
+        write_module(folder, 'return self.success(results={"is": "new"})')
+        later = both.create_task(registry.register_folder(folder, Origin.PATH))
+        # Either it is done by itself, or it waits for the earlier one.
+        await until_async(lambda: later.done() or registry._folders.of(str(folder))._waiters)
+        go_on.set()
+    main = bundles.path(registry.get("mine").bundle.digest) / "backend" / "main.py"
+    assert "new" in main.read_text()
+
+
 async def test_a_reset_that_broke_off_has_the_watched_modules_back(
     make_client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

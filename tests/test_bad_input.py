@@ -29,9 +29,11 @@ from devkit_api.objects.signed_urls import UrlSigner
 from devkit_api.runs.routes import RUNS
 from devkit_api.security.headers import SECURITY_HEADERS
 from devkit_api.security.tokens import Signer
+from devkit_api.system import health
 from tests.support.client import begin_nothing_ahead, client_of, send_raw, snapshot
 from tests.support.modules import manifest, write_module
 from tests.support.process import TEST_KEY
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -113,6 +115,7 @@ async def application(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     modules.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         begin_nothing_ahead(patch)
+        patch.setattr(health, "_DEADLINE", PATIENCE)  # what is asked is its form, not how fast a disk is
         settings = {"source_roots": modules, "max_source_bytes": 256 * 1024, "rate_limit_refused": "10000/second"}
         async with client_of(folder / "state", **settings) as client:
             yield Devkit(client, folder / "state", modules)

@@ -74,6 +74,8 @@ def _not_cloned(folder: str, names: list[str]) -> set[str]:
     made |= {name for name in names if name.endswith("_cache")}
     if "devkit_api" not in folder:  # there it saves compiling it
         made.add("__pycache__")
+    # Named so while another process compiles it, and gone a moment later.
+    made |= {name for name in names if re.search(r"\.pyc\.\d+$", name)}
     return made | ({"tests"} if Path(folder) == REPO else set())
 
 
@@ -144,7 +146,7 @@ def test_the_commands_of(page: str, session: Path, repository: Path, surrounding
     chosen = "" if page == "docs/testing.md" else "-k published"
     variables = {
         **surroundings, "HOME": str(home), "SESSION": str(session), "HLA_COMPASS_CONFIG_DIR": str(home / "sdk"),
-        "PYTEST_ADDOPTS": f"{PLUGINS} {chosen}",
+        "PYTEST_ADDOPTS": f"{PLUGINS} --basetemp={session / 'pytest'} {chosen}",
     }  # fmt: skip
     (session / "script").write_text(session_of(page))
     code = _run(session, inside.get(page, home / "work"), variables)
@@ -159,7 +161,7 @@ def _run(session: Path, folder: Path, variables: dict[str, str]) -> int | str:
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        return shell.wait(timeout=2 * PATIENCE)
+        return shell.wait(timeout=3 * PATIENCE)
     except subprocess.TimeoutExpired:
         return _ended([psutil.Process(shell.pid), *psutil.Process(shell.pid).children(recursive=True)])
     finally:

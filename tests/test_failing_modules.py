@@ -30,7 +30,7 @@ ONE_MIB = 1024 * 1024
 # Three bytes each, so that no power of two falls between two of them.
 LONG_LINE = "→" * (ONE_MIB // 3)
 # Long enough to be at work by then on a busy machine.
-BRIEFLY = 5
+BRIEFLY = 10
 FOREVER = "while True:\n    pass\n"
 INPUTS = {
     "type": "object",
@@ -242,7 +242,10 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BadDay]:
     for name, body in COMPLETING.items():
         write_module(root / "modules" / name, body)
     write_module(root / "modules" / "has-inputs", inputs=INPUTS)
-    settings = {"workers": 6, "shutdown_grace": 1, "max_log_bytes": LOG_BYTES, "max_output_bytes": 2 * ONE_MIB}
+    settings = {
+        "workers": 6, "shutdown_grace": 1, "max_log_bytes": LOG_BYTES, "max_output_bytes": 2 * ONE_MIB,
+        "interactive_timeout": 55,
+    }  # fmt: skip
     # Without namespaces of their own: some of these modules tell the test which process to end.
     with DevkitProcess(root / "devkit", root / "modules", isolation="process", **settings) as devkit:
         run_ids = {name: devkit.run(name, case.parameters, **case.start)["runId"] for name, case in CASES.items()}
@@ -372,8 +375,13 @@ def test_server_keeps_serving(day: BadDay) -> None:
     for name in (*CASES, *COMPLETING):
         day.ended(name)
     assert day.devkit.wait(day.devkit.run("well-behaved")["runId"])["status"] == "completed"
-    health = day.devkit.request("GET", "/v1/system/health").json()
-    assert (health["status"], health["queue"]) == ("ok", {"waiting": 0, "executing": 0})
+
+    def health() -> dict[str, Any] | None:
+        """On a busy machine a service may not answer in time, once."""
+        found: dict[str, Any] = day.devkit.request("GET", "/v1/system/health").json()
+        return found if found["status"] == "ok" else None
+
+    assert until(health)["queue"] == {"waiting": 0, "executing": 0}
     assert list((day.devkit.state / "work").iterdir()) == []
     assert "Traceback" not in day.devkit.log_text()
 

@@ -14,7 +14,11 @@ from tests.support.process import REPO
 from tests.support.waiting import PATIENCE
 
 
-async def test_checks_run_together_are_shared_and_a_transient_error_is_no_outage() -> None:
+async def test_checks_run_together_are_shared_and_a_transient_error_is_no_outage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("_DEADLINE", "_SHARED_FOR"):
+        monkeypatch.setattr(health, name, PATIENCE)
     asked: list[str] = []
     both = asyncio.Barrier(2)
 
@@ -37,9 +41,11 @@ async def test_checks_run_together_are_shared_and_a_transient_error_is_no_outage
 
 
 async def test_what_is_down_or_silent_is_told_without_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "_DEADLINE", 1.5)
+    monkeypatch.setattr(health, "_DEADLINE", PATIENCE)
 
     async def down() -> None:
+        # It is asked first, and has all the time it needs; for the next one there is little.
+        monkeypatch.setattr(health, "_DEADLINE", 0.01)
         raise ConnectionError("10.0.0.7 refused")
 
     async def silent() -> None:

@@ -10,7 +10,7 @@ import requests
 
 from tests.support.modules import write_module
 from tests.support.process import DevkitProcess
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.process
 
@@ -64,7 +64,7 @@ def test_external_run_waits_for_its_backend(make_devkit: Callable[..., DevkitPro
 
 def test_sigterm_stops_in_order(make_devkit: Callable[..., DevkitProcess]) -> None:
     devkit = make_devkit().start()
-    assert requests.get(devkit.endpoint + "/v1/system/ready", timeout=PATIENCE).status_code == 200
+    until(lambda: requests.get(devkit.endpoint + "/v1/system/ready", timeout=PATIENCE).status_code == 200)
     assert devkit.stop() == 0
     again = make_devkit().start()
     assert again.stop(2) == 0

@@ -16,7 +16,7 @@ from devkit_api.settings import load_settings
 from devkit_api.system.metrics import METRICS
 from tests.support.modules import manifest, write_module
 from tests.support.process import TEST_KEY, DevkitProcess
-from tests.support.waiting import PATIENCE, free_port
+from tests.support.waiting import PATIENCE, free_port, until
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -117,6 +117,10 @@ async def test_the_dashboard_asks_for_what_there_is(make_client: Any) -> None:
     assert asked <= known
 
 
+def _if_ready(asked: subprocess.CompletedProcess[str]) -> str | None:
+    return asked.stdout if asked.returncode == 0 else None
+
+
 def test_the_health_command(make_devkit: Any) -> None:
     devkit: DevkitProcess = make_devkit().start()
     command = [sys.executable, "-m", "devkit_api", "health"]
@@ -127,8 +131,9 @@ def test_the_health_command(make_devkit: Any) -> None:
             text=True, timeout=PATIENCE,
         )  # fmt: skip
 
-    assert (ask().returncode, ask().stdout) == (0, "ready\n")
-    assert ask("--url", devkit.endpoint + "/").returncode == 0
+    # On a busy machine a service may not answer in time, once.
+    for where in ((), ("--url", devkit.endpoint + "/")):
+        assert until(lambda where=where: _if_ready(ask(*where, "--timeout", "60"))) == "ready\n"
     devkit.stop()
     gone = ask()
     assert gone.returncode == 1

@@ -53,7 +53,7 @@ ISOLATED = ("-p", "devkit_api.testing.plugin", "-p", "no:cacheprovider")
 
 def pytest_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *ISOLATED, *arguments],
+        [sys.executable, "-m", "pytest", "-q", *ISOLATED, f"--basetemp={folder}-pytest", *arguments],
         cwd=folder, env={"PYTHONPATH": str(REPO), "PATH": "/usr/bin:/bin"}, check=False, capture_output=True,
         text=True, timeout=PATIENCE,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 import devkit_api
+from tests.support.modules import save
 from tests.support.process import DevkitProcess
 from tests.support.waiting import PATIENCE
 
@@ -32,7 +33,7 @@ def test_change_of_the_devkits_code_restarts_the_server_and_the_end_ends_both(tm
     try:
         first = _ready(server)
         version = requests.get(f"{first}/v1/system/version", timeout=PATIENCE).json()
-        (package / "__init__.py").write_text('"""Changed."""\n__version__ = "9.9.9"\n')
+        save(package / "__init__.py", '"""Changed."""\n__version__ = "9.9.9"\n', tmp_path)
         second = _ready(server)
         assert version != requests.get(f"{second}/v1/system/version", timeout=PATIENCE).json()
         assert "9.9.9" in requests.get(f"{second}/v1/system/version", timeout=PATIENCE).text

@@ -343,7 +343,9 @@ class Held:
 def make_held(make_client: Any, tmp_path: Path) -> Any:
     async def make(**changes: Any) -> Held:
         write_module(tmp_path / "roots" / "job")
-        client = await make_client(source_roots=tmp_path / "roots", **{"workers": 1, **changes})
+        client = await make_client(
+            source_roots=tmp_path / "roots", **{"workers": 1, "interactive_timeout": 55, **changes}
+        )
         runs = client.server.app[RUNS]
         executor = runs.supervisor.executor = HeldExecutor()
         held = Held(client, executor, runs, tmp_path / "state")
@@ -475,7 +477,7 @@ async def _when_started(held: Held) -> None:
 
 
 async def test_interactive_start_answers_the_output(make_held: Any) -> None:
-    held = await make_held(interactive_timeout=55)
+    held = await make_held()
     ending = asyncio.create_task(_when_started(held))
     answer = await held.start(200, mode="interactive")
     await ending
@@ -484,7 +486,7 @@ async def test_interactive_start_answers_the_output(make_held: Any) -> None:
 
 
 async def test_start_without_mode_answers_the_run_with_its_result(make_held: Any) -> None:
-    held = await make_held(interactive_timeout=55)
+    held = await make_held()
     ending = asyncio.create_task(_when_started(held))
     answer = await held.client.post("/v1/module-runs", json={"moduleId": "job", "parameters": {"p": 1}})
     await ending

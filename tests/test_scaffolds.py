@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from tests.support.client import below
-from tests.support.modules import scaffold, write_module
+from tests.support.modules import drop_module, save, scaffold
 from tests.support.process import REPO, DevkitProcess
 from tests.support.waiting import PATIENCE, until
 
@@ -68,8 +68,9 @@ def devkit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevkitProcess]:
             folders = pool.map(lambda template: scaffold(made, f"my-{template}", template, environment), SCAFFOLDS)
             for folder in folders:
                 shutil.move(folder, modules)
-        shutil.copytree(TEMPLATE, modules / "copied", ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
-        write_module(modules / "saver", SAVER)
+        shutil.copytree(TEMPLATE, made / "copied", ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
+        shutil.move(made / "copied", modules)
+        drop_module(modules, "saver", SAVER)
         yield devkit
 
 
@@ -235,10 +236,10 @@ def test_broker_takes_the_token_of_the_run_alone(devkit: DevkitProcess, saved: d
 
 def test_changed_module_is_picked_up_as_it_is_now(devkit: DevkitProcess, tmp_path: Path) -> None:
     assert devkit.modules is not None
-    folder = write_module(devkit.modules / "edited", 'return self.success(results={"is": "old"})')
+    folder = drop_module(devkit.modules, "edited", 'return self.success(results={"is": "old"})')
     module_id = _picked_up(devkit, "edited")
     old = devkit.request("GET", f"/v1/modules/{module_id}").json()["source"]["digest"]
     main = folder / "backend" / "main.py"
-    main.write_text(main.read_text().replace('"old"', '"new"'))
+    save(main, main.read_text().replace('"old"', '"new"'), tmp_path)
     until(lambda: devkit.request("GET", f"/v1/modules/{module_id}").json()["source"]["digest"] != old)
     assert _completed(devkit, module_id, {})["data"]["results"] == {"is": "new"}

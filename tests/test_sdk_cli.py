@@ -136,7 +136,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     )
     slow = {"memory": 512, "timeout": 3}
     write_module(root / "modules" / "slow", "import signal\nsignal.pause()\nwhile True:\n    pass", resources=slow)
-    settings = {"workers": 4, "shutdown_grace": 1, "isolation": "process"}  # pids that modules print are signalled
+    # Pids that modules print are signalled.
+    settings = {"workers": 4, "shutdown_grace": 1, "isolation": "process", "interactive_timeout": 55}
     with DevkitProcess(root / "devkit", root / "modules", **settings) as devkit:
         yield _desk(devkit, root)
 

@@ -237,15 +237,20 @@ def test_the_audit_stream_names_the_caller_and_not_the_proxy(stack: Stack) -> No
         assert stranger.post("/v1/module-runs", json={}).status_code == 401
 
     def refused() -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in stack.devkit.log_text().splitlines() if '"devkit.audit"' in line]
+        lines = [json.loads(line) for line in stack.devkit.log_lines() if '"devkit.audit"' in line]
         return [line for line in lines if line["status"] == 401 and line["action"] == "POST /v1/module-runs"]
 
     assert [record["address"] for record in until(refused)] == [CLIENT]
 
 
 def test_the_proxy_speaks_http2_over_tls(stack: Stack, client: httpx.Client) -> None:
-    answer = client.get("/v1/system/ready")
-    assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
+    def ready() -> httpx.Response | None:
+        """On a busy machine a service may not answer in time, once."""
+        answer = client.get("/v1/system/ready")
+        return answer if answer.status_code == 200 else None
+
+    answer = until(ready)
+    assert answer.http_version == "HTTP/2"
     assert answer.json()["status"] == "ready"
     assert answer.headers["Strict-Transport-Security"] == "max-age=31536000", "once, though both send it"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -263,7 +268,8 @@ def test_the_handshake_of_a_worker_passes_the_proxy(stack: Stack) -> None:
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "X-Devkit-Ticket": "made-up",
     }  # fmt: skip
-    with httpx.Client(verify=ssl.create_default_context(cafile=str(stack.certificate))) as client:
+    trust = ssl.create_default_context(cafile=str(stack.certificate))
+    with httpx.Client(verify=trust, timeout=PATIENCE) as client:
         refused = client.get(f"{stack.address}/v1/cluster/attach", headers=handshake)
     # Refused for its ticket: without the upgrade it would not have come so far.
     assert (refused.status_code, refused.json()["error"]["code"]) == (401, "TICKET_INVALID")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.modules import write_module
+from tests.support.modules import drop_module, write_module
 from tests.support.process import REPO, TEST_KEY, DevkitProcess
 from tests.support.waiting import PATIENCE, until
 
@@ -58,7 +58,7 @@ def test_commands_say_which_devkit_they_talk_to(devkit: DevkitProcess) -> None:
 def test_a_run_that_lacks_parameters_says_how_they_are_given(devkit: DevkitProcess) -> None:
     assert devkit.modules is not None
     inputs = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
-    write_module(devkit.modules / "asking", inputs=inputs)
+    drop_module(devkit.modules, "asking", inputs=inputs)
     until(lambda: devkit.request("GET", "/v1/modules/asking").status_code == 200)
     refused = command(devkit, "run", "asking")
     assert refused.returncode == 1
@@ -73,7 +73,7 @@ def test_a_run_that_lacks_parameters_says_how_they_are_given(devkit: DevkitProce
 
 def test_run_warns_when_the_last_save_is_not_what_runs(devkit: DevkitProcess) -> None:
     assert devkit.modules is not None
-    manifest = write_module(devkit.modules / "edited") / "manifest.json"
+    manifest = drop_module(devkit.modules, "edited") / "manifest.json"
     until(lambda: devkit.request("GET", "/v1/modules/edited").status_code == 200)
     assert "Warning" not in command(devkit, "run", "edited").stderr
     manifest.write_text("{")

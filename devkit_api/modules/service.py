@@ -60,6 +60,7 @@ class ModuleRegistry(ModuleIndex):
         self._bundles = bundles
         self._source_roots = source_roots
         self._locks = KeyedLocks()
+        self._folders = KeyedLocks()
         # Inside from the first byte of a source to its name: what is cleared is cleared as a whole.
         self._gate = Gate()
         self.on_registered: Callable[[Module], None] = lambda module: None
@@ -90,7 +91,8 @@ class ModuleRegistry(ModuleIndex):
 
     async def register_folder(self, folder: Path, origin: Origin, manifest: Any | None = None) -> Registration:
         """A module from a folder the caller vouches for."""
-        async with self._gate.entered_when_open():
+        # One at a time of a folder, or an earlier look at it could be registered over a later one.
+        async with self._gate.entered_when_open(), self._folders.of(str(folder)):
             bundle, own = await self._bundles.add_folder(folder, _accept(manifest))
             return await self._register(own, bundle, origin, str(folder))
 

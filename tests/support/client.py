@@ -88,4 +88,5 @@ async def send_raw(port: int, data: bytes) -> tuple[int, dict[str, str], bytes]:
         return int(head[0].split()[1]), headers, body
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(ConnectionError):  # the other side may have closed it, with less read than was sent
+            await writer.wait_closed()

@@ -13,7 +13,7 @@ from typing import IO
 from tests.support.process import REPO
 from tests.support.waiting import PATIENCE, until
 
-_ADDRESS = re.compile(r"(?:Scheduler at|worker at):\s+((?:tcp|tls)://\S+)")
+_ADDRESS = re.compile(r"(?:Scheduler at|worker at):\s+((?:tcp|tls)://\S+)\s")
 
 
 class DaskProcess:
@@ -99,7 +99,7 @@ class Cluster:
         worker = DaskProcess(
             folder, name, "worker", self.address, "--host", "127.0.0.1", "--nanny" if nanny else "--no-nanny",
             "--no-dashboard", "--nthreads", "1", "--name", name, "--local-directory", str(folder),
-            "--death-timeout", "30", *arguments, environment=self._environment,
+            "--death-timeout", str(PATIENCE), *arguments, environment=self._environment,
         ).start()  # fmt: skip
         self.workers.append(worker)
         return worker

@@ -22,7 +22,7 @@ def manifest(name: str, **changes: Any) -> dict[str, Any]:
         "computeType": "fargate",
         "description": "A module of the tests",
         "execution": {"entrypoint": "backend.main:Probe", "supports": ["interactive", "async", "workflow"]},
-        "resources": {"memory": 512, "maxRuntimeSeconds": 60},
+        "resources": {"memory": 512, "maxRuntimeSeconds": 600},
     }
     return {**base, **changes}
 
@@ -37,6 +37,19 @@ def write_module(folder: Path, execute: str = 'return self.success(results={"ok"
     (backend / "requirements.txt").write_text("hla-compass==6.0.2\n")
     (backend / "main.py").write_text(module_source(execute, prelude))
     return folder
+
+
+def drop_module(modules: Path, name: str, *arguments: str, **changes: Any) -> Path:
+    """`write_module` for a directory that is watched: it comes whole, as a half of it would be registered as well."""
+    made = write_module(modules.with_name(f"{modules.name}-made") / name, *arguments, **changes)
+    return made.rename(modules / name)
+
+
+def save(file: Path, text: str, beside: Path) -> None:
+    """A file that somebody watches gets this text at once, without having been empty. `beside` is not watched."""
+    fresh = beside / f"fresh-{file.name}"
+    fresh.write_text(text)
+    fresh.replace(file)
 
 
 def module_source(execute: str, prelude: str = "") -> str:

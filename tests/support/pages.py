@@ -148,8 +148,9 @@ AFTERWARDS = (
     (
         "docs/first-module.md",
         "npm run dev",
-        'curl -fs --max-time 60 "$(grep -oE \'http://localhost:[0-9]+\' "$SESSION/page.log" | head -n 1)/health"'
-        ' | grep \'"devkit":"ready"\'',
+        # the page asks the devkit for a second alone, which on a busy machine may not be enough
+        'until curl -fs --max-time 60 "$(grep -oE \'http://localhost:[0-9]+\' "$SESSION/page.log" | head -n 1)/health"'
+        ' | grep \'"devkit":"ready"\'; do kill -0 "$page" || exit 1; sleep 0.2; done',
     ),
     ("docs/testing.md", "pytest", "last '2 passed'"),
     ("docs/objects.md", "from hla", "python -m devkit_api register sender && python -m devkit_api run sender"),

@@ -90,6 +90,11 @@ class DevkitProcess:
         """The server's log so far."""
         return (self.root / "server.log").read_text()
 
+    def log_lines(self) -> list[str]:
+        """Whole lines of it: the last one may not be all there yet."""
+        text = self.log_text()
+        return text[: text.rfind("\n") + 1].splitlines()
+
     def stop(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> int:
         """Stop with a signal; the exit code."""
         assert self.process is not None

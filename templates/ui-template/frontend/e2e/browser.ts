@@ -12,7 +12,7 @@ const ARGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-back
 
 export default async function start(project: TestProject): Promise<() => Promise<void>> {
   const executablePath = process.env.E2E_CHROMIUM ?? '/usr/bin/chromium';
-  const server = await chromium.launchServer({ executablePath, args: ARGS, host: '127.0.0.1' });
+  const server = await chromium.launchServer({ executablePath, args: ARGS, host: '127.0.0.1', timeout: 180_000 });
   project.provide('browser', server.wsEndpoint());
   return () => server.close();
 }

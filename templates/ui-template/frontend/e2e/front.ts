@@ -24,6 +24,7 @@ export class Front {
   private revoked: string | null = null;
   private lastToken = '';
   private lifetime: number | null = null;
+  private holding = false;
   private readonly server = createServer((incoming, outgoing) => this.serve(incoming, outgoing));
 
   constructor(target: string) {
@@ -44,6 +45,7 @@ export class Front {
     this.faults = [];
     this.alterations = [];
     this.lifetime = null;
+    this.holding = false;
     this.revoked = null;
   }
 
@@ -84,6 +86,11 @@ export class Front {
     return () => {
       this.faults = this.faults.filter((fault) => fault !== down);
     };
+  }
+
+  /** Let the next live events stop at the first progress, however soon the run ends: until that connection breaks. */
+  holdEvents(): void {
+    this.holding = true;
   }
 
   /** No token handed out so far is accepted any more, nor can it be refreshed. */
@@ -128,7 +135,10 @@ export class Front {
     const onward = ask({ hostname, port, path: incoming.url, method: incoming.method, headers }, (answer) => {
       if (!rewrite) {
         outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
-        answer.pipe(outgoing);
+        if (this.holding && /\/events$/.test(incoming.url ?? '')) {
+          this.holding = false;
+          passUntilProgress(answer, outgoing);
+        } else answer.pipe(outgoing);
         // A server that dies in the middle of an answer must look from here as it does from a browser.
         answer.on('close', () => answer.complete || outgoing.destroy());
         return;
@@ -152,4 +162,21 @@ export class Front {
       onward.end(sent);
     });
   }
+}
+
+function passUntilProgress(answer: IncomingMessage, outgoing: ServerResponse): void {
+  let told = '';
+  let passed = 0;
+  let isHeld = false;
+  answer.setEncoding('utf8');
+  answer.on('data', (chunk: string) => {
+    if (isHeld) return;
+    told += chunk;
+    const progress = /event: progress\n(?:.+\n)+\n/.exec(told);
+    isHeld = progress !== null;
+    const end = progress ? progress.index + progress[0].length : told.length;
+    outgoing.write(told.slice(passed, end));
+    passed = end;
+  });
+  answer.on('end', () => isHeld || outgoing.end());
 }

@@ -1,6 +1,6 @@
 /** The server dies under a run and comes back. After all other walks, because it dies for them as well. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { restart, SLOW, Stage } from './stage';
+import { restart, SLOWEST, Stage } from './stage';
 
 let stage: Stage;
 beforeAll(async () => {
@@ -10,7 +10,7 @@ beforeAll(async () => {
 afterAll(() => stage.close());
 
 it.skipIf(!restart)('tells of a run the server lost in a restart, keeps the form, and runs again', async () => {
-  await stage.fillExample(SLOW);
+  await stage.fillExample(SLOWEST);
   await stage.run();
   await stage.page.getByText(/^\d+ %: /).waitFor();
   expect((await fetch(restart ?? '', { method: 'POST' })).status).toBe(204);
@@ -18,7 +18,7 @@ it.skipIf(!restart)('tells of a run the server lost in a restart, keeps the form
   await stage.page.getByText('RUN_INTERRUPTED').waitFor();
   await stage.page.getByText('Your input is kept; press Run to start it again.').waitFor();
   await stage.picture('walk-interrupted');
-  expect(await stage.page.getByLabel('Bootstrap resamples').inputValue()).toBe(String(SLOW));
+  expect(await stage.page.getByLabel('Bootstrap resamples').inputValue()).toBe(String(SLOWEST));
   await stage.fillExample();
   await stage.run();
   await stage.completed();

@@ -13,8 +13,10 @@ const KEY = process.env.E2E_API_KEY ?? STANDIN_KEY;
 const LOGIN = { email: process.env.E2E_EMAIL ?? STANDIN_LOGIN.email, password: process.env.E2E_PASSWORD ?? STANDIN_LOGIN.password };
 /** Whether this server can be logged in to with e-mail and password. */
 export const canLogIn = !real || process.env.E2E_EMAIL !== undefined;
-/** Resamples that keep a run busy for long enough to do something to it. */
+/** Resamples that keep a run busy for long enough to see it. */
 export const SLOW = 1000;
+/** The most there may be, with more peptides: long enough to do something to a run that need not end by itself. */
+export const SLOWEST = 2000;
 /** Where a POST restarts the server under test, when something can. */
 export const restart = process.env.E2E_RESTART;
 
@@ -22,6 +24,18 @@ export const restart = process.env.E2E_RESTART;
 let browser: Promise<Browser> | undefined;
 const STANDARDS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'];
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+
+/** In the page, before anything of it: every text that a notice has had, or that was said aloud. */
+function keepNotices(): void {
+  const notices = new Set<string>();
+  Object.assign(window, { notices });
+  const look = () => {
+    for (const shown of document.querySelectorAll<HTMLElement>('.m-notice, [data-testid="announcements"]')) {
+      notices.add(`${shown.dataset.testid ?? 'notice'}: ${shown.textContent}`);
+    }
+  };
+  new MutationObserver(look).observe(document, { subtree: true, childList: true, characterData: true });
+}
 
 export class Stage {
   readonly front: Front;
@@ -42,6 +56,7 @@ export class Stage {
     const context = await (await browser).newContext({ viewport, reducedMotion: 'reduce' });
     const page = await context.newPage();
     page.setDefaultTimeout(90_000);
+    await page.addInitScript(keepNotices);
     await page.goto(await front.start());
     return new Stage(front, page, [() => context.close(), () => front.stop(), () => standIn?.stop() ?? Promise.resolve()]);
   }
@@ -80,6 +95,19 @@ export class Stage {
     return (await answered.evaluate((found) => found && found.problem)) || null;
   }
 
+  /** That a notice said this, be it for a moment only: whoever asks now and then may miss it. */
+  async noticed(text: RegExp): Promise<void> {
+    await this.page.waitForFunction(({ source }) => {
+      const { notices } = window as unknown as { notices: Set<string> };
+      return [...notices].some((notice) => new RegExp(source).test(notice));
+    }, { source: text.source });
+  }
+
+  /** Lets this time pass on the page at once, its timers included. `page.clock.install()` comes before. */
+  async letPass(seconds: number): Promise<void> {
+    await this.page.clock.fastForward(seconds * 1000);
+  }
+
   /** By its text: while focused, a tab's accessible name also says which of how many it is. */
   tab(name: string) {
     return this.page.locator('[role="tab"]', { hasText: name });
@@ -95,7 +123,7 @@ export class Stage {
     if (resamples === undefined) return;
     await this.page.getByRole('button', { name: 'Choose all' }).click();
     const example = await this.peptides.inputValue();
-    await this.peptides.fill(Array.from({ length: 25 }, () => example).join('\n'));
+    await this.peptides.fill(Array.from({ length: resamples === SLOWEST ? 50 : 25 }, () => example).join('\n'));
     await this.page.getByLabel('Bootstrap resamples').fill(String(resamples));
   }
 

@@ -1,6 +1,9 @@
 /** The ways people take through the page, the bad days included. */
 import { describe, expect, it as plain } from 'vitest';
-import { canLogIn, SLOW, Stage } from './stage';
+import { canLogIn, SLOW, SLOWEST, Stage } from './stage';
+
+/** Seconds before the end of a session of ten minutes at which it is renewed, or its end is told (`session.ts`). */
+const LEAD = 120;
 
 // Each walk on a page of its own: most of a walk is waiting, so several are under way at the same time.
 const onStage = plain.extend<{ stage: Stage }>({
@@ -19,12 +22,12 @@ describe.concurrent('with an API key', () => {
     },
   });
 
-  it('fill, invalid, fix, submit, progress, result', async ({ stage }) => {
+  it('fill, invalid, fix, submit, progress, result', async ({ stage, expect }) => {
     const { page } = stage;
     await stage.tab('Run').click();
     await stage.run();
     await page.getByRole('heading', { name: '2 things need your attention' }).waitFor();
-    expect(await page.evaluate(() => document.activeElement?.id)).toBe('problem-summary');
+    await expect.poll(() => page.evaluate(() => document.activeElement?.id), { timeout: 90_000 }).toBe('problem-summary');
     await stage.fillExample();
     const peptides = stage.peptides;
     const good = await peptides.inputValue();
@@ -35,7 +38,7 @@ describe.concurrent('with an API key', () => {
     expect(await peptides.getAttribute('aria-invalid')).toBe('true');
     await stage.picture('walk-invalid');
     await peptides.fill(good);
-    expect(await help.count()).toBe(0);
+    await help.waitFor({ state: 'detached' });
     await stage.run();
     await stage.completed();
     await page.getByRole('button', { name: 'Show the results' }).click();
@@ -55,7 +58,7 @@ describe.concurrent('with an API key', () => {
   });
 
   it('cancels a run', async ({ stage }) => {
-    await stage.fillExample(SLOW);
+    await stage.fillExample(SLOWEST);
     await stage.run();
     await stage.page.getByRole('progressbar', { name: 'Progress of the run' }).waitFor();
     await stage.page.getByRole('button', { name: 'Cancel the run' }).click({ timeout: 90_000 });
@@ -66,8 +69,8 @@ describe.concurrent('with an API key', () => {
   it('shows progress as it happens and says it aloud', async ({ stage }) => {
     await stage.fillExample(SLOW);
     await stage.run();
-    await stage.page.getByText(/^\d+ %: (Scoring|Drawing)/).waitFor();
-    await stage.page.getByTestId('announcements').filter({ hasText: /per cent/ }).waitFor({ state: 'attached' });
+    await stage.noticed(/^notice: .*\d+ %: (Scoring|Drawing)/);
+    await stage.noticed(/^announcements: .*per cent/);
     await stage.picture('walk-progress');
     await stage.completed();
   });
@@ -76,9 +79,7 @@ describe.concurrent('with an API key', () => {
     stage.front.refuse(/\/v1\/modules\?/, 503, 3);
     await stage.fillExample();
     await stage.run();
-    const notice = stage.page.getByText('A call failed and will be tried again');
-    const reason = stage.page.getByText(/The server is restarting.*attempt [234] of 4/);
-    await Promise.all([notice.waitFor(), reason.waitFor()]);
+    await stage.noticed(/A call failed and will be tried again.*The server is restarting.*attempt [234] of 4/);
     await stage.picture('walk-retry');
     await stage.completed();
   });
@@ -98,12 +99,13 @@ describe.concurrent('with an API key', () => {
     const goOn = stage.front.stall(/\/v1\/modules\?/);
     await stage.fillExample();
     await stage.run();
-    await stage.page.getByText(/No answer within 15 s.*attempt [23] of 4/).waitFor({ timeout: 90_000 });
+    await stage.noticed(/No answer within 15 s.*attempt [23] of 4/);
     goOn();
     await stage.completed();
   });
 
   it('stays with a run through a lost connection', async ({ stage, expect }) => {
+    stage.front.holdEvents();
     await stage.fillExample(SLOW);
     await stage.run();
     await stage.page.getByText(/^\d+ %: /).waitFor();
@@ -119,7 +121,7 @@ describe.concurrent('with an API key', () => {
     stage.front.refuse(/\/events$/, 404, 99);
     await stage.fillExample(SLOW);
     await stage.run();
-    await stage.page.getByText(/Asking for news every few seconds/).waitFor();
+    await stage.noticed(/Asking for news every few seconds/);
     await stage.completed();
   });
 
@@ -141,7 +143,7 @@ describe.concurrent('with an API key', () => {
     await page.keyboard.press('Enter');
     await page.getByText('2 peptides found.').waitFor();
     await page.getByRole('button', { name: 'Use in the form' }).press('Enter');
-    expect(await stage.peptides.inputValue()).toBe('KLGGALQAK\nQYDPVAALF');
+    await expect.poll(() => stage.peptides.inputValue(), { timeout: 90_000 }).toBe('KLGGALQAK\nQYDPVAALF');
   });
 
   it('runs from start to result with the keyboard alone', async ({ stage }) => {
@@ -181,22 +183,27 @@ describe.runIf(canLogIn).concurrent('with a session', () => {
     await stage.completed();
   });
 
-  it('warns before the session ends and stays signed in on request', async ({ stage }) => {
-    stage.front.shortenSessions(8);
+  it('warns before the session ends and stays signed in on request', async ({ stage, expect }) => {
+    stage.front.shortenSessions(600);
+    await stage.page.clock.install();
     await stage.page.getByText('E-mail and password').click();
     await stage.logIn();
-    await stage.page.getByText(/Your session ends in 0:0\d/).waitFor();
+    await stage.letPass(600 - LEAD);
+    await stage.page.getByText(/Your session ends in [12]:\d\d/).waitFor();
     await stage.picture('walk-ending');
-    stage.front.shortenSessions(3600);
     await stage.page.evaluate(() => [...document.querySelectorAll('button')].find((b) => b.textContent === 'Stay signed in')?.click());
     await stage.page.getByText(/Your session ends in/).waitFor({ state: 'detached' });
+    expect(stage.front.seen).toContain('POST /v1/auth/refresh');
+    expect(await stage.page.getByRole('heading', { name: 'Sign in again' }).count()).toBe(0);
   });
 
   it('renews the session of someone at work without asking', async ({ stage, expect }) => {
-    stage.front.shortenSessions(8);
+    stage.front.shortenSessions(600);
+    await stage.page.clock.install();
     await stage.logIn();
     const before = stage.front.seen.length;
     await stage.tab('Run').click();
+    await stage.letPass(600 - LEAD);
     await expect.poll(() => stage.front.seen.slice(before).includes('POST /v1/auth/refresh'), { timeout: 90_000 }).toBe(true);
     expect(await stage.page.getByText(/Your session ends in/).count()).toBe(0);
   });

@@ -1,4 +1,4 @@
-import { render, screen, within } from '@testing-library/react';
+import { render, screen, waitFor, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import { beforeEach, expect, it, vi } from 'vitest';
 import { readFileSync } from 'node:fs';
@@ -33,10 +33,10 @@ it('does not call with an invalid form, names each field, and moves the focus', 
   await openRun(user);
   await pressRun(user);
   const summary = await screen.findByRole('heading', { name: '2 things need your attention' });
-  await vi.waitFor(() => expect(document.activeElement).toBe(summary));
+  await waitFor(() => expect(document.activeElement).toBe(summary));
   expect(screen.getByRole('textbox', { name: 'Peptides' }).getAttribute('aria-invalid')).toBe('true');
   expect(screen.getByRole('textbox', { name: 'Peptides' }).getAttribute('aria-describedby')).toContain('input-peptides-help');
-  await vi.waitFor(() => expect(document.getElementById('input-peptides-help')?.closest('.ant-form-item-has-error')).toBeTruthy());
+  await waitFor(() => expect(document.getElementById('input-peptides-help')?.closest('.ant-form-item-has-error')).toBeTruthy());
   expect(onExecute).not.toHaveBeenCalled();
 });
 
@@ -66,7 +66,7 @@ it('says so when the results are not this module’s', async () => {
 it('tells the host about valid edits only', async () => {
   const onInputChange = vi.fn();
   const { user } = show({ input, onInputChange });
-  await vi.waitFor(() => expect(onInputChange).toHaveBeenCalledTimes(1));
+  await waitFor(() => expect(onInputChange).toHaveBeenCalledTimes(1));
   await openRun(user);
   await user.click(screen.getByRole('textbox', { name: 'Peptides' }));
   await user.paste('\nX');

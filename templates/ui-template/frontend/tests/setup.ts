@@ -1,5 +1,8 @@
-import { cleanup } from '@testing-library/react';
+import { cleanup, configure } from '@testing-library/react';
 import { afterEach, beforeEach, vi } from 'vitest';
+
+/** What is waited for comes when it comes: a busy machine may take long. */
+configure({ asyncUtilTimeout: 60_000 });
 
 /** What antd asks of a browser and jsdom does not have. */
 window.matchMedia ??= ((query: string) => ({
