@@ -107,11 +107,12 @@ class EmbeddedPostgres:
         assert self._keeper.stdin is not None  # noqa: S101  it was opened as a pipe
         server = self._process()
         self._keeper.stdin.close()
-        try:
+        left = []
+        with suppress(subprocess.TimeoutExpired):
             await asyncio.to_thread(self._keeper.wait, _STOP_SECONDS)
-            if server is not None:  # the keeper's child, unless somebody killed the keeper
-                await asyncio.to_thread(server.wait, _STOP_SECONDS)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        if server is not None:  # one that was started anew meanwhile is not the keeper's, and stops with the devkit too
+            left = await self._end([server], signal.SIGINT, _STOP_SECONDS)
+        if left or self._keeper.poll() is None:
             log.warning("the embedded PostgreSQL did not stop in time; it will when its sessions end")
         self._keeper = None
 
@@ -161,17 +162,26 @@ class EmbeddedPostgres:
         if not self._pid_lines():
             return
         server = self._process()
-        left = await asyncio.to_thread(self._children_left) if server is None else [server]
-        for process in left:
+        if server is not None:
+            left = await self._end([server], signal.SIGTERM, _LEFTOVER_SECONDS)
+        else:
+            left = await self._end(await asyncio.to_thread(self._children_left), signal.SIGQUIT, _LEFTOVER_SECONDS)
+        if left:
+            reason = f"a PostgreSQL of an earlier devkit (process {left[0].pid}) does not stop"
+            raise SettingsError([Problem(str(self.data), reason, f"kill -INT {left[0].pid}")])
+
+    async def _end(self, processes: list[psutil.Process], number: int, seconds: float) -> list[psutil.Process]:
+        """Which of the cluster's processes are still there after a signal and so many seconds."""
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
-                process.send_signal(signal.SIGQUIT if server is None else signal.SIGTERM)
-        deadline = monotonic() + _LEFTOVER_SECONDS
-        while left := [process for process in left if self._is_ours(process)]:
+                process.send_signal(number)
+        deadline = monotonic() + seconds
+        while left := [process for process in processes if self._is_ours(process)]:
             if monotonic() > deadline:
-                reason = f"a PostgreSQL of an earlier devkit (process {left[0].pid}) does not stop"
-                raise SettingsError([Problem(str(self.data), reason, f"kill -INT {left[0].pid}")])
+                break
             # Not our children: nothing tells that they end, and where nobody collects them they are never quite gone.
             await asyncio.sleep(_POLL)
+        return left
 
     def _launch(self, changes: Mapping[str, str]) -> None:
         settings = {

@@ -138,10 +138,11 @@ class Pool:
             if not connection.closed:
                 pool._used.add(connection)
                 return connection
+            connection.close()  # its socket is taken from the event loop, before the number is another file's
         try:
             # Not `wait_for`, which makes a task of every wait.
             async with asyncio.timeout(_ACQUIRE_SECONDS):
-                return await pool._acquire()
+                return await self._next(pool)
         except asyncio.CancelledError:
             self._wake(pool)
             raise
@@ -149,6 +150,15 @@ class Pool:
             self._wake(pool)
             self.counts.refused += 1
             raise unavailable() from None
+
+    async def _next(self, pool: Any) -> Any:
+        while True:
+            try:
+                return await pool._acquire()
+            except AssertionError as exc:
+                # The server closed one that was about to be lent. It is out of the pool, and all the assertion tells.
+                [connection] = exc.args
+                connection.close()
 
     def open_cursor(self, connection: Any) -> Any:
         """A cursor, made without the layers of `connection.cursor()`, which each request would pay for."""

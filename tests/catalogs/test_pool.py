@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 
@@ -94,5 +95,37 @@ async def test_a_connection_comes_back_to_a_pool_that_was_closed_and_opened_agai
     try:
         assert await fetch(pool, "SELECT 1") == [(1,)]
         assert (pool.stats().open, pool.in_use) == (1, 0)
+    finally:
+        await pool.close()
+
+
+async def test_one_that_the_server_closes_before_it_is_lent_is_passed_over(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free one, and one that is just being made for who asks."""
+    pool, loop = Pool(target.owner(), 2, 60), asyncio.get_running_loop()
+    await pool.open()
+    closed: list[int] = []
+
+    async def end(connection: Any) -> None:
+        closed.append(connection.raw.fileno())
+        await pool.stop_backend(connection.raw.get_backend_pid())
+        await until_async(lambda: connection.closed)
+
+    fill = pool._pool._fill_free_pool
+
+    async def fill_and_lose(override_min: bool) -> None:
+        await fill(override_min)
+        if len(closed) == 1:
+            await end(pool._pool._free[0])
+
+    monkeypatch.setattr(pool._pool, "_fill_free_pool", fill_and_lose)
+    try:
+        await end(pool._pool._free[0])
+        assert await fetch(pool, "SELECT 1") == [(1,)]
+        assert len(closed) == 2
+        in_use = {connection.raw.fileno() for connection in pool._pool._free}
+        assert not [number for number in closed if number not in in_use and loop.remove_reader(number)]
+        assert (pool.in_use, pool.counts.refused) == (0, 0)
     finally:
         await pool.close()
