@@ -36,7 +36,7 @@ def _stop_server(devkit: DevkitProcess, *numbers: int) -> Callable[[], psutil.Po
     server = EmbeddedPostgres(devkit.state / "postgres")
     process = psutil.Process(int((server.data / "postmaster.pid").read_text().splitlines()[0]))
     command, owner = process.cmdline(), process.username()
-    # Its keeper waits for the devkit's pipe; the new server is the keeper's all the same, as it goes by the folder.
+    # Its keeper goes with it; the new server stops with the devkit all the same, which goes by the folder.
     for number in numbers:
         process.send_signal(number)
     psutil.wait_procs([process], timeout=PATIENCE)

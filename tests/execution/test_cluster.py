@@ -375,6 +375,6 @@ def test_runs_outlast_a_scheduler_over_tls(
             assert devkit.wait(waiting["runId"])["status"] == "completed"
             until(lambda: devkit.request("GET", "/v1/system/ready").status_code == 200)
         # Dask's own lines are among them: all are the devkit's form, and none is a traceback.
-        lines = [json.loads(line) for line in devkit.log_text().splitlines()]
+        lines = [json.loads(line) for line in devkit.log_lines()]
         assert not [line for line in lines if "exc_info" in line]
         assert WITHOUT_TLS not in devkit.log_text()

@@ -10,6 +10,7 @@ import attrs
 import yaml
 
 from tests.support.modules import manifest, module_source
+from tests.support.waiting import PATIENCE
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<code>.*?)^ *```", re.MULTILINE | re.DOTALL)
 SHELLS = frozenset({"sh", "bash"})
@@ -32,7 +33,7 @@ stop_page() {
   page=''
 }
 wait_for() {
-  local until=$((SECONDS + 180))
+  local until=$((SECONDS + PATIENCE))
   until grep -qE "$2" "$3"; do
     kill -0 "$1" 2>/dev/null || { cat "$3"; return 1; }
     ((SECONDS < until)) || { echo "it does not say '$2', but"; cat "$3"; kill -ABRT -- "-$1"; return 1; }
@@ -49,7 +50,7 @@ checked() {
 last() {
   grep -oE "$1" "$SESSION/output" | tail -n 1
 }
-"""
+""".replace("PATIENCE", str(int(PATIENCE)))
 
 
 @attrs.frozen
